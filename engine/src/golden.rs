@@ -1,0 +1,110 @@
+//! One digest of recommendations that native, wasmtime, Node and Chromium must agree on.
+//!
+//! A small model is made from a fixed seed, taught by deltas through the whole path (learn, take a
+//! delta, encode, decode, admit, publish, patch), and every list on the way, rows and score bits,
+//! goes into one BLAKE3. It catches a fused multiply-add, a reordered sum, a host's own `exp`.
+
+use crate::event::{Event, Kind};
+use crate::hyper::Hyperparameters;
+use crate::ids::{DeltaId, Lineage, ModelVersion};
+use crate::merge::{Statistics, Window};
+use crate::model::Model;
+use crate::recommend::Request;
+use crate::user_state::UserState;
+use crate::wire::{SyncRequest, decode_request, encode_request};
+
+const DIM: usize = 16;
+const ITEMS: usize = 200;
+const FOLLOWERS: usize = 16;
+
+/// SplitMix64 (Steele, Lea, Flood 2014, doi 10.1145/2660193.2660195).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+}
+
+/// Returns a small model of 200 items, `item-0` to `item-199`, in ten groups of taste.
+pub fn model() -> Model {
+    let (_, model) = taught(|_, _| ());
+    model
+}
+
+/// Returns the digest as lower-case hex.
+pub fn digest() -> String {
+    let mut hasher = blake3::Hasher::new();
+    let (mut statistics, mut model) = taught(|model, person| {
+        for item in person.recommend(model, &Request::default()) {
+            hasher.update(&item.row.to_le_bytes());
+            hasher.update(&item.score.to_bits().to_le_bytes());
+        }
+    });
+    hasher.update(&model.to_pack());
+    statistics.withdraw("item-3").expect("item-3 is in the catalogue");
+    let publication = statistics.publish(&mut Window::new(&statistics), 1);
+    model.apply(&publication.patch).expect("the patch follows the version held");
+    hasher.update(&model.to_pack());
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Teaches an empty model by 60 people's deltas, and calls `watch` after every event.
+fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) {
+    let mut hyper = Hyperparameters::starting_point();
+    hyper.alpha = 0.1;
+    hyper.blend.iter_mut().for_each(|weights| weights.own = 0.25);
+    let mut random = Random(7);
+    let mut statistics = Statistics::new(Lineage(0x4e46), DIM, FOLLOWERS, hyper);
+    for item in 0..ITEMS {
+        statistics.register(&format!("item-{item}")).expect("ids are short and distinct");
+    }
+    let mut model = statistics.empty_model();
+    let mut window = Window::new(&statistics);
+    let first = statistics.publish(&mut window, 1);
+    model.apply(&first.patch).expect("the first patch starts from nothing");
+
+    for turn in 0..60u64 {
+        let mut person = UserState::new();
+        let group = random.below(10);
+        for step in 0..10u64 {
+            let item = if random.below(5) == 0 { random.below(ITEMS) } else { group * 20 + random.below(20) };
+            let kind = [Kind::View, Kind::Click, Kind::Cart, Kind::Purchase, Kind::Dismiss][random.below(5)];
+            let time_ms = 1_700_000_000_000 + turn * 10_000_000 + step * 400_000;
+            let event = Event::new(kind, format!("item-{item}"), time_ms);
+            person.learn(&model, &event, time_ms).expect("the event is sound");
+            watch(&model, &mut person);
+        }
+        // The first factors come from nowhere: a seed of numbers stands for what a fold-in on an
+        // empty model cannot give.
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&random.next().to_le_bytes());
+        let Some(mut delta) = person.take_delta(&model, DeltaId(id)).cloned() else { continue };
+        if turn < 20 {
+            delta.factor_scale = 1.0 / 127.0;
+            let mut taste = Random(group as u64);
+            delta.factor.iter_mut().for_each(|factor| *factor = (taste.next() % 127) as i8 - 63);
+        }
+        let request =
+            SyncRequest { site: "golden".into(), token: vec![1, 2, 3], deltas: vec![delta], extensions: vec![] };
+        let bytes = encode_request(&request).expect("one delta is far below the limit");
+        let request = decode_request(&bytes).expect("what was encoded decodes");
+        for delta in &request.deltas {
+            window.check(&statistics, delta, ModelVersion(0)).expect("an honest delta passes");
+            window.admit(&statistics, delta, turn);
+        }
+        if turn % 5 == 4 {
+            let publication = statistics.publish(&mut window, 1);
+            model.apply(&publication.patch).expect("the patch follows the version held");
+        }
+    }
+    (statistics, model)
+}

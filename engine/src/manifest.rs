@@ -1,0 +1,136 @@
+//! The signed manifest: which model files are current, by hash, for how long.
+//!
+//! ```text
+//! "NFMF"  format u16 LE  ed25519 signature (64) of all that follows  postcard manifest
+//! ```
+//!
+//! A client refuses a bad signature, another site, an expired manifest, a version lower than the
+//! one it holds, and a file whose length or hash differs; it then keeps its last good model. The
+//! slots and the key list follow The Update Framework, so that rotation and canaries need no new
+//! format.
+
+use crate::error::ManifestError;
+use crate::ids::{Lineage, ModelVersion};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+/// The format that this engine writes and reads.
+pub const FORMAT: u16 = 1;
+
+const MAGIC: [u8; 4] = *b"NFMF";
+const SIGNED_FROM: usize = 4 + 2 + 64;
+
+/// A file, named by what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRef {
+    /// BLAKE3 of the file.
+    pub hash: [u8; 32],
+    /// Its length, in bytes.
+    pub bytes: u64,
+}
+
+impl FileRef {
+    /// Returns the reference of a file's content.
+    pub fn of(content: &[u8]) -> Self {
+        Self { hash: *blake3::hash(content).as_bytes(), bytes: content.len() as u64 }
+    }
+
+    /// Checks a downloaded file.
+    ///
+    /// # Errors
+    /// [`ManifestError::Length`] or [`ManifestError::Hash`].
+    pub fn check(&self, content: &[u8]) -> Result<(), ManifestError> {
+        if content.len() as u64 != self.bytes {
+            return Err(ManifestError::Length { found: content.len() as u64, expected: self.bytes });
+        }
+        if blake3::hash(content) != blake3::Hash::from_bytes(self.hash) {
+            return Err(ManifestError::Hash);
+        }
+        Ok(())
+    }
+}
+
+/// One published model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Its version.
+    pub version: ModelVersion,
+    /// The whole model.
+    pub pack: FileRef,
+    /// Patches to it, by the version that they start from.
+    pub patches: Vec<(ModelVersion, FileRef)>,
+}
+
+/// What the signature covers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The site.
+    pub site: String,
+    /// The lineage of both slots.
+    pub lineage: Lineage,
+    /// When it was signed, in milliseconds since 1970-01-01 UTC.
+    pub issued_ms: u64,
+    /// After this time it is void.
+    pub not_after_ms: u64,
+    /// What everyone gets.
+    pub stable: Slot,
+    /// What a share of the fleet tries, if anything.
+    pub canary: Option<Slot>,
+    /// Share of the fleet on the canary, in 1/10,000.
+    pub canary_share: u16,
+    /// Keys that may sign from now on, signed by the root; empty while the key never changed.
+    pub keys: Vec<[u8; 32]>,
+    /// The root's signature over the keys; empty with them.
+    pub root_signature: Vec<u8>,
+    /// Room for later formats; empty today.
+    pub extensions: Vec<u8>,
+}
+
+/// Returns the manifest as signed bytes.
+pub fn sign(manifest: &Manifest, key: &SigningKey) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(FORMAT.to_le_bytes());
+    let body = postcard::to_allocvec(manifest).expect("a manifest has no type that postcard refuses");
+    bytes.extend(key.sign(&body).to_bytes());
+    bytes.extend(body);
+    bytes
+}
+
+/// Reads signed bytes and returns the manifest only if all of it holds for this client.
+///
+/// `held` is the model that the client has, if any; `now_ms` its clock.
+///
+/// # Errors
+/// [`ManifestError`] says which check failed; the caller keeps its last good model.
+pub fn verify(
+    bytes: &[u8],
+    public_key: &[u8; 32],
+    site: &str,
+    held: Option<(Lineage, ModelVersion)>,
+    now_ms: u64,
+) -> Result<Manifest, ManifestError> {
+    let head = bytes.strip_prefix(&MAGIC).ok_or(ManifestError::Foreign)?;
+    let (format, _) = head.split_first_chunk::<2>().ok_or(ManifestError::Damaged)?;
+    let found = u16::from_le_bytes(*format);
+    if found != FORMAT {
+        return Err(ManifestError::UnknownFormat { found, known: FORMAT });
+    }
+    let (head, body) = bytes.split_at_checked(SIGNED_FROM).ok_or(ManifestError::Damaged)?;
+    let signature = head.last_chunk::<64>().ok_or(ManifestError::Damaged)?;
+    let key = VerifyingKey::from_bytes(public_key).map_err(|_| ManifestError::BadKey)?;
+    key.verify_strict(body, &Signature::from_bytes(signature)).map_err(|_| ManifestError::BadSignature)?;
+    let manifest: Manifest = postcard::from_bytes(body).map_err(|_| ManifestError::Damaged)?;
+    if manifest.site != site {
+        return Err(ManifestError::WrongSite { found: manifest.site });
+    }
+    if now_ms > manifest.not_after_ms {
+        return Err(ManifestError::Expired { not_after_ms: manifest.not_after_ms, now_ms });
+    }
+    if let Some((lineage, version)) = held
+        && lineage == manifest.lineage
+        && manifest.stable.version < version
+    {
+        return Err(ManifestError::Rollback { offered: manifest.stable.version, held: version });
+    }
+    Ok(manifest)
+}

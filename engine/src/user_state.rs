@@ -1,0 +1,543 @@
+//! One person's state: history, normal equations, outbox, and the quality that the person saw.
+//!
+//! Kept are the last 512 events by item key. All else is derived from them and the model: the two
+//! systems of normal equations are updated with each event and rebuilt when a new version arrives.
+
+use crate::delta::{DELTA_EVENTS, DELTA_IDLE_MS, Delta, RANK_BINS, SHARE_STEPS, Touch, VersionMetrics};
+use crate::error::{EventError, StateError};
+use crate::event::{Event, Kind};
+use crate::fold_in::{NormalEquations, Solver};
+use crate::hyper::bucket;
+use crate::ids::{DeltaId, ItemKey, Lineage, ModelVersion, Row, short_hash};
+use crate::model::{Model, quantise};
+use crate::popularity::NATS_PER_STEP;
+use crate::recommend::{COUNT_MAX, Request, Scored, TopK};
+use crate::score::Query;
+use crate::transitions::unpack_follower;
+use crate::wire::Outcome;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Events of history kept.
+pub const HISTORY_MAX: usize = 512;
+
+/// A gap that ends a sitting where events name none, in milliseconds (30 minutes, as GA4).
+pub const SITTING_GAP_MS: u64 = 30 * 60 * 1000;
+
+/// Deltas that wait in the outbox at most; past that the oldest is given up.
+pub const OUTBOX_MAX: usize = 64;
+
+/// Events after which the kept sums are rebuilt, so that rounding does not add up.
+const REBUILD_EVERY: u32 = 128;
+
+const MAGIC: [u8; 4] = *b"NFUS";
+const SCHEMA: u16 = 1;
+
+/// One event of the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// The item.
+    pub key: ItemKey,
+    /// What happened, as an index of [`Kind::ALL`].
+    kind: u8,
+    /// When, in milliseconds since 1970-01-01 UTC. Never leaves the device.
+    pub time_ms: u64,
+    /// Whether a sitting begins here.
+    pub begins_sitting: bool,
+    /// Hash of the event id, 0 for none.
+    event_hash: u64,
+}
+
+impl HistoryEntry {
+    /// Returns what happened.
+    pub fn kind(&self) -> Kind {
+        Kind::from_index(self.kind).unwrap_or(Kind::View)
+    }
+}
+
+/// What [`UserState::learn`] did with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// It is part of the history now.
+    Applied,
+    /// Its event id is in the history already; nothing changed.
+    Duplicate,
+    /// An impression or a search: nothing to learn from.
+    ContextOnly,
+}
+
+/// Choices by the rank that the item had in the list shown just before: 1, 2–5, 6–10, 11–20, beyond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankBins {
+    /// Counts by bin.
+    pub bins: [u32; RANK_BINS],
+}
+
+impl RankBins {
+    /// Returns the bin of a place in the list (0 is first), `None` being not in the first 20.
+    fn bin(place: Option<usize>) -> usize {
+        match place {
+            Some(0) => 0,
+            Some(1..=4) => 1,
+            Some(5..=9) => 2,
+            Some(10..=19) => 3,
+            _ => 4,
+        }
+    }
+
+    /// Returns the choices counted.
+    pub fn total(&self) -> u32 {
+        self.bins.iter().sum()
+    }
+}
+
+/// What is stored; everything else is derived.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Kept {
+    history: VecDeque<HistoryEntry>,
+    /// How many of the newest entries no delta has told of yet.
+    unsent: u32,
+    session_hash: u64,
+    outbox: Vec<Delta>,
+    outbox_dropped: u32,
+    quality: RankBins,
+    unsent_quality: Vec<VersionMetrics>,
+}
+
+/// The person's equations in the basis of one model version.
+#[derive(Clone, Debug)]
+struct Basis {
+    lineage: Lineage,
+    version: ModelVersion,
+    whole: NormalEquations,
+    recent: NormalEquations,
+    /// Row of each history entry, as the model has it.
+    rows: VecDeque<Option<Row>>,
+    since_rebuild: u32,
+}
+
+/// One person's state.
+///
+/// ```
+/// use nearfield_engine::{Event, Kind, Request, UserState, golden};
+/// let model = golden::model();
+/// let mut person = UserState::new();
+/// person.learn(&model, &Event::new(Kind::Click, "item-3", 1_000), 1_000)?;
+/// let list = person.recommend(&model, &Request { count: 5, ..Request::default() });
+/// assert_eq!(list.len(), 5);
+/// assert!(list.iter().all(|item| model.item_id(item.row) != "item-3"), "what was seen is left out");
+/// # Ok::<(), nearfield_engine::EventError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct UserState {
+    kept: Kept,
+    basis: Option<Basis>,
+    solver: Option<Solver>,
+    /// Rows of the list shown last, until the next choice.
+    shown: Vec<Row>,
+    query: Query,
+    row: Vec<f32>,
+}
+
+impl UserState {
+    /// Returns the state of a person of whom nothing is known.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the number of events kept.
+    pub fn len(&self) -> usize {
+        self.kept.history.len()
+    }
+
+    /// Returns whether nothing is known of the person.
+    pub fn is_empty(&self) -> bool {
+        self.kept.history.is_empty()
+    }
+
+    /// Returns the history, oldest first.
+    pub fn history(&self) -> impl DoubleEndedIterator<Item = &HistoryEntry> + ExactSizeIterator {
+        self.kept.history.iter()
+    }
+
+    /// Returns the deltas that wait for an answer, oldest first.
+    pub fn outbox(&self) -> &[Delta] {
+        &self.kept.outbox
+    }
+
+    /// Returns how often the person chose what had been listed, and at which rank.
+    pub fn quality(&self) -> &RankBins {
+        &self.kept.quality
+    }
+
+    /// Returns how many events no delta has told of yet.
+    pub fn unsent(&self) -> usize {
+        self.kept.unsent as usize
+    }
+
+    /// Learns from one event: history, both systems of equations, and the rank that the item had
+    /// in the list shown just before.
+    ///
+    /// # Errors
+    /// [`EventError`] names the field; nothing is changed.
+    pub fn learn(&mut self, model: &Model, event: &Event, now_ms: u64) -> Result<Learned, EventError> {
+        event.check(now_ms)?;
+        if !event.kind.is_history() {
+            return Ok(Learned::ContextOnly);
+        }
+        let event_hash = event.event_id.as_ref().map_or(0, |id| short_hash(id.as_bytes()).max(1));
+        if event_hash != 0 && self.kept.history.iter().any(|entry| entry.event_hash == event_hash) {
+            return Ok(Learned::Duplicate);
+        }
+        let key = ItemKey::of(&event.item_id);
+        let session_hash = event.session_id.as_ref().map_or(0, |id| short_hash(id.as_bytes()).max(1));
+        let begins_sitting = self.kept.history.back().is_none_or(|last| {
+            if session_hash != 0 || self.kept.session_hash != 0 {
+                session_hash != self.kept.session_hash
+            } else {
+                event.time_ms.saturating_sub(last.time_ms) > SITTING_GAP_MS
+            }
+        });
+        let entry =
+            HistoryEntry { key, kind: event.kind as u8, time_ms: event.time_ms, begins_sitting, event_hash };
+
+        self.settle_basis(model);
+        self.count_choice(model, key, event.kind);
+        self.kept.session_hash = session_hash;
+        self.kept.history.push_back(entry);
+        self.kept.unsent = (self.kept.unsent + 1).min(HISTORY_MAX as u32);
+        self.append(model, entry);
+        if self.kept.history.len() > HISTORY_MAX
+            && let Some(oldest) = self.kept.history.pop_front()
+        {
+            self.forget(model, oldest);
+        }
+        Ok(Learned::Applied)
+    }
+
+    /// Returns the best items of the whole catalogue for this person, best first.
+    ///
+    /// The list is remembered as the one shown: the next choice is counted by its rank in it.
+    pub fn recommend(&mut self, model: &Model, request: &Request) -> Vec<Scored> {
+        self.settle_basis(model);
+        self.prepare(model);
+        let mut barred = vec![false; model.len()];
+        if let Some(allow) = &request.allow {
+            barred.fill(true);
+            for row in allow {
+                if let Some(place) = barred.get_mut(*row as usize) {
+                    *place = false;
+                }
+            }
+        }
+        let seen = self.basis.iter().flat_map(|basis| basis.rows.iter().flatten());
+        let seen = seen.filter(|_| request.exclude_seen);
+        for row in request.deny.iter().chain(seen) {
+            if let Some(place) = barred.get_mut(*row as usize) {
+                *place = true;
+            }
+        }
+        let mut top = TopK::new(request.count.min(COUNT_MAX) as usize);
+        self.query.for_each(model, |row, score| {
+            if !barred[row as usize] && !model.withdrawn[row as usize] {
+                top.offer(row, score);
+            }
+        });
+        let list = top.into_sorted();
+        self.shown.clear();
+        self.shown.extend(list.iter().take(20).map(|item| item.row));
+        list
+    }
+
+    /// Writes the score of every row into `out`, for evaluation; nothing is filtered.
+    pub fn scores(&mut self, model: &Model, out: &mut Vec<f32>) {
+        self.settle_basis(model);
+        self.prepare(model);
+        out.clear();
+        self.query.for_each(model, |_, score| out.push(score));
+    }
+
+    /// Returns whether a delta should go out: 20 new events, or a minute idle with something new.
+    pub fn delta_due(&self, now_ms: u64) -> bool {
+        let idle = self.kept.history.back().is_some_and(|last| now_ms.saturating_sub(last.time_ms) >= DELTA_IDLE_MS);
+        self.kept.unsent as usize >= DELTA_EVENTS || (self.kept.unsent > 0 && idle)
+    }
+
+    /// Moves what was learnt since the last delta into the outbox, under the given random id, and
+    /// returns it; `None` where there is nothing that the model has rows for.
+    pub fn take_delta(&mut self, model: &Model, id: DeltaId) -> Option<&Delta> {
+        let (delta, told) = self.build_delta(model, id)?;
+        self.kept.unsent -= told;
+        self.kept.unsent_quality.clear();
+        if self.kept.outbox.len() == OUTBOX_MAX {
+            self.kept.outbox.remove(0);
+            self.kept.outbox_dropped += 1;
+        }
+        self.kept.outbox.push(delta);
+        self.kept.outbox.last()
+    }
+
+    /// Returns what [`UserState::take_delta`] would send now; its id is zero.
+    pub fn preview_delta(&mut self, model: &Model) -> Option<Delta> {
+        self.build_delta(model, DeltaId([0; 16])).map(|(delta, _)| delta)
+    }
+
+    /// Takes a delta out of the outbox once the server has answered. Every answer is final, a
+    /// refusal too: its content is never sent again under another id.
+    pub fn settle(&mut self, id: DeltaId, _outcome: &Outcome) {
+        self.kept.outbox.retain(|delta| delta.id != id);
+    }
+
+    /// Returns the state as bytes, for the device's own storage.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(SCHEMA.to_le_bytes());
+        postcard::to_extend(&self.kept, bytes).expect("a state has no type that postcard refuses")
+    }
+
+    /// Restores a state. Its lists are those of the state before, on the same model.
+    ///
+    /// # Errors
+    /// [`StateError`] for bytes of another kind, of a newer schema, or damaged ones.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, StateError> {
+        let body = bytes.strip_prefix(&MAGIC).ok_or(StateError::Foreign)?;
+        let (schema, body) = body.split_first_chunk::<2>().ok_or(StateError::Damaged { what: "no schema" })?;
+        let found = u16::from_le_bytes(*schema);
+        if found != SCHEMA {
+            return Err(StateError::NewerSchema { found, known: SCHEMA });
+        }
+        let (kept, rest): (Kept, _) =
+            postcard::take_from_bytes(body).map_err(|_| StateError::Damaged { what: "cut off" })?;
+        let sound = rest.is_empty()
+            && kept.history.len() <= HISTORY_MAX
+            && kept.unsent as usize <= kept.history.len()
+            && kept.outbox.len() <= OUTBOX_MAX
+            && kept.history.iter().all(|entry| Kind::from_index(entry.kind).is_some_and(Kind::is_history));
+        if !sound {
+            return Err(StateError::Damaged { what: "a count is out of range" });
+        }
+        Ok(Self { kept, ..Self::default() })
+    }
+
+    /// Counts the rank of a chosen item in the list shown last.
+    fn count_choice(&mut self, model: &Model, key: ItemKey, kind: Kind) {
+        if self.shown.is_empty() || model.hyper.kind(kind).target == 0.0 {
+            return;
+        }
+        let row = model.row(key);
+        let bin = RankBins::bin(self.shown.iter().position(|shown| Some(*shown) == row));
+        self.shown.clear();
+        self.kept.quality.bins[bin] += 1;
+        let metrics = &mut self.kept.unsent_quality;
+        if metrics.last().is_none_or(|last| last.version != model.version) {
+            if metrics.len() == crate::merge::METRICS_MAX {
+                metrics.remove(0);
+            }
+            metrics.push(VersionMetrics { version: model.version, bins: [0; RANK_BINS] });
+        }
+        if let Some(last) = metrics.last_mut() {
+            last.bins[bin] = last.bins[bin].saturating_add(1);
+        }
+    }
+
+    /// Brings the equations into the model's basis, if they are in another.
+    fn settle_basis(&mut self, model: &Model) {
+        let current = self.basis.as_ref().is_some_and(|basis| {
+            basis.lineage == model.lineage && basis.version == model.version && basis.whole.b.len() == model.dim
+        });
+        if !current {
+            self.rebuild(model);
+        }
+    }
+
+    fn rebuild(&mut self, model: &Model) {
+        let mut basis = self.basis.take().filter(|basis| basis.whole.b.len() == model.dim).unwrap_or_else(|| Basis {
+            lineage: model.lineage,
+            version: model.version,
+            whole: NormalEquations::new(model.dim),
+            recent: NormalEquations::new(model.dim),
+            rows: VecDeque::new(),
+            since_rebuild: 0,
+        });
+        basis.lineage = model.lineage;
+        basis.version = model.version;
+        basis.since_rebuild = 0;
+        basis.whole.clear();
+        basis.recent.clear();
+        basis.rows.clear();
+        self.row.resize(model.dim, 0.0);
+        let count = self.kept.history.len();
+        for (index, entry) in self.kept.history.iter().enumerate() {
+            let row = model.row(entry.key);
+            basis.rows.push_back(row);
+            let Some(row) = row else { continue };
+            let weight = model.hyper.kind(entry.kind());
+            model.dequantise(row, &mut self.row);
+            basis.whole.add(&self.row, weight.weight, weight.target);
+            let age = (count - 1 - index) as f32;
+            let share = libm::powf(model.hyper.recent_decay, age);
+            if share > RECENT_SHARE_MIN {
+                basis.recent.add(&self.row, share * weight.weight, weight.target);
+            }
+        }
+        self.basis = Some(basis);
+    }
+
+    /// Adds the newest history entry to the equations.
+    fn append(&mut self, model: &Model, entry: HistoryEntry) {
+        let Some(basis) = &mut self.basis else { return };
+        basis.since_rebuild += 1;
+        if basis.since_rebuild >= REBUILD_EVERY {
+            return self.rebuild(model);
+        }
+        let row = model.row(entry.key);
+        basis.rows.push_back(row);
+        basis.recent.scale(model.hyper.recent_decay);
+        if let Some(row) = row {
+            let weight = model.hyper.kind(entry.kind());
+            self.row.resize(model.dim, 0.0);
+            model.dequantise(row, &mut self.row);
+            basis.whole.add(&self.row, weight.weight, weight.target);
+            basis.recent.add(&self.row, weight.weight, weight.target);
+        }
+    }
+
+    /// Subtracts what left the ring. The recent system has long forgotten it.
+    fn forget(&mut self, model: &Model, oldest: HistoryEntry) {
+        let Some(basis) = &mut self.basis else { return };
+        if let Some(row) = basis.rows.pop_front().flatten() {
+            let weight = model.hyper.kind(oldest.kind());
+            model.dequantise(row, &mut self.row);
+            basis.whole.add(&self.row, -weight.weight, weight.target);
+        }
+    }
+
+    /// Solves for the factor with `recent_weight` κ.
+    fn factor(&mut self, model: &Model, recent_weight: f32) -> Option<Vec<f32>> {
+        let basis = self.basis.as_ref()?;
+        if basis.whole.h == 0.0 {
+            return None;
+        }
+        let hyper = &model.hyper;
+        let solver = self.solver.get_or_insert_with(|| Solver::new(model.dim));
+        let mut b = basis.whole.b.clone();
+        crate::fold_in::add_scaled(&mut b, &basis.recent.b, recent_weight);
+        let ridge = hyper.lambda * (basis.whole.h + hyper.alpha * model.len() as f32);
+        let parts: &[(f32, &[f32])] =
+            &[(hyper.alpha, &model.gram), (1.0, &basis.whole.a), (recent_weight, &basis.recent.a)];
+        let used = if recent_weight == 0.0 { 2 } else { 3 };
+        solver.solve(&parts[..used], ridge, &b).map(<[f32]>::to_vec)
+    }
+
+    /// Builds the query of the current state.
+    fn prepare(&mut self, model: &Model) {
+        let weights = model.hyper.blend[bucket(self.kept.history.len())];
+        let p = if weights.factor == 0.0 { None } else { self.factor(model, model.hyper.recent_weight) };
+        self.query.set_factor(model, p.as_deref().unwrap_or(&[]), weights.factor);
+        self.query.prior_scale = weights.popularity * NATS_PER_STEP;
+        self.query.boosts.clear();
+        let (followers, own) = self.sparse_terms(model);
+        let mut boosts = BTreeMap::new();
+        let gain = model.hyper.transitions.gain;
+        for (row, t) in followers {
+            *boosts.entry(row).or_insert(0.0) += weights.transition * libm::logf(1.0 + gain * t);
+        }
+        if weights.own != 0.0 {
+            for (row, r) in own {
+                *boosts.entry(row).or_insert(0.0) += weights.own * libm::logf(1.0 + r);
+            }
+        }
+        self.query.boosts.extend(boosts);
+    }
+
+    /// Returns t and r of the rows where they are not zero, before gain, logarithm and weight.
+    pub(crate) fn sparse_terms(&self, model: &Model) -> (BTreeMap<Row, f32>, BTreeMap<Row, f32>) {
+        let mut followers = BTreeMap::new();
+        let mut own = BTreeMap::new();
+        let Some(basis) = &self.basis else { return (followers, own) };
+        let settings = &model.hyper.transitions;
+        let mut share = 1.0;
+        let mut own_share = 1.0;
+        for (place, (row, entry)) in basis.rows.iter().zip(&self.kept.history).rev().enumerate() {
+            let wanted = model.hyper.kind(entry.kind()).target > 0.0;
+            if let Some(row) = row.filter(|_| wanted) {
+                if place < usize::from(settings.recent) {
+                    for (follower, weight) in model.followers(row).iter().filter_map(|f| unpack_follower(*f)) {
+                        *followers.entry(follower).or_insert(0.0) += share * weight;
+                    }
+                }
+                *own.entry(row).or_insert(0.0) += own_share;
+            }
+            share *= settings.recent_decay;
+            own_share *= model.hyper.own_decay;
+        }
+        (followers, own)
+    }
+
+    /// Returns the recency-weighted factor's score parts for the trainer: p, if there is one.
+    #[cfg(feature = "train")]
+    pub(crate) fn scoring_factor(&mut self, model: &Model) -> Option<Vec<f32>> {
+        self.settle_basis(model);
+        self.factor(model, model.hyper.recent_weight)
+    }
+
+    /// Returns the plain factor, κ = 0.
+    #[cfg(feature = "train")]
+    pub(crate) fn plain_factor(&mut self, model: &Model) -> Option<Vec<f32>> {
+        self.settle_basis(model);
+        self.factor(model, 0.0)
+    }
+
+    /// Builds the delta of the oldest untold events, and says how many of them it settles.
+    fn build_delta(&mut self, model: &Model, id: DeltaId) -> Option<(Delta, u32)> {
+        self.settle_basis(model);
+        let bounds = model.hyper.bounds;
+        let count = self.kept.history.len();
+        let untold = count - (self.kept.unsent as usize).min(count);
+        let basis = self.basis.as_ref()?;
+        let mut items: Vec<Touch> = Vec::new();
+        let mut weight = 0.0;
+        let mut told = 0;
+        let mut begins = false;
+        for (entry, row) in self.kept.history.iter().zip(&basis.rows).skip(untold) {
+            if items.len() == usize::from(bounds.items_max) {
+                break;
+            }
+            told += 1;
+            begins |= entry.begins_sitting;
+            let Some(row) = *row else { continue };
+            if items.iter().filter(|item| item.row() == row).count() >= usize::from(bounds.repeats_max) {
+                continue;
+            }
+            items.push(Touch::new(row, entry.kind, begins));
+            begins = false;
+            weight += model.hyper.kind(entry.kind()).weight;
+        }
+        let whole_weight = basis.whole.h;
+        if items.is_empty() || weight == 0.0 {
+            return None;
+        }
+        let p = self.factor(model, 0.0)?;
+        let mut factor = vec![0; model.dim];
+        let mut factor_scale = quantise(&p, &mut factor);
+        if factor_scale == 0.0 {
+            // A factor of zero (an item without a row yet) still teaches transitions and popularity.
+            factor_scale = f32::MIN_POSITIVE;
+        }
+        let share = libm::rintf(weight / whole_weight * f32::from(SHARE_STEPS)).clamp(1.0, f32::from(SHARE_STEPS));
+        let delta = Delta {
+            id,
+            lineage: model.lineage,
+            base_version: model.version,
+            factor_scale,
+            factor,
+            items,
+            share: share as u16,
+            metrics: self.kept.unsent_quality.clone(),
+        };
+        Some((delta, told))
+    }
+}
+
+/// Shares of the recent system below this are left out when it is rebuilt.
+const RECENT_SHARE_MIN: f32 = 1e-4;
