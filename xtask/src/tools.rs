@@ -1,0 +1,96 @@
+//! The programs that the steps need: where they are, and how they are installed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    paths,
+    step::{Step, first_line},
+};
+
+/// The path of a program on `PATH`.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
+}
+
+/// Whether Debian packages can be installed here: `apt-get` is there and the user is root.
+pub(crate) fn can_apt() -> bool {
+    find("apt-get").is_some() && first_line("id", &["-u"]).as_deref() == Some("0")
+}
+
+/// Installs Debian packages; the caller has asked [`can_apt`].
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
+    Step::new("apt-get update", "apt-get").args(["update", "-q"]).run()?;
+    Step::new(format!("apt-get install {}", packages.join(" ")), "apt-get")
+        .args(["install", "-y", "-q", "--no-install-recommends"])
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .run()?;
+    Ok(())
+}
+
+/// Whether apt offers every one of the packages.
+pub(crate) fn apt_offers(packages: &[&str]) -> bool {
+    packages.iter().all(|package| first_line("apt-cache", &["show", "--no-all-versions", package]).is_some_and(|line| !line.is_empty()))
+}
+
+/// Node 20 or newer, with npm.
+///
+/// # Errors
+/// When either is missing or Node is older; the message names what to install.
+pub(crate) fn need_node() -> Result<()> {
+    let Some(version) = first_line("node", &["--version"]) else {
+        bail!("node is missing: install Node.js 20 or newer, with npm");
+    };
+    let major: u32 = version.trim_start_matches('v').split('.').next().and_then(|part| part.parse().ok()).unwrap_or(0);
+    if major < 20 {
+        bail!("node {version} is too old: install Node.js 20 or newer, with npm");
+    }
+    if find("npm").is_none() {
+        bail!("npm is missing: install npm, it comes with Node.js");
+    }
+    Ok(())
+}
+
+/// A Chromium or Chrome that the browser checks can drive: `NEARFIELD_CHROMIUM`, or one on `PATH`.
+pub(crate) fn find_chromium() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("NEARFIELD_CHROMIUM") {
+        return Some(path.into());
+    }
+    ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"].into_iter().find_map(find)
+}
+
+/// The browser, installed by apt when it is missing.
+///
+/// # Errors
+/// When there is none and it cannot be installed here; the message names the command that would.
+pub(crate) fn need_chromium() -> Result<PathBuf> {
+    if find_chromium().is_none() && can_apt() {
+        apt_install(&["chromium"])?;
+    }
+    match find_chromium() {
+        Some(path) => Ok(path),
+        None => bail!(
+            "no browser for the tests: run `apt-get install chromium` as root, or set NEARFIELD_CHROMIUM to a Chromium or Chrome"
+        ),
+    }
+}
+
+/// Runs `npm ci` in `directory` unless it was run for this very lock file.
+pub(crate) fn npm_ci(directory: &Path) -> Result<()> {
+    need_node()?;
+    let lock = std::fs::read(directory.join("package-lock.json")).unwrap_or_default();
+    let mark = directory.join("node_modules/.installed-lock.json");
+    if std::fs::read(&mark).is_ok_and(|installed| installed == lock) && !lock.is_empty() {
+        return Ok(());
+    }
+    let verb = if lock.is_empty() { "install" } else { "ci" };
+    Step::new(format!("npm {verb} in {}", paths::short(directory)), "npm")
+        .args([verb, "--no-audit", "--no-fund", "--omit-lockfile-registry-resolved"])
+        .directory(directory)
+        .run()?;
+    std::fs::write(&mark, std::fs::read(directory.join("package-lock.json"))?)?;
+    Ok(())
+}
