@@ -1,0 +1,34 @@
+// Builds dist/: one ES module for pages without a bundler, its declarations, and the core beside it.
+// `cargo xtask wasm` runs it after wasm-bindgen has written pkg/.
+
+import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { brotliCompressSync, gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
+
+process.chdir(fileURLToPath(new URL('.', import.meta.url)));
+if (!existsSync('pkg/nearfield_bg.wasm')) {
+  console.error('wasm-pkg/pkg/nearfield_bg.wasm is missing: run `cargo xtask wasm`');
+  process.exit(1);
+}
+rmSync('dist', { recursive: true, force: true });
+mkdirSync('dist');
+execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '--project', 'tsconfig.json'], { stdio: 'inherit' });
+await build({
+  entryPoints: ['js/index.ts'],
+  outfile: 'dist/index.js',
+  bundle: true,
+  format: 'esm',
+  target: 'es2022',
+  minifySyntax: true,
+  minifyWhitespace: true,
+  logLevel: 'warning',
+});
+cpSync('pkg/nearfield_bg.wasm', 'dist/nearfield_bg.wasm');
+
+for (const file of ['index.js', 'nearfield_bg.wasm']) {
+  const bytes = readFileSync(`dist/${file}`);
+  const kb = (size) => `${(size / 1000).toFixed(1)} kB`;
+  console.log(`${file}: ${kb(bytes.length)}, gzip ${kb(gzipSync(bytes, { level: 9 }).length)}, brotli ${kb(brotliCompressSync(bytes).length)}`);
+}

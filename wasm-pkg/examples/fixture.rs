@@ -1,0 +1,156 @@
+//! What the package's JavaScript tests serve in place of central, made by the engine itself.
+//!
+//! `fixture make DIR` writes versions 2 and 3 of a small model, the patch between them, and signed
+//! manifests. `fixture reply acknowledged|duplicate|refused VERSION` reads a sync body from standard
+//! input and writes the answer to standard output.
+//!
+//! The model has four tastes of ten items each (`tent-0` … `book-9`), so that what a person who
+//! chose a tent should see is plain before anything runs. Version 3 adds `tent-new`.
+
+use ed25519_dalek::SigningKey;
+use nearfield_engine::manifest::{FileRef, Manifest, Slot, sign};
+use nearfield_engine::wire::{decode_request, encode_reply};
+use nearfield_engine::{
+    Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Refusal, Statistics,
+    SyncReply, Touch, Window,
+};
+use std::error::Error;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+
+const LINEAGE: Lineage = Lineage(0x7e57);
+const DIM: usize = 16;
+const TASTES: [&str; 4] = ["tent", "lamp", "shoe", "book"];
+const ITEMS_EACH: u32 = 10;
+const SITE: &str = "test";
+const ISSUED_MS: u64 = 1_700_000_000_000;
+const NOT_AFTER_MS: u64 = 4_000_000_000_000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["make", directory] => make(Path::new(directory)),
+        ["reply", outcome, version] => reply(outcome, ModelVersion(version.parse()?)),
+        _ => Err("usage: fixture make DIR | fixture reply acknowledged|duplicate|refused VERSION".into()),
+    }
+}
+
+fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
+    let mut hyper = Hyperparameters::starting_point();
+    hyper.alpha = 0.1;
+    hyper.blend.iter_mut().for_each(|weights| weights.own = 0.5);
+    let mut statistics = Statistics::new(LINEAGE, DIM, 8, hyper);
+    for taste in TASTES {
+        for item in 0..ITEMS_EACH {
+            statistics.register(&format!("{taste}-{item}"))?;
+        }
+    }
+    let mut model = statistics.empty_model();
+    let first = statistics.publish(&mut Window::new(&statistics), 1);
+    model.apply(&first.patch)?;
+
+    let mut window = teach(&statistics, &model, 1)?;
+    let second = statistics.publish(&mut window, 1);
+    model.apply(&second.patch)?;
+    let old = model.to_pack();
+
+    statistics.register("tent-new")?;
+    let mut window = teach(&statistics, &model, 2)?;
+    let third = statistics.publish(&mut window, 1);
+    model.apply(&third.patch)?;
+    let new = model.to_pack();
+
+    fs::create_dir_all(directory)?;
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let patches = vec![(ModelVersion(2), FileRef::of(&third.patch))];
+    let other = SigningKey::from_bytes(&[8; 32]);
+    let public: String = key.verifying_key().to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let files: [(&str, Vec<u8>); 11] = [
+        ("2.pack", old.clone()),
+        ("3.pack", new.clone()),
+        ("2..3.patch", third.patch.clone()),
+        ("public-key", public.into_bytes()),
+        ("2.manifest", sign(&manifest(2, &old, Vec::new()), &key)),
+        ("3.manifest", sign(&manifest(3, &new, patches), &key)),
+        ("3-without-patch.manifest", sign(&manifest(3, &new, Vec::new()), &key)),
+        ("3-foreign-key.manifest", sign(&manifest(3, &new, Vec::new()), &other)),
+        ("1.manifest", sign(&manifest(1, &old, Vec::new()), &key)),
+        (
+            "3-expired.manifest",
+            sign(&Manifest { not_after_ms: ISSUED_MS, ..manifest(3, &new, Vec::new()) }, &key),
+        ),
+        (
+            "3-other-site.manifest",
+            sign(&Manifest { site: "other".into(), ..manifest(3, &new, Vec::new()) }, &key),
+        ),
+    ];
+    for (name, bytes) in files {
+        fs::write(directory.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+fn manifest(version: u64, pack: &[u8], patches: Vec<(ModelVersion, FileRef)>) -> Manifest {
+    Manifest {
+        site: SITE.into(),
+        lineage: LINEAGE,
+        issued_ms: ISSUED_MS,
+        not_after_ms: NOT_AFTER_MS,
+        stable: Slot { version: ModelVersion(version), pack: FileRef::of(pack), patches },
+        canary: None,
+        canary_share: 0,
+        keys: Vec::new(),
+        root_signature: Vec::new(),
+        extensions: Vec::new(),
+    }
+}
+
+/// Eight people of each taste, whose factor points along an axis of its own.
+fn teach(statistics: &Statistics, model: &Model, round: u8) -> Result<Window, Box<dyn Error>> {
+    let mut window = Window::new(statistics);
+    for person in 0..8u8 {
+        for taste in 0..TASTES.len() as u8 {
+            let mut factor = vec![0; DIM];
+            factor[usize::from(taste)] = 127;
+            let first = u32::from(taste) * ITEMS_EACH;
+            let items = (0..ITEMS_EACH)
+                .map(|item| {
+                    let row = first + (item * 3 + u32::from(person)) % ITEMS_EACH;
+                    Touch::new(row, Kind::Click as u8, item == 0)
+                })
+                .collect();
+            let mut id = [0; 16];
+            id[..3].copy_from_slice(&[round, person, taste]);
+            let delta = Delta {
+                id: DeltaId(id),
+                lineage: LINEAGE,
+                base_version: model.version(),
+                factor_scale: 1.0 / 127.0,
+                factor,
+                items,
+                share: 4096,
+                metrics: Vec::new(),
+            };
+            window.check(statistics, &delta, ModelVersion(0)).map_err(|refusal| refusal.to_string())?;
+            window.admit(statistics, &delta, u64::from(person));
+        }
+    }
+    Ok(window)
+}
+
+fn reply(outcome: &str, version: ModelVersion) -> Result<(), Box<dyn Error>> {
+    let mut body = Vec::new();
+    std::io::stdin().read_to_end(&mut body)?;
+    let request = decode_request(&body)?;
+    let outcome = match outcome {
+        "acknowledged" => Outcome::Acknowledged,
+        "duplicate" => Outcome::Duplicate,
+        "refused" => Outcome::Refused(Refusal::Stale { base: ModelVersion(2), oldest: ModelVersion(3) }),
+        other => return Err(format!("outcome {other:?} is none of acknowledged, duplicate, refused").into()),
+    };
+    let results = request.deltas.iter().map(|delta| (delta.id, outcome.clone())).collect();
+    let reply = SyncReply { results, lineage: LINEAGE, version, extensions: Vec::new() };
+    std::io::stdout().write_all(&encode_reply(&reply))?;
+    Ok(())
+}

@@ -1,0 +1,70 @@
+// The wasm module: found, compiled once, and named by types of our own, so that the published
+// declarations need nothing of wasm-bindgen's.
+
+import start, * as core from '../pkg/nearfield.js';
+import { NearfieldError, asNearfieldError } from './error.js';
+
+/** Where the `.wasm` may come from; without one it is read from next to this module. */
+export type WasmSource = URL | string | BufferSource | Response | WebAssembly.Module;
+
+let started: Promise<void> | undefined;
+let ready = false;
+
+/**
+ * Loads the core. Idempotent: later calls give the first one's promise, whatever they are given.
+ *
+ * A page fetches `nearfield_bg.wasm` from next to this module; Node reads it from there.
+ * `Nearfield.open` calls it, so that only low-level use needs it.
+ */
+export function init(source?: WasmSource | Promise<WasmSource>): Promise<void> {
+  started ??= load(source).catch((thrown: unknown) => {
+    // A failed download must not stay the answer for good.
+    started = undefined;
+    throw asNearfieldError(thrown, 'init.failed');
+  });
+  return started;
+}
+
+/** Loads the core from a compiled module or its bytes, at once. Idempotent, like `init`. */
+export function initSync(module: WebAssembly.Module | BufferSource): void {
+  if (ready) return;
+  try {
+    core.initSync({ module });
+  } catch (thrown) {
+    throw asNearfieldError(thrown, 'init.failed');
+  }
+  ready = true;
+  started = Promise.resolve();
+}
+
+async function load(source?: WasmSource | Promise<WasmSource>): Promise<void> {
+  let from = await (source ?? new URL('nearfield_bg.wasm', import.meta.url));
+  if (from instanceof URL && from.protocol === 'file:' && isNode()) {
+    // Named by a variable, so that bundlers for pages do not look for it.
+    const files = 'node:fs/promises';
+    const { readFile } = await import(/* webpackIgnore: true */ /* @vite-ignore */ files);
+    from = (await readFile(from)) as BufferSource;
+  }
+  if (ready) return;
+  await start({ module_or_path: from });
+  ready = true;
+}
+
+function isNode(): boolean {
+  return typeof (globalThis as { process?: { versions?: { node?: string } } }).process?.versions?.node === 'string';
+}
+
+/** The raw classes and functions of the core. Throws `init.missing` before `init`. */
+export function raw(): typeof core {
+  if (!ready) throw new NearfieldError('init.missing', 'the core is not loaded: await init() first');
+  return core;
+}
+
+/** A digest of a recorded trace's recommendations: the same on every host, checked in the tests. */
+export function goldenDigest(): string {
+  return raw().goldenDigest();
+}
+
+export type RawModel = core.Model;
+export type RawUser = core.User;
+export type RawManifest = core.Manifest;

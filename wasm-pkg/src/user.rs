@@ -1,0 +1,253 @@
+//! One person's state.
+
+use crate::error::{IntoJs, coded};
+use crate::model::Model;
+use crate::object::{array, object, packed, whole};
+use nearfield_engine::delta::SHARE_STEPS;
+use nearfield_engine::wire::{self, SyncRequest};
+use nearfield_engine::{DeltaId, Event, Kind, Learned, Outcome, Request, UserState};
+use wasm_bindgen::prelude::*;
+
+/// Most deltas of one sync: a choice that keeps a body far below the limit, so that a long time
+/// offline goes out in a few requests.
+const SYNC_DELTAS_MAX: usize = 64;
+
+/// One person's state in the memory of this module.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct User {
+    inner: UserState,
+}
+
+/// Checks an event without learning from it.
+///
+/// # Errors
+/// `event.*` names the field and the limit.
+#[wasm_bindgen(js_name = checkEvent)]
+pub fn check_event(
+    kind: &str,
+    item_id: String,
+    time_ms: f64,
+    value: Option<f32>,
+    event_id: Option<String>,
+    session_id: Option<String>,
+    now_ms: f64,
+) -> Result<(), JsValue> {
+    let (event, now_ms) = event(kind, item_id, time_ms, value, event_id, session_id, now_ms)?;
+    event.check(now_ms).map_err(IntoJs::into_js)
+}
+
+#[wasm_bindgen]
+impl User {
+    /// Returns the state of a person of whom nothing is known.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> User {
+        Self::default()
+    }
+
+    /// Restores a state.
+    ///
+    /// # Errors
+    /// `state.*` for bytes of another kind, of a newer schema, or damaged ones.
+    #[wasm_bindgen(js_name = fromBytes)]
+    pub fn from_bytes(bytes: &[u8]) -> Result<User, JsValue> {
+        UserState::from_bytes(bytes).map(|inner| Self { inner }).map_err(IntoJs::into_js)
+    }
+
+    /// Returns the state as bytes, the outbox included.
+    #[wasm_bindgen(js_name = toBytes)]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.inner.to_bytes()
+    }
+
+    /// Learns from one event, and returns `applied`, `duplicate` or `context`.
+    ///
+    /// # Errors
+    /// `event.*` names the field and the limit; nothing is changed.
+    #[expect(clippy::too_many_arguments, reason = "plain arguments cross without an object to take apart")]
+    pub fn track(
+        &mut self,
+        model: &Model,
+        kind: &str,
+        item_id: String,
+        time_ms: f64,
+        value: Option<f32>,
+        event_id: Option<String>,
+        session_id: Option<String>,
+        now_ms: f64,
+    ) -> Result<String, JsValue> {
+        let (event, now_ms) = event(kind, item_id, time_ms, value, event_id, session_id, now_ms)?;
+        let learned = self.inner.learn(&model.inner, &event, now_ms).map_err(IntoJs::into_js)?;
+        let name = match learned {
+            Learned::Applied => "applied",
+            Learned::Duplicate => "duplicate",
+            Learned::ContextOnly => "context",
+        };
+        Ok(name.to_owned())
+    }
+
+    /// Returns the person's list, packed: rows, then the bits of the scores.
+    pub fn recommend(
+        &mut self,
+        model: &Model,
+        count: u32,
+        exclude_seen: bool,
+        allow: Option<Vec<u32>>,
+        deny: Vec<u32>,
+    ) -> Vec<u32> {
+        packed(&self.inner.recommend(&model.inner, &Request { count, exclude_seen, allow, deny }))
+    }
+
+    /// Returns whether a delta should go out.
+    ///
+    /// # Errors
+    /// `event.bad_number` where the time is none.
+    #[wasm_bindgen(js_name = deltaDue)]
+    pub fn delta_due(&self, now_ms: f64) -> Result<bool, JsValue> {
+        Ok(self.inner.delta_due(whole(now_ms, "event", "now_ms")?))
+    }
+
+    /// Moves what was learnt into the outbox under a random id; returns whether there was anything.
+    ///
+    /// # Errors
+    /// `delta.bad_id` where the id has not 16 bytes.
+    #[wasm_bindgen(js_name = takeDelta)]
+    pub fn take_delta(&mut self, model: &Model, id: &[u8]) -> Result<bool, JsValue> {
+        let id = <[u8; 16]>::try_from(id)
+            .map_err(|_| coded("delta", "bad_id", &format!("a delta id has 16 bytes, not {}", id.len())))?;
+        Ok(self.inner.take_delta(&model.inner, DeltaId(id)).is_some())
+    }
+
+    /// Returns what `takeDelta` would move, or null.
+    #[wasm_bindgen(js_name = previewDelta)]
+    pub fn preview_delta(&mut self, model: &Model) -> JsValue {
+        let Some(delta) = self.inner.preview_delta(&model.inner) else {
+            return JsValue::NULL;
+        };
+        let items = delta.items.iter().map(|touch| {
+            object([
+                ("row", touch.row().into()),
+                ("kind", kind_name(touch.kind).into()),
+                ("begins_sitting", touch.begins_sitting().into()),
+            ])
+        });
+        let metrics = delta.metrics.iter().map(|metrics| {
+            object([
+                ("version", (metrics.version.0 as f64).into()),
+                ("bins", array(metrics.bins.iter().map(|count| (*count).into()))),
+            ])
+        });
+        object([
+            ("lineage", delta.lineage.to_string().into()),
+            ("baseVersion", (delta.base_version.0 as f64).into()),
+            ("bytes", (wire::encode_delta(&delta).len() as u32).into()),
+            ("factor", js_sys::Int8Array::from(delta.factor.as_slice()).into()),
+            ("factorScale", delta.factor_scale.into()),
+            ("share", (f64::from(delta.share) / f64::from(SHARE_STEPS)).into()),
+            ("items", array(items)),
+            ("metrics", array(metrics)),
+        ])
+    }
+
+    /// Drops the outbox and what no delta has told of yet.
+    #[wasm_bindgen(js_name = discardDeltas)]
+    pub fn discard_deltas(&mut self, model: &Model) {
+        // The id is used for nothing: the delta leaves the outbox before anybody sees it.
+        while self.inner.take_delta(&model.inner, DeltaId([0; 16])).is_some() {
+            self.inner.settle(DeltaId([0; 16]), &Outcome::Acknowledged);
+        }
+        let waiting: Vec<DeltaId> = self.inner.outbox().iter().map(|delta| delta.id).collect();
+        for id in waiting {
+            self.inner.settle(id, &Outcome::Acknowledged);
+        }
+    }
+
+    /// Returns the outbox: `{ id, bytes, items }` of each delta.
+    pub fn outbox(&self) -> JsValue {
+        array(self.inner.outbox().iter().map(|delta| {
+            object([
+                ("id", delta.id.to_string().into()),
+                ("bytes", (wire::encode_delta(delta).len() as u32).into()),
+                ("items", (delta.items.len() as u32).into()),
+            ])
+        }))
+    }
+
+    /// Returns the body of a sync with the oldest deltas of the outbox.
+    ///
+    /// # Errors
+    /// `wire.*` where a field is over its limit.
+    #[wasm_bindgen(js_name = encodeSync)]
+    pub fn encode_sync(&self, site: &str, token: &[u8]) -> Result<Vec<u8>, JsValue> {
+        let outbox = self.inner.outbox();
+        let deltas = outbox[..outbox.len().min(SYNC_DELTAS_MAX)].to_vec();
+        let request =
+            SyncRequest { site: site.to_owned(), token: token.to_vec(), deltas, extensions: Vec::new() };
+        wire::encode_request(&request).map_err(IntoJs::into_js)
+    }
+
+    /// Takes a sync's answer, and returns `{ results, lineage, version }`.
+    ///
+    /// # Errors
+    /// `reply.*` where the bytes are no answer of central; the outbox is unchanged.
+    pub fn settle(&mut self, reply: &[u8]) -> Result<JsValue, JsValue> {
+        let reply = wire::decode_reply(reply).map_err(IntoJs::into_js)?;
+        let results = reply.results.iter().map(|(id, outcome)| {
+            self.inner.settle(*id, outcome);
+            let (name, reason) = match outcome {
+                Outcome::Acknowledged => ("acknowledged", JsValue::UNDEFINED),
+                Outcome::Duplicate => ("duplicate", JsValue::UNDEFINED),
+                Outcome::Refused(refusal) => ("refused", refusal.reason().into()),
+            };
+            object([("id", id.to_string().into()), ("outcome", name.into()), ("reason", reason)])
+        });
+        Ok(object([
+            ("results", array(results)),
+            ("lineage", reply.lineage.to_string().into()),
+            ("version", (reply.version.0 as f64).into()),
+        ]))
+    }
+
+    /// Returns the history, newest last: `{ key, item_id, kind, time_ms }` of each event.
+    pub fn history(&self, model: &Model) -> JsValue {
+        array(self.inner.history().map(|entry| {
+            let item_id = model.inner.row(entry.key).map(|row| model.inner.item_id(row));
+            object([
+                ("key", format!("{:016x}", entry.key.0).into()),
+                ("item_id", item_id.map_or(JsValue::UNDEFINED, JsValue::from)),
+                ("kind", entry.kind().as_str().into()),
+                ("time_ms", (entry.time_ms as f64).into()),
+            ])
+        }))
+    }
+
+    /// Returns the choices by the rank that they had: 1, 2–5, 6–10, 11–20, beyond.
+    pub fn quality(&self) -> Vec<u32> {
+        self.inner.quality().bins.to_vec()
+    }
+
+    /// Returns the number of events kept.
+    #[wasm_bindgen(getter)]
+    pub fn length(&self) -> u32 {
+        self.inner.len() as u32
+    }
+}
+
+fn event(
+    kind: &str,
+    item_id: String,
+    time_ms: f64,
+    value: Option<f32>,
+    event_id: Option<String>,
+    session_id: Option<String>,
+    now_ms: f64,
+) -> Result<(Event, u64), JsValue> {
+    let kind = Kind::parse(kind).map_err(IntoJs::into_js)?;
+    let time_ms = whole(time_ms, "event", "time_ms")?;
+    let now_ms = whole(now_ms, "event", "now_ms")?;
+    Ok((Event { event_id, item_id, kind, time_ms, value, session_id }, now_ms))
+}
+
+fn kind_name(index: u8) -> &'static str {
+    Kind::from_index(index).map_or("unknown", Kind::as_str)
+}
