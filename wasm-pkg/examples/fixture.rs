@@ -1,7 +1,7 @@
 //! What the package's JavaScript tests serve in place of central, made by the engine itself.
 //!
 //! `fixture make DIR` writes versions 2 and 3 of a small model, the patch between them, and signed
-//! manifests. `fixture reply acknowledged|duplicate|refused VERSION` reads a sync body from standard
+//! manifests, and this host's golden digest. `fixture reply acknowledged|duplicate|refused VERSION` reads a sync body from standard
 //! input and writes the answer to standard output.
 //!
 //! The model has four tastes of ten items each (`tent-0` … `book-9`), so that what a person who
@@ -66,11 +66,12 @@ fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
     let patches = vec![(ModelVersion(2), FileRef::of(&third.patch))];
     let other = SigningKey::from_bytes(&[8; 32]);
     let public: String = key.verifying_key().to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    let files: [(&str, Vec<u8>); 11] = [
+    let files: [(&str, Vec<u8>); 12] = [
         ("2.pack", old.clone()),
         ("3.pack", new.clone()),
         ("2..3.patch", third.patch.clone()),
         ("public-key", public.into_bytes()),
+        ("golden", nearfield_engine::golden::digest().into_bytes()),
         ("2.manifest", sign(&manifest(2, &old, Vec::new()), &key)),
         ("3.manifest", sign(&manifest(3, &new, patches), &key)),
         ("3-without-patch.manifest", sign(&manifest(3, &new, Vec::new()), &key)),

@@ -1,0 +1,502 @@
+// The package as shipped (dist/), against a central whose every byte the engine wrote.
+
+import 'fake-indexeddb/auto';
+import assert from 'node:assert/strict';
+import { afterEach, before, beforeEach, describe, test } from 'node:test';
+import { Model, Nearfield, NearfieldError, User, goldenDigest, init, memoryStorage, verifyManifest } from '../dist/index.js';
+import { answer, central, file, publicKey } from './central.mjs';
+
+let server;
+let opened = [];
+
+beforeEach(async () => {
+  server = await central();
+});
+afterEach(async () => {
+  await Promise.all(opened.map((nf) => nf.close()));
+  opened = [];
+  server.close();
+});
+
+function options(more = {}) {
+  return { endpoint: server.endpoint, publicKey, site: 'test', storage: 'memory', syncEveryMs: 0, ...more };
+}
+
+async function open(more) {
+  const nf = await Nearfield.open(options(more));
+  opened.push(nf);
+  return nf;
+}
+
+const ids = (list) => list.map((item) => item.item_id);
+const coded = (code, more = {}) => (error) => {
+  assert.ok(error instanceof NearfieldError, `${error} is a NearfieldError`);
+  assert.deepEqual({ code: error.code, ...more }, { code, ...Object.fromEntries(Object.keys(more).map((k) => [k, error[k]])) });
+  return true;
+};
+const eventually = async (holds, what) => {
+  for (let tries = 0; tries < 200; tries += 1) {
+    if (holds()) return;
+    await new Promise((soon) => setTimeout(soon, 10));
+  }
+  assert.fail(`${what} did not happen`);
+};
+
+describe('personalising', () => {
+  test('one click brings its kind to the top and leaves out what was seen', async () => {
+    const nf = await open();
+    nf.track('select_item', { items: [{ item_id: 'tent-1' }] });
+    const list = ids(nf.recommend({ count: 9 }));
+    assert.equal(list.length, 9);
+    assert.ok(list.every((id) => id.startsWith('tent-')), list.join());
+    assert.ok(!list.includes('tent-1'));
+    assert.ok(ids(nf.recommend({ count: 40, excludeSeen: false })).includes('tent-1'));
+  });
+
+  test('the list follows each click, and tells listeners', async () => {
+    const nf = await open();
+    let told = 0;
+    nf.on('recommendations', () => (told += 1));
+    const lists = ['tent-1', 'lamp-2', 'lamp-3', 'lamp-4'].map((item_id) => {
+      assert.deepEqual(nf.track('click', { item_id }), { applied: 1, duplicate: 0, context: 0 });
+      return ids(nf.recommend({ count: 5 }));
+    });
+    assert.equal(told, 4);
+    assert.ok(lists[0][0].startsWith('tent-'));
+    assert.ok(lists[3][0].startsWith('lamp-'));
+    assert.equal(new Set(lists.map(String)).size, 4, 'every click changes the list');
+  });
+
+  test('allow and deny bound the list, and unknown ids are passed over', async () => {
+    const nf = await open();
+    nf.track('view_item', { items: [{ item_id: 'tent-1' }] });
+    assert.deepEqual(ids(nf.recommend({ allow: ['book-1', 'book-2', 'nothing'] })).sort(), ['book-1', 'book-2']);
+    assert.ok(!ids(nf.recommend({ count: 40, deny: ['tent-2'] })).includes('tent-2'));
+  });
+
+  test('similar items share the taste, popular ones are the same for all', async () => {
+    const [one, two] = [await open(), await open()];
+    one.track('purchase', { item_id: 'book-1' });
+    assert.ok(ids(one.similar('shoe-3', { count: 9 })).every((id) => id.startsWith('shoe-')));
+    assert.deepEqual(one.similar('nothing'), []);
+    assert.deepEqual(one.popular({ count: 7 }), two.popular({ count: 7 }));
+  });
+
+  test('an event with several items counts each once, and its id but once', async () => {
+    const nf = await open();
+    const purchase = { transaction_id: 'T1', items: [{ item_id: 'tent-1' }, { item_id: 'lamp-1' }] };
+    assert.deepEqual(nf.track('purchase', purchase), { applied: 2, duplicate: 0, context: 0 });
+    assert.deepEqual(nf.track('purchase', purchase), { applied: 0, duplicate: 2, context: 0 });
+    assert.deepEqual(nf.inspect().history.map(({ item_id, kind }) => [item_id, kind]), [
+      ['tent-1', 'purchase'],
+      ['lamp-1', 'purchase'],
+    ]);
+  });
+
+  test('impressions and searches are context and stay out of the history', async () => {
+    const nf = await open();
+    assert.equal(nf.track('view_item_list', { items: [{ item_id: 'tent-1' }, { item_id: 'tent-2' }] }).context, 2);
+    assert.equal(nf.track('search', {}).context, 1);
+    assert.equal(nf.inspect().history.length, 0);
+  });
+
+  test('bad input throws its code, field and limit, and changes nothing', async () => {
+    const nf = await open();
+    const before = nf.snapshot();
+    const cases = [
+      [() => nf.track('poke', { item_id: 'tent-1' }), 'event.unknown_kind', { field: 'kind' }],
+      [() => nf.track('click', {}), 'event.no_items', { field: 'items' }],
+      [() => nf.track('click', { item_id: '' }), 'event.empty_item_id', { field: 'item_id' }],
+      [() => nf.track('click', { item_id: 'x'.repeat(129) }), 'event.too_long', { field: 'item_id', limit: 128 }],
+      [() => nf.track('click', { item_id: 'tent-1', value: NaN }), 'event.non_finite_value', { field: 'value' }],
+      [() => nf.track('click', { item_id: 'tent-1', time_ms: Date.now() + 9e7 }), 'event.in_the_future', { field: 'time_ms' }],
+      [() => nf.track('click', { item_id: 'tent-1', time_ms: -1 }), 'event.bad_number', { field: 'time_ms' }],
+      [() => nf.track('click', { items: Array(201).fill({ item_id: 'tent-1' }) }), 'event.too_many_items', { limit: 200 }],
+      // The first of these items is sound, and must not be learnt either.
+      [() => nf.track('click', { items: [{ item_id: 'tent-1' }, { item_id: 7 }] }), 'event.wrong_type', { field: 'item_id' }],
+      [() => nf.track('click', { items: [{ item_id: 'tent-1' }, { item_id: '' }] }), 'event.empty_item_id', { field: 'item_id' }],
+    ];
+    for (const [call, code, more] of cases) assert.throws(call, coded(code, more));
+    assert.deepEqual(nf.snapshot(), before);
+  });
+
+  test('bad options are named', async () => {
+    await assert.rejects(open({ site: '' }), coded('options.site', { field: 'site' }));
+    await assert.rejects(open({ endpoint: 'central' }), coded('options.endpoint', { field: 'endpoint' }));
+    await assert.rejects(open({ publicKey: 'abc' }), coded('options.publicKey', { field: 'publicKey' }));
+    await assert.rejects(Nearfield.open({ site: 'test', storage: 'memory' }), coded('options.model', { field: 'model' }));
+  });
+});
+
+describe('keeping', () => {
+  test('a snapshot restores to the same list', async () => {
+    const nf = await open();
+    for (const item of ['tent-1', 'lamp-4', 'tent-5']) nf.track('click', item);
+    const restored = await Nearfield.restore(nf.snapshot(), options({ model: file('2.pack') }));
+    opened.push(restored);
+    assert.deepEqual(restored.recommend({ count: 20 }), nf.recommend({ count: 20 }));
+  });
+
+  for (const kind of ['indexeddb', 'adapter']) {
+    test(`state and model are found again in storage (${kind})`, async () => {
+      const storage = kind === 'indexeddb' ? 'indexeddb' : memoryStorage();
+      const first = await open({ storage });
+      first.track('click', 'book-3');
+      const list = first.recommend({ count: 20 });
+      await first.close();
+      // Offline from here on: the stored model is enough.
+      server.close();
+      const second = await open({ storage });
+      assert.deepEqual(second.recommend({ count: 20 }), list);
+      assert.equal(second.inspect().history[0].item_id, 'book-3');
+      await second.forget();
+      assert.equal(second.inspect().history.length, 0);
+      await second.close();
+      const third = await open({ storage });
+      assert.equal(third.inspect().history.length, 0, 'what was forgotten stays forgotten');
+    });
+  }
+
+  test('damaged bytes in storage are told of, and the visit goes on', async () => {
+    const storage = memoryStorage();
+    await storage.put({ state: Uint8Array.of(1, 2, 3), model: Uint8Array.of(4, 5) });
+    const nf = await open({ storage });
+    const errors = [];
+    nf.on('error', (error) => errors.push(error.code));
+    assert.deepEqual(errors.sort(), ['pack.foreign', 'state.foreign']);
+    assert.equal(nf.recommend({ count: 3 }).length, 3);
+    await assert.rejects(Nearfield.restore(Uint8Array.of(1), options()), coded('state.foreign'));
+  });
+
+  test('a failing storage is told of, and nothing is sent whose id is not stored', async () => {
+    const storage = { ...memoryStorage(), put: async () => Promise.reject(new Error('quota')) };
+    const nf = await open({ storage });
+    const errors = [];
+    nf.on('error', (error) => errors.push(error.code));
+    nf.track('click', 'tent-1');
+    await assert.rejects(nf.sync());
+    assert.ok(errors.includes('storage.failed'));
+    assert.equal(server.count('/v1/sync'), 0);
+    assert.ok(ids(nf.recommend({ count: 1 }))[0].startsWith('tent-'));
+  });
+});
+
+describe('sending', () => {
+  test('what is inspected is what is sent, and it is acknowledged', async () => {
+    const nf = await open();
+    assert.equal(nf.inspectDelta(), null);
+    nf.track('click', 'tent-1');
+    nf.track('purchase', 'lamp-2');
+    const preview = nf.inspectDelta();
+    assert.deepEqual(preview.items.map(({ item_id, kind }) => [item_id, kind]), [['tent-1', 'click'], ['lamp-2', 'purchase']]);
+    assert.ok(preview.factor instanceof Int8Array && preview.factor.length === 16);
+    assert.equal(preview.share, 1);
+    const { sent } = await nf.sync();
+    assert.equal(sent.length, 1);
+    assert.equal(sent[0].outcome, 'acknowledged');
+    assert.equal(sent[0].items, 2);
+    assert.ok(Math.abs(sent[0].bytes - preview.bytes) <= 1 && sent[0].bytes <= 256);
+    assert.deepEqual(nf.sent, sent);
+    assert.deepEqual(nf.inspect().outbox, []);
+    assert.equal(nf.inspectDelta(), null);
+    const request = server.requests.find(({ path }) => path === '/v1/sync');
+    assert.equal(request.headers['content-type'], 'text/plain');
+    assert.equal(request.headers.cookie, undefined);
+    assert.ok(request.body.includes('token-1'));
+    assert.ok(!request.body.includes('tent-1'), 'no item id is sent, but rows');
+  });
+
+  test('a delta that may have arrived goes out again under the same id, and a duplicate settles it', async () => {
+    const storage = memoryStorage();
+    const nf = await open({ storage });
+    nf.track('click', 'tent-1');
+    server.routes['/v1/sync'] = () => null;
+    await assert.rejects(nf.sync(), coded('central.unreachable'));
+    const [{ id }] = nf.inspect().outbox;
+    await nf.close();
+
+    const again = await open({ storage });
+    assert.deepEqual(again.inspect().outbox.map((entry) => entry.id), [id]);
+    server.routes['/v1/sync'] = ({ body }) => ({ body: answer(body, 'duplicate') });
+    const { sent } = await again.sync();
+    assert.deepEqual(sent.map(({ id, outcome }) => ({ id, outcome })), [{ id, outcome: 'duplicate' }]);
+    const [first, second] = server.requests.filter(({ path }) => path === '/v1/sync');
+    assert.deepEqual(first.body, second.body);
+    assert.deepEqual(again.inspect().outbox, []);
+  });
+
+  test('a refused delta is final and says why', async () => {
+    const nf = await open();
+    nf.track('click', 'tent-1');
+    server.routes['/v1/sync'] = ({ body }) => ({ body: answer(body, 'refused') });
+    const { sent } = await nf.sync();
+    assert.deepEqual([sent[0].outcome, sent[0].reason], ['refused', 'stale']);
+    assert.deepEqual((await nf.sync()).sent, []);
+    assert.equal(server.count('/v1/sync'), 1);
+  });
+
+  test('an answer that is none leaves the outbox as it was', async () => {
+    const nf = await open();
+    nf.track('click', 'tent-1');
+    server.routes['/v1/sync'] = () => ({ body: 'hello' });
+    await assert.rejects(nf.sync(), coded('reply.foreign'));
+    assert.equal(nf.inspect().outbox.length, 1);
+  });
+
+  test('twenty events go out by themselves, and the token is asked for once', async () => {
+    const nf = await open();
+    for (let event = 0; event < 20; event += 1) nf.track('view_item', `tent-${event % 10}`);
+    await eventually(() => nf.sent.length === 1, 'the acknowledgement');
+    assert.equal(nf.sent[0].items, 20);
+    for (let event = 0; event < 20; event += 1) nf.track('view_item', `lamp-${event % 10}`);
+    await eventually(() => nf.sent.length === 2, 'the second acknowledgement');
+    assert.equal(server.count('/v1/device'), 1);
+  });
+
+  test('what was learnt goes out after the idle time', async () => {
+    const nf = await open({ idleMs: 50 });
+    nf.track('click', 'tent-1');
+    assert.equal(server.count('/v1/sync'), 0);
+    await eventually(() => nf.sent.length === 1, 'the acknowledgement');
+  });
+
+  test('a failed send is tried again in the background', async () => {
+    const nf = await open({ idleMs: 10 });
+    const errors = [];
+    nf.on('error', (error) => errors.push(error.code));
+    let tries = 0;
+    server.routes['/v1/sync'] = ({ body }) => ((tries += 1) === 1 ? { status: 500 } : { body: answer(body) });
+    nf.track('click', 'tent-1');
+    await eventually(() => nf.sent.length === 1, 'the acknowledgement');
+    assert.deepEqual(errors, ['central.status']);
+    assert.equal(tries, 2);
+  });
+
+  test('Retry-After is honoured, also when asked to sync', async () => {
+    const nf = await open({ idleMs: 10 });
+    server.routes['/v1/sync'] = () => ({ status: 429, headers: { 'retry-after': '60' } });
+    nf.track('click', 'tent-1');
+    await eventually(() => server.count('/v1/sync') === 1, 'the first try');
+    await new Promise((later) => setTimeout(later, 100));
+    await assert.rejects(nf.sync(), coded('central.busy'));
+    assert.equal(server.count('/v1/sync'), 1);
+  });
+
+  test('recommending goes on while central is away', async () => {
+    const nf = await open();
+    server.close();
+    nf.track('click', 'shoe-1');
+    await assert.rejects(nf.sync(), coded('central.unreachable'));
+    assert.ok(ids(nf.recommend({ count: 9 })).every((id) => id.startsWith('shoe-')));
+  });
+});
+
+describe('consent', () => {
+  test('without consent to personalise nothing is stored and nothing is sent', async () => {
+    const storage = memoryStorage();
+    const nf = await open({ storage, consent: { personalise: false } });
+    for (let event = 0; event < 25; event += 1) nf.track('click', `tent-${event % 5}`);
+    await nf.sync();
+    assert.ok(ids(nf.recommend({ count: 1 }))[0].startsWith('tent-'), 'the visit itself is personal');
+    assert.equal(nf.inspectDelta(), null);
+    await nf.close();
+    for (const key of ['state', 'token', 'model']) assert.equal(await storage.get(key), undefined);
+    assert.deepEqual([...new Set(server.requests.map(({ method }) => method))], ['GET']);
+  });
+
+  test('without consent to share no delta request is made, nor later for what came before', async () => {
+    const nf = await open({ consent: { share: false } });
+    for (let event = 0; event < 25; event += 1) nf.track('click', `tent-${event % 5}`);
+    await nf.sync();
+    await nf.consent({ share: true });
+    await nf.sync();
+    assert.equal(server.count('/v1/sync') + server.count('/v1/device'), 0);
+    nf.track('click', 'lamp-1');
+    const { sent } = await nf.sync();
+    assert.deepEqual(sent.map(({ items }) => items), [1]);
+  });
+
+  test('consent that is taken back deletes what was stored', async () => {
+    const storage = memoryStorage();
+    const nf = await open({ storage });
+    nf.track('click', 'tent-1');
+    await nf.consent({ personalise: false });
+    assert.equal(await storage.get('state'), undefined);
+    assert.equal(await storage.get('model'), undefined);
+  });
+
+  test('Global Privacy Control and Do Not Track stop sharing unless consent is explicit', async () => {
+    for (const signal of [{ globalPrivacyControl: true }, { doNotTrack: '1' }]) {
+      const before = Object.getOwnPropertyDescriptor(globalThis, 'navigator');
+      Object.defineProperty(globalThis, 'navigator', { value: signal, configurable: true });
+      try {
+        assert.equal((await open()).inspect().consent.share, false);
+        assert.equal((await open({ consent: { share: true } })).inspect().consent.share, true);
+      } finally {
+        if (before) Object.defineProperty(globalThis, 'navigator', before);
+        else delete globalThis.navigator;
+      }
+    }
+  });
+});
+
+describe('newer models', () => {
+  test('a patch brings the next version without a second download', async () => {
+    const nf = await open();
+    const models = [];
+    nf.on('model', (model) => models.push(model));
+    nf.track('click', 'tent-1');
+    assert.ok(!ids(nf.recommend({ count: 40 })).includes('tent-new'));
+    server.manifest = '3.manifest';
+    assert.equal((await nf.sync()).updated, true);
+    assert.deepEqual(models.map(({ from, version, via }) => ({ from, version, via })), [{ from: 2, version: 3, via: 'patch' }]);
+    assert.deepEqual(nf.model.toPack(), file('3.pack'), 'patched and packed are the same bytes');
+    assert.ok(ids(nf.recommend({ count: 41 })).includes('tent-new'));
+    assert.equal(server.count('/v1/model/3.pack'), 0);
+  });
+
+  test('without a patch the pack is taken, and it is what the next visit begins with', async () => {
+    const storage = memoryStorage();
+    const nf = await open({ storage });
+    server.manifest = '3-without-patch.manifest';
+    await nf.sync();
+    assert.equal(nf.inspect().version, 3);
+    await nf.close();
+    assert.equal((await open({ storage })).inspect().version, 3);
+  });
+
+  test('a newer version in the answer to a delta is fetched at once', async () => {
+    const nf = await open({ idleMs: 10 });
+    server.manifest = '3.manifest';
+    server.routes['/v1/sync'] = ({ body }) => ({ body: answer(body, 'acknowledged', 3) });
+    nf.track('click', 'tent-1');
+    await eventually(() => nf.inspect().version === 3, 'the newer model');
+  });
+
+  test('the background poll finds it too', async () => {
+    const nf = await open({ syncEveryMs: 20 });
+    server.manifest = '3.manifest';
+    await eventually(() => nf.inspect().version === 3, 'the newer model');
+  });
+
+  const refusals = [
+    ['a foreign signature', '3-foreign-key.manifest', 'manifest.bad_signature'],
+    ['a lower version', '1.manifest', 'manifest.rollback'],
+    ['an expired manifest', '3-expired.manifest', 'manifest.expired'],
+    ['a manifest for another site', '3-other-site.manifest', 'manifest.wrong_site'],
+  ];
+  for (const [name, manifest, code] of refusals) {
+    test(`${name} keeps the last good model`, async () => {
+      const nf = await open({ syncEveryMs: 20 });
+      const errors = [];
+      nf.on('error', (error) => errors.push(error.code));
+      server.manifest = manifest;
+      await assert.rejects(nf.sync(), coded(code));
+      await eventually(() => errors.includes(code), 'the error event');
+      assert.equal(nf.inspect().version, 2);
+      assert.deepEqual(nf.model.toPack(), file('2.pack'));
+      assert.equal(nf.recommend({ count: 5 }).length, 5);
+    });
+  }
+
+  test('a pack with a wrong hash keeps the last good model', async () => {
+    const nf = await open();
+    server.manifest = '3-without-patch.manifest';
+    const bad = file('3.pack');
+    bad[bad.length - 1] ^= 1;
+    server.routes['/v1/model/3.pack'] = () => ({ body: bad });
+    await assert.rejects(nf.sync(), coded('manifest.hash'));
+    server.routes['/v1/model/3.pack'] = () => ({ body: bad.subarray(1) });
+    await assert.rejects(nf.sync(), coded('manifest.length'));
+    assert.deepEqual(nf.model.toPack(), file('2.pack'));
+  });
+
+  test('a patch with a wrong hash is told of, and the pack is taken instead', async () => {
+    const nf = await open();
+    const errors = [];
+    nf.on('error', (error) => errors.push(error.code));
+    server.manifest = '3.manifest';
+    const bad = file('2..3.patch');
+    bad[20] ^= 1;
+    server.routes['/v1/model/2..3.patch'] = () => ({ body: bad });
+    await nf.sync();
+    assert.deepEqual(errors, ['manifest.hash']);
+    assert.deepEqual(nf.model.toPack(), file('3.pack'));
+  });
+
+  test('a first visit without a model says why', async () => {
+    server.manifest = '3-foreign-key.manifest';
+    await assert.rejects(open(), coded('manifest.bad_signature'));
+    server.close();
+    await assert.rejects(open(), coded('central.unreachable'));
+  });
+});
+
+describe('many users on one model', () => {
+  before(() => init());
+
+  test('each has a list of their own, and deltas go through by hand', () => {
+    const model = Model.load(file('2.pack'));
+    const [camper, reader] = [new User(), new User()];
+    for (let item = 0; item < 3; item += 1) {
+      camper.track(model, 'view_item', `tent-${item}`, 1_000 + item);
+      reader.track(model, 'view_item', { items: [{ item_id: `book-${item}` }] }, 1_000 + item);
+    }
+    const list = camper.recommend(model, { count: 5 });
+    assert.ok(list.rows instanceof Uint32Array && list.scores instanceof Float32Array);
+    assert.ok(list.itemIds().every((id) => id.startsWith('tent-')));
+    assert.ok(reader.recommend(model, { count: 5 }).itemIds().every((id) => id.startsWith('book-')));
+    assert.deepEqual(list.items().map((item) => item.row), [...list.rows]);
+    assert.ok(list.scores.every((score, place) => place === 0 || score <= list.scores[place - 1]));
+
+    assert.equal(camper.takeDelta(model, new Uint8Array(16).fill(9)), true);
+    assert.equal(camper.takeDelta(model, new Uint8Array(16).fill(8)), false);
+    const body = camper.encodeSync('test', Uint8Array.of(1, 2));
+    const { results, version } = camper.settle(answer(body, 'acknowledged', 5));
+    assert.deepEqual(results.map(({ id, outcome }) => ({ id, outcome })), [{ id: '09'.repeat(16), outcome: 'acknowledged' }]);
+    assert.equal(version, 5);
+    assert.deepEqual(camper.outbox(), []);
+    assert.throws(() => reader.takeDelta(model, new Uint8Array(3)), coded('delta.bad_id'));
+
+    model.apply(file('2..3.patch'));
+    assert.equal(model.version, 3);
+    assert.throws(() => model.apply(file('2..3.patch')), coded('patch.wrong_version'));
+    assert.ok(camper.recommend(model, { count: 40 }).itemIds().includes('tent-new'));
+    for (const handle of [camper, reader, model]) handle.free();
+  });
+
+  test('a shared Model serves many Nearfields and stays the owner\'s', async () => {
+    const model = Model.load(file('2.pack'));
+    const shared = { site: 'test', storage: 'memory', model };
+    const nf = await Nearfield.open(shared);
+    nf.track('click', 'tent-1');
+    const moved = await Nearfield.restore(nf.snapshot(), shared);
+    assert.deepEqual(moved.recommend(), nf.recommend());
+    await nf.close();
+    await moved.close();
+    assert.equal(model.version, 2);
+    assert.throws(() => nf.recommend(), coded('nearfield.closed'));
+    model.free();
+  });
+
+  test('a manifest is verified by hand as well', () => {
+    const manifest = verifyManifest(file('3.manifest'), publicKey, 'test', undefined, Date.now());
+    assert.equal(manifest.version, 3);
+    assert.equal(manifest.patchBytes(2), file('2..3.patch').length);
+    assert.equal(manifest.patchBytes(1), undefined);
+    manifest.checkPack(file('3.pack'));
+    assert.throws(() => manifest.checkPack(file('2.pack')), coded('manifest.length'));
+    manifest.free();
+  });
+
+  test('a truncated or foreign pack is refused', () => {
+    const pack = file('2.pack');
+    assert.throws(() => Model.load(pack.subarray(0, pack.length - 10)), (error) => /^pack\./.test(error.code));
+    assert.throws(() => Model.load(Uint8Array.of()), coded('pack.foreign'));
+  });
+});
+
+test('the golden digest of this host is the native one', async () => {
+  await init();
+  assert.equal(goldenDigest(), new TextDecoder().decode(file('golden')));
+});
