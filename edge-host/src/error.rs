@@ -1,0 +1,171 @@
+//! What a caller of the HTTP interface can get wrong, or meet.
+
+use crate::sandbox::GuestError;
+use crate::store::StoreError;
+use axum::http::StatusCode;
+use nearfield_engine::EventError;
+use std::fmt;
+
+/// Why a request was not served. Nothing was changed.
+#[derive(Debug)]
+pub enum EdgeError {
+    /// The body is larger than the limit.
+    BodyTooLarge {
+        /// Most bytes of a body.
+        limit: usize,
+    },
+    /// The body broke off.
+    BodyUnreadable {
+        /// What the transport said.
+        message: String,
+    },
+    /// The body is not JSON.
+    MalformedJson {
+        /// Line, column and what was expected there.
+        message: String,
+    },
+    /// No events, or too many.
+    EventCount {
+        /// Events in the body.
+        found: usize,
+        /// Most events of a body.
+        limit: usize,
+    },
+    /// An event is not an object of the right fields.
+    EventField {
+        /// Place of the event in the body, from 0.
+        index: usize,
+        /// The field and what is wrong with it.
+        message: String,
+    },
+    /// A field of an event is out of its range.
+    Event {
+        /// Place of the event in the body, from 0.
+        index: usize,
+        /// The engine's reason.
+        error: EventError,
+    },
+    /// The user's name is empty, too long or has a control character.
+    UserName {
+        /// Bytes of the name.
+        bytes: usize,
+        /// Most bytes of a name.
+        limit: usize,
+    },
+    /// A query parameter is unknown or out of its range.
+    Query {
+        /// The parameter and its limit.
+        message: String,
+    },
+    /// Nothing is kept of this user.
+    UnknownUser,
+    /// No such path.
+    UnknownPath,
+    /// The path does not take this method.
+    Method,
+    /// No model has arrived yet.
+    NoModel,
+    /// The user's worker has a full queue.
+    Busy {
+        /// Most calls that wait.
+        limit: usize,
+    },
+    /// The store failed.
+    Store(StoreError),
+    /// The guest refused or failed.
+    Guest(GuestError),
+    /// The process is ending.
+    Stopping,
+}
+
+impl EdgeError {
+    /// Returns a short stable name, for metrics and for callers' code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyUnreadable { .. } => "body_unreadable",
+            Self::MalformedJson { .. } => "malformed_json",
+            Self::EventCount { .. } => "event_count",
+            Self::EventField { .. } => "event_field",
+            Self::Event { error, .. } => error.reason(),
+            Self::UserName { .. } => "user_name",
+            Self::Query { .. } => "query",
+            Self::UnknownUser => "unknown_user",
+            Self::UnknownPath => "unknown_path",
+            Self::Method => "method",
+            Self::NoModel => "no_model",
+            Self::Busy { .. } => "busy",
+            Self::Store(_) => "store",
+            Self::Guest(GuestError::Refused { status, .. }) => status.as_str(),
+            Self::Guest(GuestError::Deadline { .. }) => "guest_deadline",
+            Self::Guest(_) => "guest",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// Returns the HTTP status of the answer.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyUnreadable { .. }
+            | Self::MalformedJson { .. }
+            | Self::EventCount { .. }
+            | Self::EventField { .. }
+            | Self::Event { .. }
+            | Self::UserName { .. }
+            | Self::Query { .. } => StatusCode::BAD_REQUEST,
+            Self::UnknownUser | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoModel | Self::Busy { .. } | Self::Store(_) | Self::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Guest(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl fmt::Display for EdgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BodyTooLarge { limit } => write!(f, "body is larger than {limit} bytes, the limit"),
+            Self::BodyUnreadable { message } => write!(f, "body could not be read: {message}"),
+            Self::MalformedJson { message } => write!(f, "body is not JSON: {message}"),
+            Self::EventCount { found, limit } => {
+                write!(f, "body has {found} events, the limit is 1 to {limit}")
+            }
+            Self::EventField { index, message } => write!(f, "event {index}: {message}"),
+            Self::Event { index, error } => write!(f, "event {index}: {error}"),
+            Self::UserName { bytes, limit } => {
+                write!(f, "user has {bytes} bytes, the limit is 1 to {limit} without control characters")
+            }
+            Self::Query { message } => write!(f, "query: {message}"),
+            Self::UnknownUser => f.write_str("nothing is kept of this user"),
+            Self::UnknownPath => f.write_str("there is no such path"),
+            Self::Method => f.write_str("the path does not take this method"),
+            Self::NoModel => f.write_str("no model has arrived from central yet"),
+            Self::Busy { limit } => {
+                write!(f, "{limit} calls wait for this user's worker, the limit; try again")
+            }
+            Self::Store(error) => error.fmt(f),
+            Self::Guest(error) => error.fmt(f),
+            Self::Stopping => f.write_str("the edge is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for EdgeError {}
+
+impl From<StoreError> for EdgeError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<GuestError> for EdgeError {
+    fn from(error: GuestError) -> Self {
+        match error {
+            GuestError::Refused { status: crate::abi::Status::NoModel, .. } => Self::NoModel,
+            other => Self::Guest(other),
+        }
+    }
+}

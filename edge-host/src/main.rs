@@ -1,0 +1,143 @@
+//! `nearfield-edge`: the core for many users, behind HTTP.
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use nearfield_edge::sandbox::Limits;
+use nearfield_edge::{Edge, Options, app};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where `cargo xtask wasm` puts the guest, from the workspace's root.
+const GUEST_FILE: &str = "target/nearfield/nearfield_guest.wasm";
+
+/// Hosts Nearfield's core for many users: events in, recommendations out, sync with central.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Base address of central.
+    #[arg(long, env = "NEARFIELD_CENTRAL", default_value = "http://127.0.0.1:7801")]
+    central: String,
+    /// Central's public key, 64 hex digits (central's keys/online.pub).
+    #[arg(long, env = "NEARFIELD_PUBLIC_KEY", value_parser = parse_key)]
+    public_key: Key,
+    /// The site that models and deltas are for.
+    #[arg(long, env = "NEARFIELD_SITE")]
+    site: String,
+    /// Address to serve on.
+    #[arg(long, default_value = "127.0.0.1:7803")]
+    listen: SocketAddr,
+    /// Folder of the user store and the last good model.
+    #[arg(long)]
+    data: PathBuf,
+    /// The guest module [default: nearfield_guest.wasm beside the binary, else target/nearfield/].
+    #[arg(long, env = "NEARFIELD_GUEST")]
+    guest: Option<PathBuf>,
+    /// Worker threads, each with one guest instance [default: the number of cores].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
+    /// Users kept open in guests, over all workers.
+    #[arg(long, default_value_t = 10_000)]
+    users_open: usize,
+    /// Most memory of one guest instance, in MiB.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(16..=4096))]
+    guest_memory_mib: u64,
+    /// Time between two rounds with central, in milliseconds.
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u64).range(50..))]
+    sync_every_ms: u64,
+    /// Start without a model and wait for central.
+    #[arg(long)]
+    wait_for_model: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Key([u8; 32]);
+
+fn parse_key(text: &str) -> Result<Key, String> {
+    let text = text.trim();
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(format!("a public key has 64 hex digits, this has {} characters", text.chars().count()));
+    }
+    let mut key = [0; 32];
+    for (index, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|error| error.to_string())?;
+    }
+    Ok(Key(key))
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+
+    let guest = find_guest(arguments.guest.as_deref())?;
+    let wasm = std::fs::read(&guest).with_context(|| format!("guest module {}", guest.display()))?;
+    let mut options =
+        Options::new(&arguments.site, &arguments.central, arguments.public_key.0, arguments.data);
+    if let Some(workers) = arguments.workers {
+        options.workers = workers.into();
+    }
+    options.users_open_max = arguments.users_open;
+    options.limits =
+        Limits { memory_bytes_max: (arguments.guest_memory_mib << 20) as usize, ..Limits::default() };
+    options.sync_every = Duration::from_millis(arguments.sync_every_ms);
+    options.wait_for_model = arguments.wait_for_model;
+
+    let listener = tokio::net::TcpListener::bind(arguments.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", arguments.listen))?;
+    let site = options.site.clone();
+    let edge = Edge::start(options, &wasm).await?;
+    let model = edge.pool().held().map_or_else(
+        || "no model yet".to_owned(),
+        |held| format!("lineage {} version {}", held.info.lineage, held.info.version),
+    );
+    println!("listening http://{} site {site} {model}", listener.local_addr()?);
+
+    let rounds = tokio::spawn(Arc::clone(&edge).sync_forever());
+    axum::serve(listener, app(edge)).with_graceful_shutdown(stopped()).await?;
+    rounds.abort();
+    Ok(())
+}
+
+/// Returns the guest module's path.
+fn find_guest(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        return Ok(path.to_owned());
+    }
+    let beside = std::env::current_exe()?.with_file_name("nearfield_guest.wasm");
+    let places = [beside, PathBuf::from(GUEST_FILE)];
+    for place in &places {
+        if place.is_file() {
+            return Ok(place.clone());
+        }
+    }
+    bail!(
+        "no guest module at {} or {}; build it with `cargo xtask wasm`, or pass --guest",
+        places[0].display(),
+        places[1].display()
+    )
+}
+
+/// Waits for the signal that ends the process.
+async fn stopped() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = interrupt => {}
+                    _ = terminate.recv() => {}
+                }
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "cannot listen for the signal to terminate"),
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupt.await;
+}

@@ -1,0 +1,87 @@
+//! Counters, gauges and times, in Prometheus text. They belong to one [`crate::Edge`], not to the
+//! process, so that two edges in one test do not count for one another.
+
+use metrics::{counter, gauge, histogram, with_local_recorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use nearfield_engine::ModelVersion;
+use std::time::Duration;
+
+/// Upper bounds of the time buckets, in seconds (choice: from a tenth of a call to a slow disk).
+const SECONDS: [f64; 9] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.025, 0.1, 1.0];
+
+/// The edge's metrics.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .expect("there is a bucket")
+            .build_recorder();
+        let handle = recorder.handle();
+        Self { recorder, handle }
+    }
+}
+
+impl Metrics {
+    /// Returns everything in Prometheus text.
+    pub fn render(&self) -> String {
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    fn record(&self, record: impl FnOnce()) {
+        with_local_recorder(&self.recorder, record);
+    }
+
+    /// Counts events by what became of them.
+    pub(crate) fn events(&self, outcome: &'static str, count: u32) {
+        self.record(|| counter!("nearfield_edge_events_total", "outcome" => outcome).increment(count.into()));
+    }
+
+    /// Counts a request that was not served.
+    pub(crate) fn refused(&self, code: &'static str) {
+        self.record(|| counter!("nearfield_edge_refused_total", "code" => code).increment(1));
+    }
+
+    /// Times a served request.
+    pub(crate) fn served(&self, call: &'static str, time: Duration) {
+        self.record(|| histogram!("nearfield_edge_call_seconds", "call" => call).record(time.as_secs_f64()));
+    }
+
+    /// Counts deltas by what central answered.
+    pub(crate) fn delta(&self, outcome: &'static str) {
+        self.record(|| counter!("nearfield_edge_deltas_total", "outcome" => outcome).increment(1));
+    }
+
+    /// Counts a failure of sync by its reason.
+    pub(crate) fn sync_failed(&self, reason: &'static str) {
+        self.record(|| counter!("nearfield_edge_sync_failures_total", "reason" => reason).increment(1));
+    }
+
+    /// Notes whether the last round with central succeeded.
+    pub(crate) fn central_up(&self, up: bool) {
+        self.record(|| gauge!("nearfield_edge_central_up").set(if up { 1.0 } else { 0.0 }));
+    }
+
+    /// Notes the model that is served, and how it came.
+    pub(crate) fn model(&self, version: ModelVersion, by: &'static str) {
+        self.record(|| {
+            gauge!("nearfield_edge_model_version").set(version.0 as f64);
+            counter!("nearfield_edge_model_updates_total", "by" => by).increment(1);
+        });
+    }
+
+    /// Moves the number of users open in guests.
+    pub(crate) fn users_open(&self, change: f64) {
+        self.record(|| gauge!("nearfield_edge_users_open").increment(change));
+    }
+
+    /// Counts an instance that was given up.
+    pub(crate) fn guest_replaced(&self) {
+        self.record(|| counter!("nearfield_edge_guests_replaced_total").increment(1));
+    }
+}
