@@ -21,8 +21,8 @@ await build({
   bundle: true,
   format: 'esm',
   target: 'es2022',
-  minifySyntax: true,
-  minifyWhitespace: true,
+  minify: true,
+  sourcemap: true,
   logLevel: 'warning',
 });
 cpSync('pkg/nearfield_bg.wasm', 'dist/nearfield_bg.wasm');

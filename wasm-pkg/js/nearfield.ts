@@ -196,7 +196,7 @@ export class Nearfield {
     this.#mustBeOpen();
     const now = this.#now();
     const tracked = this.#user.learn(this.#model, toEvents(kind, parameters, now), now);
-    this.#lastEventAt = now;
+    this.#lastEventAt = performance.now();
     this.#saveState();
     if (this.#sends()) this.#loop.wake(this.#user.deltaDue(now) ? 0 : this.#idleMs);
     if (tracked.applied > 0) this.#emit('recommendations', { reason: 'event' });
@@ -347,9 +347,12 @@ export class Nearfield {
     const central = this.#central;
     if (!central || !this.#sends()) return;
     const now = this.#now();
-    const idle = now - this.#lastEventAt >= this.#idleMs;
-    if (flush || idle || this.#user.deltaDue(now)) {
+    const idleInMs = this.#lastEventAt + this.#idleMs - performance.now();
+    if (flush || idleInMs <= 0 || this.#user.deltaDue(now)) {
       while (this.#user.takeDelta(this.#model, randomId())) this.#outboxUnsaved = true;
+    } else {
+      // Woken early, or for another reason: the idle time is still to come.
+      this.#loop.wake(idleInMs);
     }
     // The id is durable before the first send: after a crash the same delta goes out again, and
     // central counts it once.
