@@ -195,7 +195,7 @@ impl UserState {
             if session_hash != 0 || self.kept.session_hash != 0 {
                 session_hash != self.kept.session_hash
             } else {
-                event.time_ms.saturating_sub(last.time_ms) > SITTING_GAP_MS
+                gap_ends_sitting(last, event)
             }
         });
         let entry =
@@ -317,6 +317,30 @@ impl UserState {
             return Err(StateError::Damaged { what: "a count is out of range" });
         }
         Ok(Self { kept, ..Self::default() })
+    }
+
+    /// Drops what can be derived again from history and model: a state at rest is a few kilobytes.
+    pub fn rest(&mut self) {
+        self.basis = None;
+        self.solver = None;
+    }
+
+    /// Takes an event into the history that the trained model has learned already, so that no
+    /// delta tells of it again.
+    #[cfg(feature = "train")]
+    pub fn remember(&mut self, event: &Event) {
+        if !event.kind.is_history() {
+            return;
+        }
+        let begins_sitting = self.kept.history.back().is_none_or(|last| gap_ends_sitting(last, event));
+        let key = ItemKey::of(&event.item_id);
+        let kind = event.kind as u8;
+        let entry = HistoryEntry { key, kind, time_ms: event.time_ms, begins_sitting, event_hash: 0 };
+        self.kept.history.push_back(entry);
+        if self.kept.history.len() > HISTORY_MAX {
+            self.kept.history.pop_front();
+        }
+        self.basis = None;
     }
 
     /// Counts the rank of a chosen item in the list shown last.
@@ -481,11 +505,16 @@ impl UserState {
         self.factor(model, model.hyper.recent_weight)
     }
 
-    /// Returns the plain factor, κ = 0.
+    /// Writes the plain factor's score of every row into `out` (κ = 0, no blend): what the factors
+    /// alone know, for protocols whose data have no order in time.
     #[cfg(feature = "train")]
-    pub(crate) fn plain_factor(&mut self, model: &Model) -> Option<Vec<f32>> {
+    pub fn factor_scores(&mut self, model: &Model, out: &mut Vec<f32>) {
         self.settle_basis(model);
-        self.factor(model, 0.0)
+        let p = self.factor(model, 0.0);
+        let mut query = Query::default();
+        query.set_factor(model, p.as_deref().unwrap_or(&[]), 1.0);
+        out.clear();
+        query.for_each(model, |_, score| out.push(score));
     }
 
     /// Builds the delta of the oldest untold events, and says how many of them it settles.
@@ -537,6 +566,10 @@ impl UserState {
         };
         Some((delta, told))
     }
+}
+
+fn gap_ends_sitting(last: &HistoryEntry, event: &Event) -> bool {
+    event.time_ms.saturating_sub(last.time_ms) > SITTING_GAP_MS
 }
 
 /// Shares of the recent system below this are left out when it is rebuilt.

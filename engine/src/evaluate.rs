@@ -1,0 +1,333 @@
+//! Evaluation through the product's own path: devices learn, deltas flow, central publishes.
+//!
+//! The stream protocol is prequential (test, then learn): Dawid (1984), doi 10.2307/2981683.
+
+use crate::event_log::EventLog;
+use crate::hyper::{BUCKETS, bucket};
+use crate::ids::{DeltaId, ModelVersion, Row};
+use crate::merge::{Statistics, Window};
+use crate::model::Model;
+use crate::user_state::UserState;
+use crate::wire;
+use crate::ItemKey;
+use serde::Serialize;
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// When deltas flow and versions appear, in stream time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flow {
+    /// Idle time after which a delta goes out.
+    pub idle_ms: u64,
+    /// Time after which a version is published, if anything waits.
+    pub publish_ms: u64,
+    /// Events after which a version is published, if anything waits.
+    pub publish_events: u64,
+    /// Distinct devices that a row's contributions wait for.
+    pub k: u32,
+    /// Nothing is ever published: the trained model stays.
+    pub frozen: bool,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self { idle_ms: 60_000, publish_ms: 60_000, publish_events: 2_500, k: 1, frozen: false }
+    }
+}
+
+/// Hit rate and gain of one group of targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Figures {
+    /// Targets.
+    pub n: u64,
+    /// Share of targets ranked among the first ten.
+    pub hr10: f64,
+    /// Mean of 1 / log2(1 + rank) over targets, 0 beyond rank ten.
+    pub ndcg10: f64,
+}
+
+impl Figures {
+    /// Counts one target; sums until [`Figures::mean`].
+    pub fn add(&mut self, rank: Option<f64>) {
+        self.n += 1;
+        if let Some(rank) = rank.filter(|rank| *rank <= 10.0) {
+            self.hr10 += 1.0;
+            self.ndcg10 += 1.0 / (1.0 + rank).log2();
+        }
+    }
+
+    /// Returns the means of what was counted.
+    pub fn mean(self) -> Self {
+        let n = self.n.max(1) as f64;
+        Self { n: self.n, hr10: self.hr10 / n, ndcg10: self.ndcg10 / n }
+    }
+}
+
+/// Figures of one history bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct BucketFigures {
+    /// Events of history: 0, 1, 2–4, 5–9, 10–19, 20+.
+    pub history: &'static str,
+    /// Targets that the person had not touched.
+    pub novel: Figures,
+    /// All targets.
+    pub all: Figures,
+}
+
+/// Names of the history buckets.
+pub const BUCKET_NAMES: [&str; BUCKETS] = ["0", "1", "2-4", "5-9", "10-19", "20+"];
+
+/// What a replay found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StreamReport {
+    /// Targets that the person had not touched; the person's own items are left out of the ranking.
+    pub novel: Figures,
+    /// All targets, nothing left out.
+    pub all: Figures,
+    /// Both, by length of history.
+    pub by_history: Vec<BucketFigures>,
+    /// Deltas admitted and refused, and versions published.
+    pub deltas: u64,
+    /// Deltas refused; none is expected.
+    pub refused: u64,
+    /// Versions published.
+    pub versions: u64,
+    /// Mean bytes of a sync body with one delta.
+    pub delta_bytes_mean: f64,
+}
+
+/// The moment before a person's next event: what an observer may look at.
+pub struct Moment<'a> {
+    /// The person.
+    pub person: &'a mut UserState,
+    /// The model that the person's device holds.
+    pub model: &'a Model,
+    /// The row of the item that comes, if the model has it.
+    pub target: Option<Row>,
+    /// Rows that the person has touched.
+    pub touched: &'a HashSet<Row>,
+    /// Whether the item that comes is new to the person.
+    pub novel: bool,
+    /// Events in the person's history.
+    pub history: usize,
+}
+
+/// A fleet and a central service in one thread, fed by a recorded stream.
+pub struct Replay<'a> {
+    log: &'a EventLog,
+    flow: Flow,
+    model: Model,
+    statistics: Statistics,
+    window: Window,
+    people: HashMap<u32, UserState>,
+    /// Items each person has touched, by index of the log.
+    touched: Vec<HashSet<u32>>,
+    /// (time at which the person counts as idle, person), in order of time.
+    idle: VecDeque<(u64, u32)>,
+    published_ms: u64,
+    events_since: u64,
+    deltas: u64,
+    delta_bytes: u64,
+    refused: u64,
+    versions: u64,
+    keys: Vec<ItemKey>,
+}
+
+impl<'a> Replay<'a> {
+    /// Returns a replay that starts after the first `trained` events, which model and statistics
+    /// have learned already; the people's devices remember them.
+    pub fn new(log: &'a EventLog, trained: usize, model: Model, statistics: Statistics, flow: Flow) -> Self {
+        let mut touched = vec![HashSet::new(); log.users.len()];
+        for event in &log.events[..trained] {
+            touched[event.user as usize].insert(event.item);
+        }
+        let mut people: HashMap<u32, UserState> = HashMap::new();
+        for index in 0..trained {
+            let event = log.event(index);
+            let person = people.entry(log.events[index].user).or_default();
+            person.remember(&event);
+        }
+        Self {
+            window: Window::new(&statistics),
+            keys: log.items.iter().map(|id| ItemKey::of(id)).collect(),
+            log,
+            flow,
+            model,
+            statistics,
+            people,
+            touched,
+            idle: VecDeque::new(),
+            published_ms: 0,
+            events_since: 0,
+            deltas: 0,
+            delta_bytes: 0,
+            refused: 0,
+            versions: 0,
+        }
+    }
+
+    /// Replays events `range`, calling `observe` before each is learned.
+    pub fn run(&mut self, range: std::ops::Range<usize>, mut observe: impl FnMut(Moment<'_>)) {
+        let mut touched_rows = HashSet::new();
+        for index in range {
+            let recorded = self.log.events[index];
+            let now = recorded.time_ms;
+            self.flow_until(now);
+            let person = self.people.entry(recorded.user).or_default();
+            let touched = &self.touched[recorded.user as usize];
+            touched_rows.clear();
+            touched_rows.extend(touched.iter().filter_map(|item| self.model.row(self.keys[*item as usize])));
+            let target = self.model.row(self.keys[recorded.item as usize]);
+            observe(Moment {
+                history: person.len(),
+                person,
+                model: &self.model,
+                target,
+                touched: &touched_rows,
+                novel: !touched.contains(&recorded.item),
+            });
+
+            // The operator's catalogue registers an item at its first event.
+            if target.is_none() && !self.flow.frozen {
+                let _known = self.statistics.register(&self.log.items[recorded.item as usize]);
+            }
+            let event = self.log.event(index);
+            let person = self.people.entry(recorded.user).or_default();
+            // A file's events are sound: the reader has checked each field.
+            let _learned = person.learn(&self.model, &event, now);
+            self.touched[recorded.user as usize].insert(recorded.item);
+            self.events_since += 1;
+            self.idle.push_back((now + self.flow.idle_ms, recorded.user));
+            if person.unsent() >= crate::delta::DELTA_EVENTS {
+                self.send(recorded.user);
+            }
+        }
+    }
+
+    /// Lets idle devices send and central publish, up to a moment of stream time.
+    fn flow_until(&mut self, now: u64) {
+        while let Some((due, user)) = self.idle.front().copied() {
+            if due > now {
+                break;
+            }
+            self.idle.pop_front();
+            let still_idle = self.people.get(&user).is_some_and(|person| {
+                person.history().next_back().is_some_and(|last| last.time_ms + self.flow.idle_ms <= now)
+            });
+            if still_idle {
+                self.send(user);
+                if let Some(person) = self.people.get_mut(&user) {
+                    person.rest();
+                }
+            }
+        }
+        let due = now.saturating_sub(self.published_ms) >= self.flow.publish_ms
+            || self.events_since >= self.flow.publish_events;
+        let waits = !self.window.is_empty() || self.statistics.catalogue_waits();
+        if due && waits && !self.flow.frozen {
+            let publication = self.statistics.publish(&mut self.window, self.flow.k);
+            self.model.apply(&publication.patch).expect("a publication follows the version before it");
+            self.published_ms = now;
+            self.events_since = 0;
+            self.versions += 1;
+        }
+    }
+
+    fn send(&mut self, user: u32) {
+        if self.flow.frozen {
+            return;
+        }
+        let Some(person) = self.people.get_mut(&user) else { return };
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.deltas.to_le_bytes());
+        let Some(delta) = person.take_delta(&self.model, DeltaId(id)).cloned() else { return };
+        person.settle(delta.id, &wire::Outcome::Acknowledged);
+        self.deltas += 1;
+        let request =
+            wire::SyncRequest { site: "evaluate".into(), token: vec![0; 40], deltas: vec![delta], extensions: vec![] };
+        let bytes = wire::encode_request(&request).expect("one delta is far below the limit");
+        self.delta_bytes += bytes.len() as u64;
+        let request = wire::decode_request(&bytes).expect("what was encoded decodes");
+        for delta in &request.deltas {
+            match self.window.check(&self.statistics, delta, ModelVersion(0)) {
+                Ok(()) => self.window.admit(&self.statistics, delta, u64::from(user)),
+                Err(_refusal) => self.refused += 1,
+            }
+        }
+    }
+}
+
+/// Returns the rank of a target among all rows but `excluded`, ties to the middle.
+pub fn rank(scores: &[f32], target: Row, excluded: impl Iterator<Item = Row>) -> f64 {
+    let own = scores[target as usize];
+    let (mut above, mut equal) = (0i64, -1i64);
+    for score in scores {
+        above += i64::from(*score > own);
+        equal += i64::from(*score == own);
+    }
+    for row in excluded.filter(|row| *row != target) {
+        above -= i64::from(scores[row as usize] > own);
+        equal -= i64::from(scores[row as usize] == own);
+    }
+    1.0 + above as f64 + equal as f64 / 2.0
+}
+
+/// Replays everything after the first `trained` events and reports how targets were ranked.
+/// `advance` is told of every 1,000 events.
+pub fn stream(
+    log: &EventLog,
+    trained: usize,
+    model: Model,
+    statistics: Statistics,
+    flow: Flow,
+    mut advance: impl FnMut(u64),
+) -> StreamReport {
+    let mut replay = Replay::new(log, trained, model, statistics, flow);
+    let mut report = StreamReport::default();
+    let mut buckets = [BucketFigures::default(); BUCKETS];
+    let mut scores = Vec::new();
+    let mut done = 0;
+    replay.run(trained..log.events.len(), |moment| {
+        done += 1;
+        if done % 1000 == 0 {
+            advance(1000);
+        }
+        let place = &mut buckets[bucket(moment.history)];
+        let (mut all, mut novel) = (None, None);
+        if let Some(target) = moment.target {
+            moment.person.scores(moment.model, &mut scores);
+            all = Some(rank(&scores, target, std::iter::empty()));
+            novel = moment.novel.then(|| rank(&scores, target, moment.touched.iter().copied()));
+        }
+        report.all.add(all);
+        place.all.add(all);
+        if moment.novel {
+            report.novel.add(novel);
+            place.novel.add(novel);
+        }
+    });
+    report.all = report.all.mean();
+    report.novel = report.novel.mean();
+    report.by_history = buckets
+        .into_iter()
+        .zip(BUCKET_NAMES)
+        .map(|(figures, history)| BucketFigures { history, novel: figures.novel.mean(), all: figures.all.mean() })
+        .collect();
+    report.deltas = replay.deltas;
+    report.refused = replay.refused;
+    report.versions = replay.versions;
+    report.delta_bytes_mean = replay.delta_bytes as f64 / replay.deltas.max(1) as f64;
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_go_to_the_middle_and_excluded_rows_do_not_count() {
+        let scores = [3.0, 1.0, 1.0, 1.0, 5.0];
+        assert_eq!(rank(&scores, 1, std::iter::empty()), 4.0);
+        assert_eq!(rank(&scores, 1, [4, 2].into_iter()), 2.5);
+        assert_eq!(rank(&scores, 4, [4].into_iter()), 1.0);
+    }
+}

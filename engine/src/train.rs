@@ -1,0 +1,289 @@
+//! The offline trainer: implicit ALS, with every hyperparameter chosen on held-out time.
+//!
+//! ```text
+//! p_u = (α0 G + Σ_i w q_i q_iᵀ + λ (h_u + α0 n) I)⁻¹ Σ_i w t q_i       each person
+//! q_i = (α0 C + Σ_u w p_u p_uᵀ + λ (N_i + α0 m) I)⁻¹ Σ_u w t p_u       each item
+//! ```
+//!
+//! Hu, Koren, Volinsky (2008), doi 10.1109/ICDM.2008.22, as revisited by Rendle et al. (2021).
+//!
+//! The search: the last fifth of the training events is held out. α0 and λ are found by descent on
+//! a logarithmic grid, each candidate trained for a few sweeps and judged by how it ranks the held-out
+//! events by fold-in alone; then ρ and κ, transitions, and half-lives by coordinate descent; last
+//! the blend, by a listwise softmax over what a replay through the product's own path saw. The final
+//! model is trained on all training events with what was chosen.
+
+mod blend;
+mod ials;
+mod search;
+
+use crate::event_log::EventLog;
+use crate::fold_in::NormalEquations;
+use crate::hyper::{Bounds, Hyperparameters};
+use crate::ids::{Lineage, Row, short_hash};
+use crate::merge::{Statistics, TrainedRow, TrainedSums};
+use crate::model::Model;
+use crate::popularity::decay;
+use crate::transitions::followers_for_budget;
+use crate::user_state::SITTING_GAP_MS;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+/// Tells whoever waits how far the work is.
+pub trait Progress: Sync {
+    /// Announces a stage of `total` steps.
+    fn stage(&self, name: &str, total: u64);
+    /// Tells of `steps` more steps done.
+    fn advance(&self, steps: u64);
+}
+
+/// Tells no one.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn stage(&self, _name: &str, _total: u64) {}
+    fn advance(&self, _steps: u64) {}
+}
+
+/// What a caller may decide; everything else is chosen from the events.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// d, the number of factors, 1 to 512 (default 64).
+    pub dim: usize,
+    /// Sweeps of the final training (default 12).
+    pub sweeps: usize,
+    /// Sweeps of each candidate of the search (default 5).
+    pub search_sweeps: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { dim: 64, sweeps: 12, search_sweeps: 5 }
+    }
+}
+
+/// Why a training was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrainError {
+    /// Too little to hold anything out of.
+    TooFewEvents {
+        /// Events given.
+        found: usize,
+        /// Events needed.
+        needed: usize,
+    },
+    /// The number of factors is out of range.
+    Dim {
+        /// Factors asked for.
+        found: usize,
+    },
+}
+
+impl fmt::Display for TrainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooFewEvents { found, needed } => {
+                write!(f, "training has {found} events, at least {needed} are needed")
+            }
+            Self::Dim { found } => write!(f, "dim is {found}, the range is 1 to 512"),
+        }
+    }
+}
+
+impl std::error::Error for TrainError {}
+
+/// Fewest events that a training takes.
+pub const EVENTS_MIN: usize = 100;
+
+/// One candidate of the search and how it did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Trial {
+    /// What was being chosen.
+    pub stage: &'static str,
+    /// The candidate.
+    pub candidate: String,
+    /// NDCG@10 on the held-out events.
+    pub ndcg10: f64,
+}
+
+/// What the search chose, and from what.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainReport {
+    /// Training events, people, items.
+    pub events: usize,
+    /// People among them.
+    pub users: usize,
+    /// Items among them.
+    pub items: usize,
+    /// Every candidate.
+    pub trials: Vec<Trial>,
+    /// What was chosen.
+    pub chosen: Hyperparameters,
+}
+
+/// A trained model, its private statistics, and how they came about.
+#[derive(Debug)]
+pub struct Trained {
+    /// The public part, version 1.
+    pub model: Model,
+    /// The private part.
+    pub statistics: Statistics,
+    /// The search.
+    pub report: TrainReport,
+}
+
+/// Trains on the first `until` events of the log; nothing after them is looked at.
+///
+/// # Errors
+/// [`TrainError`] for too few events or a number of factors out of range.
+pub fn train(
+    log: &EventLog,
+    until: usize,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Trained, TrainError> {
+    if until < EVENTS_MIN {
+        return Err(TrainError::TooFewEvents { found: until, needed: EVENTS_MIN });
+    }
+    if !(1..=crate::model::DIM_MAX).contains(&options.dim) {
+        return Err(TrainError::Dim { found: options.dim });
+    }
+    let mut trials = Vec::new();
+    let chosen = search::choose(log, until, options, progress, &mut trials);
+    let (model, statistics) = fit(log, until, options.dim, options.sweeps, &chosen, progress);
+    let users = log.events[..until].iter().map(|event| event.user).collect::<std::collections::HashSet<_>>().len();
+    let report = TrainReport {
+        events: until,
+        users,
+        items: model.len(),
+        trials,
+        chosen: model.hyperparameters().clone(),
+    };
+    Ok(Trained { model, statistics, report })
+}
+
+/// Trains with given hyperparameters.
+pub(crate) fn fit(
+    log: &EventLog,
+    until: usize,
+    dim: usize,
+    sweeps: usize,
+    hyper: &Hyperparameters,
+    progress: &dyn Progress,
+) -> (Model, Statistics) {
+    let data = ials::Data::new(log, until, hyper);
+    progress.stage("factors", sweeps as u64);
+    let mut factors = ials::Factors::new(&data, dim);
+    for _ in 0..sweeps {
+        factors.sweep(&data, hyper.alpha, hyper.lambda);
+        progress.advance(1);
+    }
+    assemble(log, until, &data, &factors, hyper)
+}
+
+/// Turns trained factors into statistics and the first version.
+pub(crate) fn assemble(
+    log: &EventLog,
+    until: usize,
+    data: &ials::Data,
+    factors: &ials::Factors,
+    hyper: &Hyperparameters,
+) -> (Model, Statistics) {
+    let dim = factors.dim;
+    let mut hyper = hyper.clone();
+    let norm = |p: &[f32]| p.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let largest = factors.users.chunks_exact(dim).map(norm).fold(0.0, f32::max);
+    hyper.bounds = Bounds { factor_norm_max: (2.0 * largest).clamp(0.1, 64.0), ..hyper.bounds };
+
+    let id_bytes: usize = data.items.iter().map(|item| log.items[*item as usize].len() + 1).sum();
+    let followers_max = followers_for_budget(dim, id_bytes / data.items.len().max(1));
+    let name: Vec<u8> = log.events[..until]
+        .iter()
+        .flat_map(|event| [u64::from(event.user), u64::from(event.item), event.time_ms])
+        .flat_map(u64::to_le_bytes)
+        .collect();
+    let mut statistics = Statistics::new(Lineage(short_hash(&name)), dim, followers_max, hyper.clone());
+    for item in &data.items {
+        // Ids were checked when the file was read; equal keys of different ids are 2⁻⁶⁴ apart.
+        statistics.register(&log.items[*item as usize]).expect("ids of an event log are sound");
+    }
+    let counts = count(log, until, data, &hyper);
+    let equations = factors.item_equations(data);
+    let merged = counts.merged;
+    let rows = equations
+        .into_iter()
+        .zip(counts.popularity)
+        .zip(counts.followers)
+        .map(|((equations, popularity), followers)| {
+            let total = followers.values().sum::<f64>() as f32;
+            TrainedRow {
+                equations,
+                popularity,
+                followers: followers.into_iter().map(|(row, weight)| (row, weight as f32)).collect(),
+                followers_total: total,
+            }
+        })
+        .collect();
+    let (c, m) = factors.user_gram();
+    statistics.set_trained(TrainedSums { rows, c, m, merged });
+    let model = statistics.publish_trained();
+    (model, statistics)
+}
+
+/// Popularity and transitions of the training events, aged to their end.
+struct Counts {
+    popularity: Vec<f64>,
+    followers: Vec<BTreeMap<Row, f64>>,
+    merged: f64,
+}
+
+fn count(log: &EventLog, until: usize, data: &ials::Data, hyper: &Hyperparameters) -> Counts {
+    let events = &log.events[..until];
+    let merged: f64 = events
+        .iter()
+        .filter(|event| event.kind.is_history())
+        .map(|event| f64::from(hyper.kind(event.kind).weight))
+        .sum();
+    let mut counts =
+        Counts { popularity: vec![0.0; data.items.len()], followers: vec![BTreeMap::new(); data.items.len()], merged };
+    let settings = &hyper.transitions;
+    let mut sittings: HashMap<u32, (u64, Vec<Row>)> = HashMap::new();
+    let mut passed = 0.0;
+    for event in events.iter().filter(|event| event.kind.is_history()) {
+        let weights = hyper.kind(event.kind);
+        passed += f64::from(weights.weight);
+        let wanted = f64::from(weights.weight * weights.target);
+        let (last_ms, sitting) = sittings.entry(event.user).or_default();
+        if event.time_ms.saturating_sub(*last_ms) > SITTING_GAP_MS {
+            sitting.clear();
+        }
+        *last_ms = event.time_ms;
+        if wanted == 0.0 {
+            continue;
+        }
+        let row = data.row(event.item);
+        counts.popularity[row as usize] += wanted * decay(merged - passed, f64::from(hyper.popularity_half_life));
+        let mut share = f64::from(weights.weight) * decay(merged - passed, f64::from(settings.half_life));
+        for leader in sitting.iter().rev().take(usize::from(settings.reach)) {
+            if *leader != row {
+                *counts.followers[*leader as usize].entry(row).or_insert(0.0) += share;
+            }
+            share *= f64::from(settings.distance_decay);
+        }
+        sitting.push(row);
+    }
+    counts
+}
+
+/// Sums of one side's equations for one row.
+fn equations(entries: &[(u32, f32, f32)], other: &[f32], dim: usize, into: &mut NormalEquations) {
+    into.clear();
+    for (index, weight, wanted) in entries {
+        let row = &other[*index as usize * dim..][..dim];
+        crate::fold_in::add_outer(&mut into.a, row, *weight);
+        crate::fold_in::add_scaled(&mut into.b, row, *wanted);
+        into.h += weight;
+    }
+}
