@@ -1,7 +1,17 @@
-//! The commands of the README: `cargo xtask wasm` and the rest.
+//! The commands of the README: `cargo xtask demo | test | wasm | bench | ci | doctor`.
+//!
+//! Each command is a list of named steps. A step installs or builds what it needs and says so; one that
+//! cannot do its work ends in a line that names the command that would.
 
+mod bench;
+mod browser;
+mod ci;
+mod demo;
+mod doctor;
 mod paths;
 mod step;
+mod supervise;
+mod test;
 mod tools;
 mod wasm;
 mod wasm_std;
@@ -11,7 +21,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Builds, tests and shows Nearfield", version)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Builds, tests and shows Nearfield",
+    version
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -19,16 +34,41 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build everything and serve the demo shop with central and an edge beside it
+    Demo(demo::Options),
+    /// Run every test: Rust, npm package, the golden digest on each runtime, a browser visit
+    Test(test::Options),
     /// Build the npm package and the guest module of the edge host
     Wasm,
+    /// Run the engine's benches
+    Bench {
+        /// Passed on to the bench runner, such as a filter
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Formatting, lints, then every test
+    Ci,
+    /// Say what is here, what is missing, and the command that would install it
+    Doctor,
+    /// Compare the golden digest of the built npm package with the engine's own
+    Golden {
+        /// Only this runtime
+        runtime: Option<browser::Runtime>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
         Command::Wasm => wasm::build().map(|built| {
             built.print();
             ExitCode::SUCCESS
         }),
+        Command::Bench { arguments } => bench::run(&arguments),
+        Command::Ci => ci::run(),
+        Command::Doctor => Ok(doctor::run()),
+        Command::Golden { runtime } => browser::golden(runtime).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

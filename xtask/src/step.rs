@@ -137,7 +137,8 @@ impl Step {
             // A reader can only end by its pipe's end; its thread has nothing to report.
             drop(reader.join());
         }
-        let status = child.wait().with_context(|| format!("step \"{}\": cannot wait for {program}", self.title))?;
+        let status =
+            child.wait().with_context(|| format!("step \"{}\": cannot wait for {program}", self.title))?;
         spinner.end(status.success());
         if !status.success() {
             for line in &transcript {
@@ -185,7 +186,9 @@ impl Spinner {
     pub(crate) fn start(title: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix} {elapsed:.dim} {wide_msg:.dim}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner:.cyan} {prefix} {elapsed:.dim} {wide_msg:.dim}")
+            {
                 bar.set_style(style);
             }
             bar.set_prefix(title.to_owned());
@@ -225,7 +228,8 @@ impl Spinner {
 
 /// First line of a program's output, or nothing when it cannot be run.
 pub(crate) fn first_line(program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let output =
+        Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     (output.status.success()).then(|| text.lines().next().unwrap_or_default().trim().to_owned())
 }

@@ -33,7 +33,9 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
 
 /// Whether apt offers every one of the packages.
 pub(crate) fn apt_offers(packages: &[&str]) -> bool {
-    packages.iter().all(|package| first_line("apt-cache", &["show", "--no-all-versions", package]).is_some_and(|line| !line.is_empty()))
+    packages.iter().all(|package| {
+        first_line("apt-cache", &["show", "--no-all-versions", package]).is_some_and(|line| !line.is_empty())
+    })
 }
 
 /// Node 20 or newer, with npm.
@@ -44,7 +46,8 @@ pub(crate) fn need_node() -> Result<()> {
     let Some(version) = first_line("node", &["--version"]) else {
         bail!("node is missing: install Node.js 20 or newer, with npm");
     };
-    let major: u32 = version.trim_start_matches('v').split('.').next().and_then(|part| part.parse().ok()).unwrap_or(0);
+    let major: u32 =
+        version.trim_start_matches('v').split('.').next().and_then(|part| part.parse().ok()).unwrap_or(0);
     if major < 20 {
         bail!("node {version} is too old: install Node.js 20 or newer, with npm");
     }

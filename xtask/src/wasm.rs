@@ -59,7 +59,17 @@ pub(crate) fn build() -> Result<Built> {
     let toolchain = wasm_std::toolchain()?;
     toolchain
         .cargo("nearfield-wasm and nearfield-guest for wasm32")
-        .args(["build", "--profile", "wasm", "--target", TARGET, "-p", "nearfield-wasm", "-p", "nearfield-guest"])
+        .args([
+            "build",
+            "--profile",
+            "wasm",
+            "--target",
+            TARGET,
+            "-p",
+            "nearfield-wasm",
+            "-p",
+            "nearfield-guest",
+        ])
         .run()?;
     let modules = paths::target_wasm().join(TARGET).join("wasm");
 

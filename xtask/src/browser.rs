@@ -1,0 +1,59 @@
+//! The Node scripts of `xtask/browser`: the golden digest in Node and Chromium, and the visit of the demo.
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::{paths, step::Step, tools};
+
+/// A JavaScript host of the npm package.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Runtime {
+    /// Node.js
+    Node,
+    /// Chromium, headless
+    Chromium,
+}
+
+impl Runtime {
+    /// All of them, in the order in which they are asked.
+    pub(crate) const ALL: [Self; 2] = [Self::Node, Self::Chromium];
+
+    /// Its name, as the script takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Chromium => "chromium",
+        }
+    }
+}
+
+/// Compares the golden digest of the built npm package with the engine's own, in one runtime or in all.
+///
+/// # Errors
+/// When a digest differs, or a runtime is missing.
+pub(crate) fn golden(only: Option<Runtime>) -> Result<()> {
+    for runtime in Runtime::ALL.into_iter().filter(|runtime| only.is_none_or(|wanted| wanted == *runtime)) {
+        golden_in(runtime)?;
+    }
+    Ok(())
+}
+
+/// Compares the golden digest in one runtime.
+pub(crate) fn golden_in(runtime: Runtime) -> Result<()> {
+    let file = paths::root().join("tests/golden/digest.txt");
+    let expected =
+        std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", paths::short(&file)))?;
+    if !paths::package_dist().join("index.js").is_file() {
+        bail!("the npm package is not built: run `cargo xtask wasm`");
+    }
+    let mut step = Step::new(format!("golden digest in {}", runtime.name()), "node")
+        .args([paths::browser().join("golden.mjs")])
+        .args([runtime.name(), expected.trim()])
+        .env("NEARFIELD_PACKAGE", paths::package_dist());
+    if runtime == Runtime::Chromium {
+        tools::npm_ci(&paths::browser())?;
+        step = step.env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
+    }
+    step.passed_through().run()?;
+    Ok(())
+}

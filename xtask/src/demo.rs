@@ -1,0 +1,358 @@
+//! `cargo xtask demo`: builds all, makes or reads the events, trains, and serves the shop with central
+//! and an edge host beside it. `--check` visits it with a real browser.
+
+use std::{
+    ffi::OsString,
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::{
+    paths,
+    step::Step,
+    supervise::{Change, Service},
+    tools, wasm,
+};
+
+/// The demo's site, as manifests and deltas name it.
+const SITE: &str = "demo";
+
+/// Part of the events that the model learns offline; the shoppers of the page replay the rest.
+const UNTIL_FRACTION: &str = "0.5";
+
+/// First of the demo's four ports: shop, central, central's admin listener, edge.
+const PORT: u16 = 7800;
+
+/// What the demo runs on.
+#[derive(Args, Default)]
+pub(crate) struct Options {
+    /// Real events (.csv or .csv.gz with user,item,timestamp) instead of generated ones
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+    /// Visit the demo with a headless browser, print what it saw, and exit 0 or 1
+    #[arg(long)]
+    check: bool,
+    /// First of four ports in a row: shop, central, admin, edge [default: 7800; free ones with --check]
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+    /// Do not open a browser
+    #[arg(long)]
+    no_open: bool,
+    /// Make the data and train anew, and forget what the fleet has taught central
+    #[arg(long)]
+    fresh: bool,
+}
+
+struct Ports {
+    shop: u16,
+    central: u16,
+    admin: u16,
+    edge: u16,
+}
+
+/// Runs the demo until Ctrl-C, or until the visit of `--check` ends.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let ports = match options.port {
+        None if options.check => free_ports()?,
+        first => ports_from(first.unwrap_or(PORT))?,
+    };
+    let events = options.events.as_deref().map(absolute).transpose()?;
+    let chromium = if options.check { Some(tools::need_chromium()?) } else { None };
+
+    wasm::build()?;
+    Step::cargo("central, edge and shop")
+        .args(["build", "-p", "nearfield-central", "-p", "nearfield-edge", "-p", "nearfield-shop", "--bins"])
+        .run()?;
+    tools::npm_ci(&paths::root().join("www"))?;
+
+    // A check starts from nothing, and leaves the state of the demo alone.
+    let state = if options.check { paths::demo().join("check") } else { paths::demo() };
+    prepare(&state, events.as_deref(), options.fresh || options.check)?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let mut services = start(&state, &ports)?;
+    let shop = format!("http://127.0.0.1:{}/", ports.shop);
+    println!();
+    println!("  Nearfield's demo shop:  {shop}");
+    println!(
+        "  central http://127.0.0.1:{}/metrics   edge http://127.0.0.1:{}/metrics",
+        ports.central, ports.edge
+    );
+    println!("  logs    {}", paths::short(&state.join("logs")));
+    println!();
+
+    match chromium {
+        Some(chromium) => {
+            tools::npm_ci(&paths::browser())?;
+            visit(&state, &ports, &chromium, &mut services, &stop)
+        }
+        None => {
+            println!("Ctrl-C ends it.");
+            if !options.no_open {
+                open(&shop);
+            }
+            while !stop.load(Ordering::Relaxed) {
+                look_after(&mut services)?;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            println!("\nending");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The visit on generated data, as one test.
+///
+/// # Errors
+/// When the demo cannot be started, or the visit saw something else than it should.
+pub(crate) fn check() -> Result<()> {
+    let options = Options { check: true, ..Options::default() };
+    if run(&options)? == ExitCode::SUCCESS { Ok(()) } else { bail!("the visit of the demo failed") }
+}
+
+fn absolute(file: &Path) -> Result<PathBuf> {
+    file.canonicalize().with_context(|| format!("--events {}", file.display()))
+}
+
+/// Four ports in a row, each of them free.
+fn ports_from(first: u16) -> Result<Ports> {
+    let port = |offset: u16| -> Result<u16> {
+        let port =
+            first.checked_add(offset).with_context(|| format!("--port {first}: at most {}", u16::MAX - 3))?;
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => Ok(port),
+            Err(error) => bail!("port {port} cannot be used ({error}); choose others with --port N"),
+        }
+    };
+    Ok(Ports { shop: port(0)?, central: port(1)?, admin: port(2)?, edge: port(3)? })
+}
+
+/// Four ports that are free at this moment.
+fn free_ports() -> Result<Ports> {
+    // All are held until the last is known, so that no two are the same.
+    let held: Vec<TcpListener> =
+        (0..4).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+    let port = |index: usize| held[index].local_addr().map(|address| address.port());
+    Ok(Ports { shop: port(0)?, central: port(1)?, admin: port(2)?, edge: port(3)? })
+}
+
+/// Makes the page's data and the trained model, unless they are there for these very events.
+fn prepare(state: &Path, events: Option<&Path>, fresh: bool) -> Result<()> {
+    let stamp_file = state.join("stamp.json");
+    let stamp = json!({
+        "events": events.map(identity).transpose()?,
+        "until_fraction": UNTIL_FRACTION,
+        "central": identity(&paths::binary("nearfield-central"))?,
+        "shop": identity(&paths::binary("nearfield-shop"))?,
+    })
+    .to_string();
+    if !fresh && fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp) {
+        eprintln!("✓ data and model of the last run (--fresh makes them anew)");
+        return Ok(());
+    }
+    for folder in ["data", "central", "edge"] {
+        let folder = state.join(folder);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder)?;
+    }
+
+    let data = state.join("data");
+    let shop = paths::binary("nearfield-shop");
+    let trained_on = match events {
+        Some(file) => {
+            Step::new("catalogue of the events", &shop)
+                .args(["catalogue", "--until-fraction", UNTIL_FRACTION])
+                .args(["--events".as_ref(), file.as_os_str(), "--out".as_ref(), data.as_os_str()])
+                .run()?;
+            file.to_owned()
+        }
+        None => {
+            Step::new("a shop and its shoppers", &shop)
+                .args(["generate", "--until-fraction", UNTIL_FRACTION])
+                .args(["--out".as_ref(), data.as_os_str()])
+                .run()?;
+            data.join("events.csv.gz")
+        }
+    };
+    let central = paths::binary("nearfield-central");
+    let store = state.join("central");
+    Step::new("training on the first half", &central)
+        .args(["train", "--until-fraction", UNTIL_FRACTION])
+        .args(["--events".as_ref(), trained_on.as_os_str(), "--out".as_ref(), store.as_os_str()])
+        .run()?;
+    Step::new("importing the catalogue", &central)
+        .args(["catalog", "import", "--site", SITE])
+        .args(["--data".as_ref(), store.as_os_str(), "--file".as_ref(), data.join("items.csv").as_os_str()])
+        .run()?;
+    fs::write(stamp_file, stamp)?;
+    Ok(())
+}
+
+/// What tells one file from another without reading it: path, length, time of change.
+fn identity(file: &Path) -> Result<String> {
+    let found = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let changed =
+        found.modified().unwrap_or(SystemTime::UNIX_EPOCH).duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{} {} {}", file.display(), found.len(), changed.as_millis()))
+}
+
+/// Starts central, then the edge host and the shop, which need its public key.
+fn start(state: &Path, ports: &Ports) -> Result<Vec<Service>> {
+    let logs = state.join("logs");
+    let store = state.join("central");
+    let central_url = format!("http://127.0.0.1:{}", ports.central);
+    let edge_url = format!("http://127.0.0.1:{}", ports.edge);
+    let central = Service::start(
+        "central",
+        paths::binary("nearfield-central"),
+        arguments([
+            "serve".into(),
+            "--data".into(),
+            store.clone().into(),
+            "--listen".into(),
+            format!("127.0.0.1:{}", ports.central).into(),
+            "--admin".into(),
+            format!("127.0.0.1:{}", ports.admin).into(),
+            "--site".into(),
+            SITE.into(),
+        ]),
+        &logs,
+    )?;
+    let key_file = store.join("keys/online.pub");
+    let key = fs::read_to_string(&key_file).with_context(|| format!("cannot read {}", key_file.display()))?;
+    let key = key.trim();
+    let edge = Service::start(
+        "edge",
+        paths::binary("nearfield-edge"),
+        arguments([
+            "--central".into(),
+            central_url.clone().into(),
+            "--public-key".into(),
+            key.into(),
+            "--site".into(),
+            SITE.into(),
+            "--listen".into(),
+            format!("127.0.0.1:{}", ports.edge).into(),
+            "--data".into(),
+            state.join("edge").into(),
+            "--guest".into(),
+            paths::guest().into(),
+        ]),
+        &logs,
+    )?;
+    let root = paths::root();
+    let shop = Service::start(
+        "shop",
+        paths::binary("nearfield-shop"),
+        arguments([
+            "serve".into(),
+            "--www".into(),
+            root.join("www").into(),
+            "--package".into(),
+            paths::package_dist().into(),
+            "--data".into(),
+            state.join("data").into(),
+            "--vendor".into(),
+            root.join("www/node_modules").into(),
+            "--endpoint".into(),
+            central_url.into(),
+            "--public-key".into(),
+            key.into(),
+            "--site".into(),
+            SITE.into(),
+            "--edge".into(),
+            edge_url.into(),
+            "--listen".into(),
+            format!("127.0.0.1:{}", ports.shop).into(),
+        ]),
+        &logs,
+    )?;
+    // Dropped in this order: the page goes first, central last.
+    Ok(vec![shop, edge, central])
+}
+
+fn arguments<const N: usize>(words: [OsString; N]) -> Vec<OsString> {
+    words.into()
+}
+
+fn look_after(services: &mut [Service]) -> Result<()> {
+    for service in services {
+        match service.look_after()? {
+            Some(Change::Died(line) | Change::Restarted(line)) => println!("  {line}"),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Runs the browser's visit while the services are looked after, since it kills one of them.
+fn visit(
+    state: &Path,
+    ports: &Ports,
+    chromium: &Path,
+    services: &mut [Service],
+    stop: &AtomicBool,
+) -> Result<ExitCode> {
+    let central = services.last().context("central is not running")?;
+    let config = json!({
+        "shop": format!("http://127.0.0.1:{}/", ports.shop),
+        "central": format!("http://127.0.0.1:{}", ports.central),
+        "edge": format!("http://127.0.0.1:{}", ports.edge),
+        "centralPidFile": central.pid_file(),
+        "chromium": chromium,
+        "profile": state.join("profile"),
+        "screenshots": paths::demo().join("screenshots"),
+        "package": paths::package_dist(),
+    });
+    let mut child = Command::new("node")
+        .arg(paths::browser().join("visit.mjs"))
+        .env("NEARFIELD_VISIT", config.to_string())
+        .stdin(Stdio::null())
+        .spawn()
+        .context("cannot run node")?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if stop.load(Ordering::Relaxed) {
+            child.kill()?;
+            child.wait()?;
+            bail!("interrupted");
+        }
+        look_after(services)?;
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    if !status.success() {
+        eprintln!("the logs of central, edge and shop are in {}", paths::short(&state.join("logs")));
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the address in the person's browser, where there is one.
+fn open(address: &str) {
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let has_screen = cfg!(target_os = "macos")
+        || ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
+    if has_screen && tools::find(opener).is_some() {
+        // The address is on the screen already; a browser that does not start is no failure of the demo.
+        drop(Command::new(opener).arg(address).stdout(Stdio::null()).stderr(Stdio::null()).spawn());
+    }
+}

@@ -1,0 +1,83 @@
+//! `cargo xtask doctor`: what is here, what is missing, and the command that would install it.
+
+use std::process::ExitCode;
+
+use crate::{step::first_line, tools, wasm_std};
+
+/// One line of the report.
+struct Finding {
+    what: &'static str,
+    /// What is here, or nothing.
+    found: Option<String>,
+    /// The command that would install it.
+    remedy: String,
+    /// What the remedy is: nothing to do by hand, or something.
+    by_itself: bool,
+}
+
+/// Prints the report; fails when something is missing that xtask cannot install here.
+pub(crate) fn run() -> ExitCode {
+    let apt = tools::can_apt();
+    let findings = [
+        Finding {
+            what: "Rust",
+            found: first_line("rustc", &["--version"]),
+            remedy: format!("rustup toolchain install {}", env!("CARGO_PKG_RUST_VERSION")),
+            by_itself: false,
+        },
+        Finding {
+            what: "rustfmt",
+            found: first_line("cargo", &["fmt", "--version"]),
+            remedy: "rustup component add rustfmt".to_owned(),
+            by_itself: false,
+        },
+        Finding {
+            what: "clippy",
+            found: first_line("cargo", &["clippy", "--version"]),
+            remedy: "rustup component add clippy".to_owned(),
+            by_itself: false,
+        },
+        Finding {
+            what: "wasm32 standard library",
+            found: wasm_std::present().map(str::to_owned),
+            remedy: if apt {
+                "apt-get install rustc-web rust-web-src".to_owned()
+            } else {
+                format!("rustup target add {}", wasm_std::TARGET)
+            },
+            by_itself: true,
+        },
+        Finding {
+            what: "Node.js 20 or newer, with npm",
+            found: tools::need_node().is_ok().then(|| {
+                let version = |program| first_line(program, &["--version"]).unwrap_or_default();
+                format!("node {}, npm {}", version("node"), version("npm"))
+            }),
+            remedy: "install Node.js 20 or newer, with npm".to_owned(),
+            by_itself: false,
+        },
+        Finding {
+            what: "Chromium or Chrome",
+            found: tools::find_chromium().map(|path| {
+                let version = first_line(&path, &["--version", "--no-sandbox"]).unwrap_or_default();
+                format!("{} {version}", path.display())
+            }),
+            remedy: "apt-get install chromium (or set NEARFIELD_CHROMIUM)".to_owned(),
+            by_itself: apt,
+        },
+    ];
+    let mut blocked = false;
+    for finding in findings {
+        match finding.found {
+            Some(found) => println!("✓ {}: {found}", finding.what),
+            None if finding.by_itself => {
+                println!("- {}: missing; the command that needs it runs `{}`", finding.what, finding.remedy);
+            }
+            None => {
+                println!("✗ {}: missing; run `{}`", finding.what, finding.remedy);
+                blocked = true;
+            }
+        }
+    }
+    if blocked { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
