@@ -1,0 +1,47 @@
+//! `catalog import`: items from a file into the log of a server that is not running.
+
+use anyhow::{Context, bail};
+use nearfield_central::catalogue::{Form, read};
+use nearfield_central::central::system_ms;
+use nearfield_central::merger::Merger;
+use nearfield_central::{files, store::Store};
+use std::path::{Path, PathBuf};
+
+/// What to do with the catalogue.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Give every item of a file a row. The server must be stopped; a running one takes the same
+    /// file by POST /v1/catalog on its admin listener.
+    Import {
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// CSV with a column item_id, or JSON {"items":[{"id":"…"}]}.
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+        /// Name of the site, for the first start of a data directory.
+        #[arg(long, default_value = "demo", env = "NEARFIELD_SITE")]
+        site: String,
+    },
+}
+
+/// Runs a catalogue command.
+pub fn run(command: Command) -> anyhow::Result<()> {
+    let Command::Import { data, file, site } = command;
+    let form = form(&file)?;
+    let changes = read(form, &files::read(&file)?).with_context(|| file.display().to_string())?;
+    let (mut merger, store): (Merger, Store) = Merger::open(&data, &site, system_ms())?;
+    merger.check_changes(&changes)?;
+    store.append_changes(changes.clone())?;
+    let added = merger.change(&changes)?;
+    println!("{} items named, {added} new; the next version tells of them", changes.len());
+    Ok(())
+}
+
+fn form(file: &Path) -> anyhow::Result<Form> {
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("csv") => Ok(Form::Csv),
+        Some("json") => Ok(Form::Json),
+        _ => bail!("{}: the name must end in .csv or .json", file.display()),
+    }
+}

@@ -1,0 +1,97 @@
+//! The settings of `serve`, each with its unit, default and effect.
+
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Settings of the server.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// Data directory: store, keys, snapshots and model files. At first start it must hold
+    /// model.pack and statistics.bin, as `train --out` writes them.
+    #[arg(long, value_name = "DIR", env = "NEARFIELD_DATA")]
+    pub data: PathBuf,
+
+    /// Address that devices and edges reach.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7801", env = "NEARFIELD_LISTEN")]
+    pub listen: SocketAddr,
+
+    /// Address of the admin listener; without it there is none. Keep it off the internet.
+    #[arg(long, value_name = "ADDRESS", env = "NEARFIELD_ADMIN")]
+    pub admin: Option<SocketAddr>,
+
+    /// Name of the site; deltas and manifests carry it. Fixed at the first start.
+    #[arg(long, default_value = "demo", env = "NEARFIELD_SITE")]
+    pub site: String,
+
+    /// Longest time that an admitted delta waits for a publish, in milliseconds (must be > 0).
+    /// Smaller shows learning sooner; larger makes fewer versions.
+    #[arg(long, value_name = "MS", default_value_t = 2000, env = "NEARFIELD_PUBLISH_EVERY_MS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub publish_every_ms: u64,
+
+    /// Deltas after which a version is published at once (must be > 0).
+    #[arg(long, value_name = "DELTAS", default_value_t = 200, env = "NEARFIELD_PUBLISH_DELTAS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub publish_deltas: u64,
+
+    /// Distinct devices that a row's contributions wait for (must be > 0; 10 is a good choice in
+    /// production). Larger hides single devices better and learns rare items later.
+    #[arg(long, value_name = "DEVICES", default_value_t = 1, env = "NEARFIELD_K",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub k: u32,
+
+    /// Versions that deltas may be based on, and for which dedup ids are remembered (must be > 0).
+    /// Larger lets devices be away for longer and remembers more ids.
+    #[arg(long, value_name = "VERSIONS", default_value_t = 64, env = "NEARFIELD_KEEP_VERSIONS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub keep_versions: u64,
+
+    /// Versions whose whole packs stay on disk for slow downloads (must be > 0).
+    #[arg(long, value_name = "VERSIONS", default_value_t = 4, env = "NEARFIELD_KEEP_PACKS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub keep_packs: u64,
+
+    /// Older versions that get a patch straight to the newest (0 for none). A device further
+    /// behind takes the whole pack.
+    #[arg(long, value_name = "VERSIONS", default_value_t = 32, env = "NEARFIELD_PATCHES")]
+    pub patches: u64,
+
+    /// Publishes between two snapshots (must be > 0). Larger writes less; smaller starts faster
+    /// after a crash.
+    #[arg(long, value_name = "PUBLISHES", default_value_t = 128, env = "NEARFIELD_SNAPSHOT_EVERY",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub snapshot_every: u64,
+
+    /// Time that a manifest holds, in milliseconds (must be ≥ 10,000). It is signed anew at half
+    /// of it. Shorter means that a client notices sooner when it is being kept on an old model.
+    #[arg(long, value_name = "MS", default_value_t = 3_600_000, env = "NEARFIELD_MANIFEST_MS",
+          value_parser = clap::value_parser!(u64).range(10_000..))]
+    pub manifest_ms: u64,
+
+    /// Time that a device token holds, in milliseconds (default 30 days).
+    #[arg(long, value_name = "MS", default_value_t = 30 * 86_400_000, env = "NEARFIELD_TOKEN_MS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub token_ms: u64,
+
+    /// Sync requests that may wait for the disk; past that they get 429 (must be > 0).
+    #[arg(long, value_name = "REQUESTS", default_value_t = 1024, env = "NEARFIELD_QUEUE",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub queue: u32,
+}
+
+impl Config {
+    /// Returns the default settings for a data directory and a site.
+    pub fn new(data: PathBuf, site: &str) -> Self {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            config: Config,
+        }
+        let words: [&std::ffi::OsStr; 5] =
+            ["central".as_ref(), "--data".as_ref(), data.as_os_str(), "--site".as_ref(), site.as_ref()];
+        <Defaults as clap::Parser>::try_parse_from(words)
+            .expect("the defaults are within their ranges")
+            .config
+    }
+}

@@ -1,0 +1,74 @@
+//! Files that are written whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Writes `bytes` to `path` so that a crash leaves either the old file or the new one: to a
+/// temporary name, to disk, then renamed, then the folder to disk.
+///
+/// # Errors
+/// The I/O error, with the path in its text.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, true, 0o644)
+}
+
+/// Writes `bytes` whole under `path`, without waiting for the disk: for files that can be made
+/// again from the store.
+///
+/// # Errors
+/// The I/O error, with the path in its text.
+pub fn write_derived(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, false, 0o644)
+}
+
+/// Writes a secret durably, readable by its owner only.
+///
+/// # Errors
+/// The I/O error, with the path in its text.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, true, 0o600)
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// The I/O error, with the path in its text.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    fs::read(path).map_err(|error| named(path, &error))
+}
+
+fn write(path: &Path, bytes: &[u8], durably: bool, mode: u32) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.partial"));
+    let attempt = || {
+        fs::create_dir_all(folder)?;
+        // A partial file left by a crash may have another mode.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+        #[cfg(not(unix))]
+        let _ = mode;
+        let mut file = options.open(&temporary)?;
+        file.write_all(bytes)?;
+        if durably {
+            file.sync_all()?;
+        }
+        fs::rename(&temporary, path)?;
+        if durably {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    };
+    attempt().map_err(|error| named(path, &error))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,160 @@
+//! The keys of a data directory: the one that signs manifests, the one that makes device tokens,
+//! and the token of the admin listener.
+//!
+//! ```text
+//! DIR/keys/online.key   ed25519 secret, 32 bytes as hex, mode 0600
+//! DIR/keys/online.pub   its public half as hex; clients are configured with it
+//! DIR/keys/device.key   key of the device tokens' MAC, 32 bytes as hex, mode 0600
+//! DIR/admin-token       bearer token of the admin listener, 32 bytes as hex, mode 0600
+//! ```
+
+use crate::files;
+use ed25519_dalek::SigningKey;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why keys could not be read or made.
+#[derive(Debug)]
+pub enum KeyError {
+    /// The file cannot be read or written.
+    Io(io::Error),
+    /// The operating system gives no randomness.
+    Random(String),
+    /// The file is not 64 hexadecimal digits.
+    NotHex {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Random(error) => write!(f, "the operating system gives no random bytes: {error}"),
+            Self::NotHex { path } => write!(f, "{}: a key is 64 hexadecimal digits", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+impl From<io::Error> for KeyError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The keys of a data directory.
+pub struct Keys {
+    /// Signs manifests.
+    pub online: SigningKey,
+    /// Makes and checks device tokens.
+    pub device: [u8; 32],
+    /// Bearer token of the admin listener, as hex.
+    pub admin_token: String,
+}
+
+impl Keys {
+    /// Reads the keys below `data`, and makes those that are not there yet.
+    ///
+    /// # Errors
+    /// [`KeyError`] names the file. A file that is there but unreadable is never replaced.
+    pub fn open(data: &Path) -> Result<Self, KeyError> {
+        let folder = data.join("keys");
+        let online = SigningKey::from_bytes(&read_or_make(&folder.join("online.key"))?);
+        let public = hex(online.verifying_key().as_bytes());
+        let public_path = folder.join("online.pub");
+        if files::read(&public_path).ok().is_none_or(|held| held.trim_ascii() != public.as_bytes()) {
+            files::write_durably(&public_path, format!("{public}\n").as_bytes())?;
+        }
+        Ok(Self {
+            online,
+            device: read_or_make(&folder.join("device.key"))?,
+            admin_token: hex(&read_or_make(&data.join("admin-token"))?),
+        })
+    }
+
+    /// Returns the public half of the signing key as hex.
+    pub fn public_hex(&self) -> String {
+        hex(self.online.verifying_key().as_bytes())
+    }
+}
+
+/// Returns random bytes from the operating system.
+///
+/// # Errors
+/// [`KeyError::Random`].
+pub fn random<const N: usize>() -> Result<[u8; N], KeyError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| KeyError::Random(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// Returns bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_or_make(path: &Path) -> Result<[u8; 32], KeyError> {
+    match files::read(path) {
+        Ok(text) => from_hex(&text).ok_or_else(|| KeyError::NotHex { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = random()?;
+            files::write_secret(path, format!("{}\n", hex(&key)).as_bytes())?;
+            Ok(key)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn from_hex(text: &[u8]) -> Option<[u8; 32]> {
+    let digits = text.trim_ascii();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut key = [0; 32];
+    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = (digit(pair[0])? << 4) | digit(pair[1])?;
+    }
+    Some(key)
+}
+
+fn digit(character: u8) -> Option<u8> {
+    (character as char).to_digit(16).map(|value| value as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Keys::open(dir.path()).unwrap();
+        let second = Keys::open(dir.path()).unwrap();
+        assert_eq!(first.online.to_bytes(), second.online.to_bytes());
+        assert_eq!((first.device, &first.admin_token), (second.device, &second.admin_token));
+        assert_ne!(hex(&first.device), first.admin_token);
+        let public = std::fs::read_to_string(dir.path().join("keys/online.pub")).unwrap();
+        assert_eq!(public.trim(), first.public_hex());
+        #[cfg(unix)]
+        for secret in ["keys/online.key", "keys/device.key", "admin-token"] {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(dir.path().join(secret)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{secret}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_key_is_an_error_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("keys")).unwrap();
+        let path = dir.path().join("keys/online.key");
+        std::fs::write(&path, "short").unwrap();
+        let Err(error) = Keys::open(dir.path()) else { panic!("a damaged key was taken") };
+        assert!(error.to_string().ends_with("keys/online.key: a key is 64 hexadecimal digits"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"short");
+    }
+}

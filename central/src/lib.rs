@@ -1,0 +1,32 @@
+//! The central service of Nearfield: it takes deltas, loses none, merges them, and publishes signed
+//! model versions.
+//!
+//! It is not a place for events or people: it never sees who did what, and the log holds deltas
+//! only until the next snapshot. The modules follow a delta's path:
+//!
+//! ```text
+//! http → device (token) → writer → store (log, dedup; one durable transaction) → merger (window)
+//!      ← registry (manifest, packs, patches) ← merger (statistics, model) at each publish
+//! ```
+//!
+//! # Limits
+//! One process with one embedded store. Sync bodies up to 64 KiB. A window that waits for more
+//! devices (k > 1) lives in memory and in the log, and puts off snapshots while it waits.
+
+pub mod catalogue;
+pub mod central;
+pub mod config;
+pub mod device;
+pub mod entry;
+pub mod files;
+pub mod http;
+pub mod keys;
+pub mod merger;
+pub mod metrics;
+pub mod registry;
+pub mod store;
+pub mod writer;
+
+pub use central::Central;
+pub use config::Config;
+pub use http::{admin_app, app};

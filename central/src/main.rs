@@ -1,0 +1,76 @@
+//! `nearfield-central`: train, serve, feed the catalogue, evaluate.
+
+#![expect(unreachable_pub, reason = "the modules of a binary are seen by it alone")]
+
+mod catalog;
+mod evaluate;
+mod numpy;
+mod serve;
+mod terminal;
+mod train;
+
+use clap::{Parser, Subcommand};
+use nearfield_central::keys::Keys;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// The central service of Nearfield.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model from a file of events.
+    Train(train::Args),
+    /// Take deltas, merge them, publish model versions.
+    Serve(nearfield_central::Config),
+    /// Add items to the catalogue.
+    #[command(subcommand)]
+    Catalog(catalog::Command),
+    /// Measure the quality of recommendations.
+    Evaluate(evaluate::Args),
+    /// Make or show the keys of a data directory.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Make the keys that are not there yet, and print the public one.
+    Init {
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match cli.command {
+        Command::Train(args) => train::run(&args),
+        Command::Serve(config) => serve::run(config),
+        Command::Catalog(command) => catalog::run(command),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Keys(KeysCommand::Init { data }) => keys_init(data),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("nearfield-central: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn keys_init(data: PathBuf) -> anyhow::Result<()> {
+    let keys = Keys::open(&data)?;
+    println!("{}", keys.public_hex());
+    Ok(())
+}

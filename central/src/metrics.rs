@@ -1,0 +1,238 @@
+//! What central counts, for Prometheus.
+//!
+//! Each application has a recorder of its own, so that two of them in one process, as in tests, do
+//! not count into one another.
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use nearfield_engine::delta::RANK_BINS;
+use nearfield_engine::{ModelVersion, VersionMetrics};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::{Mutex, PoisonError};
+
+const METADATA: Metadata<'static> = Metadata::new("nearfield_central", Level::INFO, Some(module_path!()));
+
+/// Bins of the rank that the chosen item had, as `nearfield_chosen_rank_total` names them.
+const BINS: [&str; RANK_BINS] = ["1", "2-5", "6-10", "11-20", "beyond"];
+
+/// Upper bounds of the histograms, in seconds.
+const SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// The metrics of one application.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    quality: Mutex<BTreeMap<ModelVersion, [u64; RANK_BINS]>>,
+    /// Model files or snapshots that could not be written.
+    pub publish_errors: Counter,
+    /// Deltas acknowledged.
+    pub acknowledged: Counter,
+    /// Deltas that were known already.
+    pub duplicate: Counter,
+    /// Versions published.
+    pub publishes: Counter,
+    /// Time that a publish took, in seconds.
+    pub publish_seconds: Histogram,
+    /// Time that one group commit took, in seconds.
+    pub commit_seconds: Histogram,
+    /// Deltas in one group commit.
+    pub commit_deltas: Histogram,
+    /// Age of the oldest delta that no published version contains, in seconds.
+    pub merge_lag_seconds: Gauge,
+    /// Deltas that no published version contains.
+    pub waiting_deltas: Gauge,
+    /// Rows that wait for more devices.
+    pub waiting_rows: Gauge,
+    /// The version served.
+    pub model_version: Gauge,
+    /// Rows of the model served.
+    pub model_rows: Gauge,
+    /// Log entries since the last snapshot.
+    pub log_length: Gauge,
+    /// 0 once the store has failed and writes have stopped.
+    pub store_healthy: Gauge,
+}
+
+impl Metrics {
+    /// Returns metrics that all stand at zero.
+    pub fn new() -> Self {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
+            .and_then(|builder| {
+                let deltas = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+                builder.set_buckets_for_metric(Matcher::Suffix("_commit_deltas".into()), &deltas)
+            })
+            .expect("the lists of bounds are not empty")
+            .build_recorder();
+        let handle = recorder.handle();
+        describe(&recorder);
+        let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
+        let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
+        let histogram =
+            |name: &'static str| recorder.register_histogram(&Key::from_static_name(name), &METADATA);
+        let metrics = Self {
+            acknowledged: counter("nearfield_deltas_acknowledged_total"),
+            duplicate: counter("nearfield_deltas_duplicate_total"),
+            publishes: counter("nearfield_publishes_total"),
+            publish_seconds: histogram("nearfield_publish_seconds"),
+            commit_seconds: histogram("nearfield_commit_seconds"),
+            commit_deltas: histogram("nearfield_commit_deltas"),
+            merge_lag_seconds: gauge("nearfield_merge_lag_seconds"),
+            waiting_deltas: gauge("nearfield_waiting_deltas"),
+            waiting_rows: gauge("nearfield_waiting_rows"),
+            model_version: gauge("nearfield_model_version"),
+            model_rows: gauge("nearfield_model_rows"),
+            log_length: gauge("nearfield_log_length"),
+            store_healthy: gauge("nearfield_store_healthy"),
+            publish_errors: counter("nearfield_publish_errors_total"),
+            quality: Mutex::default(),
+            handle,
+            recorder,
+        };
+        metrics.store_healthy.set(1.0);
+        metrics
+    }
+
+    fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
+        self.recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
+    }
+
+    /// Counts a refused delta by its reason.
+    pub fn refused(&self, reason: &'static str) {
+        self.counter("nearfield_deltas_refused_total", vec![Label::from_static_parts("reason", reason)])
+            .increment(1);
+    }
+
+    /// Counts a request that was not taken at all, by the code of its error.
+    pub fn rejected(&self, code: &'static str) {
+        self.counter("nearfield_requests_rejected_total", vec![Label::from_static_parts("code", code)])
+            .increment(1);
+    }
+
+    /// Counts the quality that a device saw under a model version. Versions outside of `kept` are
+    /// passed over: a device may claim any number, and each would be a series for ever.
+    pub fn quality(&self, quality: &VersionMetrics, kept: RangeInclusive<ModelVersion>) {
+        if !kept.contains(&quality.version) {
+            return;
+        }
+        let mut versions = self.quality.lock().unwrap_or_else(PoisonError::into_inner);
+        let sums = versions.entry(quality.version).or_default();
+        for (sum, count) in sums.iter_mut().zip(quality.bins) {
+            *sum += u64::from(count);
+        }
+        *versions = versions.split_off(kept.start());
+    }
+
+    /// Returns the choices counted by rank bin, for each version kept.
+    pub fn quality_by_version(&self) -> BTreeMap<ModelVersion, [u64; RANK_BINS]> {
+        self.quality.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how long a request took.
+    pub fn request(&self, route: &'static str, status: u16, seconds: f64) {
+        let labels = vec![Label::from_static_parts("route", route), Label::new("status", status.to_string())];
+        let key = Key::from_parts("nearfield_request_seconds", labels);
+        self.recorder.register_histogram(&key, &METADATA).record(seconds);
+    }
+
+    /// Returns everything as Prometheus text.
+    pub fn render(&self) -> String {
+        self.handle.run_upkeep();
+        let mut text = self.handle.render();
+        text.push_str(
+            "# HELP nearfield_chosen_rank_total choices by the rank that the item had in the list just before\n\
+             # TYPE nearfield_chosen_rank_total counter\n",
+        );
+        for (version, sums) in self.quality_by_version() {
+            for (bin, sum) in BINS.into_iter().zip(sums) {
+                text.push_str(&format!(
+                    "nearfield_chosen_rank_total{{version=\"{version}\",rank=\"{bin}\"}} {sum}\n"
+                ));
+            }
+        }
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn describe(recorder: &PrometheusRecorder) {
+    let counters = [
+        ("nearfield_deltas_acknowledged_total", "deltas made durable and acknowledged"),
+        ("nearfield_deltas_duplicate_total", "deltas that were known already"),
+        ("nearfield_deltas_refused_total", "well-formed deltas refused, by reason"),
+        ("nearfield_requests_rejected_total", "requests not taken, by code of the error"),
+        ("nearfield_publishes_total", "model versions published"),
+        ("nearfield_publish_errors_total", "model files or snapshots that could not be written"),
+    ];
+    for (name, text) in counters {
+        recorder.describe_counter(KeyName::from_const_str(name), None, text.into());
+    }
+    let gauges = [
+        (
+            "nearfield_merge_lag_seconds",
+            Some(Unit::Seconds),
+            "age of the oldest delta in no published version",
+        ),
+        ("nearfield_waiting_deltas", None, "deltas in no published version"),
+        ("nearfield_waiting_rows", None, "rows that wait for more devices"),
+        ("nearfield_model_version", None, "version served"),
+        ("nearfield_model_rows", None, "rows of the model served"),
+        ("nearfield_log_length", None, "log entries since the last snapshot"),
+        ("nearfield_store_healthy", None, "0 once the store has failed and writes have stopped"),
+    ];
+    for (name, unit, text) in gauges {
+        recorder.describe_gauge(KeyName::from_const_str(name), unit, text.into());
+    }
+    let histograms = [
+        ("nearfield_publish_seconds", Some(Unit::Seconds), "time that a publish took"),
+        ("nearfield_commit_seconds", Some(Unit::Seconds), "time that a group commit took"),
+        ("nearfield_commit_deltas", None, "deltas in one group commit"),
+        ("nearfield_request_seconds", Some(Unit::Seconds), "time that a request took, by route and status"),
+    ];
+    for (name, unit, text) in histograms {
+        recorder.describe_histogram(KeyName::from_const_str(name), unit, text.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_rendered_with_their_labels() {
+        let metrics = Metrics::new();
+        metrics.refused("stale");
+        metrics.refused("stale");
+        metrics.request("/v1/sync", 200, 0.01);
+        let text = metrics.render();
+        assert!(text.contains("nearfield_deltas_refused_total{reason=\"stale\"} 2"), "{text}");
+        assert!(
+            text.contains(
+                "nearfield_request_seconds_bucket{route=\"/v1/sync\",status=\"200\",le=\"0.01\"} 1"
+            ),
+            "{text}"
+        );
+        assert!(!Metrics::new().render().contains("stale"));
+    }
+
+    #[test]
+    fn quality_is_kept_for_kept_versions_only() {
+        let metrics = Metrics::new();
+        let seen = |version| VersionMetrics { version: ModelVersion(version), bins: [1, 0, 0, 0, 2] };
+        metrics.quality(&seen(3), ModelVersion(2)..=ModelVersion(4));
+        metrics.quality(&seen(4), ModelVersion(2)..=ModelVersion(4));
+        metrics.quality(&seen(9), ModelVersion(2)..=ModelVersion(4));
+        let text = metrics.render();
+        assert!(text.contains("nearfield_chosen_rank_total{version=\"3\",rank=\"beyond\"} 2"), "{text}");
+        assert!(!text.contains("version=\"9\""), "{text}");
+        metrics.quality(&seen(5), ModelVersion(4)..=ModelVersion(5));
+        let kept: Vec<u64> = metrics.quality_by_version().keys().map(|version| version.0).collect();
+        assert_eq!(kept, [4, 5]);
+    }
+}
