@@ -5,7 +5,9 @@
 //! ```
 //!
 //! maximised by Newton steps with a small ridge towards the weights of all buckets together, so
-//! that a bucket with few events stays near the whole. Candidates are the best by each part alone.
+//! that a bucket with few events stays near the whole. Candidates are the best by each part alone,
+//! each standing for itself, and a sample of the rest, each standing for its share of the rest
+//! (exp(β·x) times that share): without the rest the fit would not learn what keeps the tail down.
 
 use crate::fold_in::quadratic_form;
 use crate::hyper::{BUCKETS, Blend, BlendWeights, bucket};
@@ -21,6 +23,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 /// Candidates from each part.
 const CANDIDATES: usize = 40;
 
+/// Rows drawn from the rest.
+const SAMPLED: usize = 60;
+
 /// Parts: factor, transition, popularity, own.
 const PARTS: usize = 4;
 
@@ -31,6 +36,24 @@ struct Example {
     bucket: usize,
     /// Factor, t (before gain and logarithm), popularity, ln(1 + r).
     candidates: Vec<[f32; PARTS]>,
+    /// The first so many stand for themselves; the others for this many rows each.
+    listed: usize,
+    share: f64,
+}
+
+/// An example with the parts as the score weighs them.
+struct Reading {
+    bucket: usize,
+    x: Vec<Weights>,
+    listed: usize,
+    share: f64,
+}
+
+impl Reading {
+    /// Returns how many rows a candidate stands for.
+    fn stands_for(&self, candidate: usize) -> f64 {
+        if candidate < self.listed { 1.0 } else { self.share }
+    }
 }
 
 /// What a replay saw.
@@ -70,45 +93,43 @@ impl Examples {
         let bucket = bucket(history);
         if novel {
             let rows = candidates(model, target, &factor, &followers, touched);
-            self.novel.push(Example { bucket, candidates: rows.into_iter().map(parts).collect() });
+            self.novel.push(example(bucket, rows, touched, model.len(), self.novel.len(), parts));
         }
         let mut rows = candidates(model, target, &factor, &followers, &HashSet::new());
         let listed: HashSet<Row> = rows.iter().copied().collect();
         rows.extend(own.keys().filter(|row| !listed.contains(row)));
-        self.all.push(Example { bucket, candidates: rows.into_iter().map(parts).collect() });
+        self.all.push(example(bucket, rows, &HashSet::new(), model.len(), self.all.len(), parts));
     }
 
     /// Returns the weights for one gain, and their NDCG@10 on the novel targets.
     pub(super) fn fit(&self, gain: f32) -> (Blend, f64) {
-        let read = |example: &Example| -> Vec<Weights> {
-            let parts = example.candidates.iter().map(|parts| {
-                Weights::new(
-                    f64::from(parts[0]),
-                    f64::from((1.0 + gain * parts[1]).ln()),
-                    f64::from(parts[2]),
-                    f64::from(parts[3]),
-                )
-            });
-            parts.collect()
+        let read = |example: &Example| Reading {
+            bucket: example.bucket,
+            listed: example.listed,
+            share: example.share,
+            x: example
+                .candidates
+                .iter()
+                .map(|parts| {
+                    let transition = (1.0 + gain * parts[1]).ln();
+                    Weights::new(parts[0].into(), transition.into(), parts[2].into(), parts[3].into())
+                })
+                .collect(),
         };
-        let novel: Vec<(usize, Vec<Weights>)> = self.novel.iter().map(|e| (e.bucket, read(e))).collect();
-        let all: Vec<(usize, Vec<Weights>)> = self.all.iter().map(|e| (e.bucket, read(e))).collect();
+        let novel: Vec<Reading> = self.novel.iter().map(read).collect();
+        let all: Vec<Reading> = self.all.iter().map(read).collect();
         let shared_free = [true, true, true, false];
         let own_free = [false, false, false, true];
-        let select = |examples: &'_ [(usize, Vec<Weights>)], at: usize| -> Vec<Vec<Weights>> {
-            examples.iter().filter(|(bucket, _)| *bucket == at).map(|(_, x)| x.clone()).collect()
-        };
-        let together: Vec<Vec<Weights>> = novel.iter().map(|(_, x)| x.clone()).collect();
-        let together_all: Vec<Vec<Weights>> = all.iter().map(|(_, x)| x.clone()).collect();
         let start = Weights::new(0.5, 0.5, 0.5, 0.0);
-        let whole = newton(&together, start, shared_free);
-        let whole = newton(&together_all, whole, own_free);
+        let whole = newton(&novel.iter().collect::<Vec<_>>(), start, shared_free);
+        let whole = newton(&all.iter().collect::<Vec<_>>(), whole, own_free);
         let mut blend = [BlendWeights { factor: 0.0, transition: 0.0, popularity: 1.0, own: 0.0 }; BUCKETS];
         let mut gain_sum = 0.0;
         for (at, weights) in blend.iter_mut().enumerate() {
-            let examples = select(&novel, at);
+            let examples: Vec<&Reading> = novel.iter().filter(|reading| reading.bucket == at).collect();
+            let examples_all: Vec<&Reading> = all.iter().filter(|reading| reading.bucket == at).collect();
             let fitted = newton(&examples, whole, shared_free);
-            let fitted = newton(&select(&all, at), fitted, own_free);
+            let fitted = newton(&examples_all, fitted, own_free);
             gain_sum += examples.iter().map(|example| ndcg(example, &fitted)).sum::<f64>();
             if at > 0 {
                 *weights = BlendWeights {
@@ -153,37 +174,70 @@ fn candidates(
     std::iter::once(target).chain(rows).collect()
 }
 
-fn ndcg(example: &[Weights], weights: &Weights) -> f64 {
-    let own = example[0].dot(weights);
-    let above = example[1..].iter().filter(|x| x.dot(weights) > own).count();
-    if above < 10 { 1.0 / (2.0 + above as f64).log2() } else { 0.0 }
+/// Adds a sample of the unlisted rows and reads the parts of all.
+fn example(
+    bucket: usize,
+    mut rows: Vec<Row>,
+    excluded: &HashSet<Row>,
+    n: usize,
+    draw: usize,
+    parts: impl Fn(Row) -> [f32; PARTS],
+) -> Example {
+    let listed = rows.len();
+    let known: HashSet<Row> = rows.iter().copied().collect();
+    let rest = n.saturating_sub(listed + excluded.len());
+    // A low-discrepancy walk over the rows, begun elsewhere for each example.
+    let step = (n as f64 * 0.618_033_988_749_895) as usize | 1;
+    let mut place = draw.wrapping_mul(7919) % n.max(1);
+    for _ in 0..SAMPLED.min(rest) {
+        place = (place + step) % n;
+        let row = place as Row;
+        if !known.contains(&row) && !excluded.contains(&row) {
+            rows.push(row);
+        }
+    }
+    let share = rest as f64 / (rows.len() - listed).max(1) as f64;
+    Example { bucket, candidates: rows.into_iter().map(parts).collect(), listed, share }
+}
+
+fn ndcg(reading: &Reading, weights: &Weights) -> f64 {
+    let own = reading.x[0].dot(weights);
+    let above: f64 = (1..reading.x.len())
+        .filter(|candidate| reading.x[*candidate].dot(weights) > own)
+        .map(|candidate| reading.stands_for(candidate))
+        .sum();
+    if above < 10.0 { 1.0 / (2.0 + above).log2() } else { 0.0 }
 }
 
 /// Maximises the mean log-likelihood less a ridge towards `prior`, over the free weights.
-fn newton(examples: &[Vec<Weights>], prior: Weights, free: [bool; PARTS]) -> Weights {
+fn newton(readings: &[&Reading], prior: Weights, free: [bool; PARTS]) -> Weights {
     /// Weight of the prior, in examples.
     const PRIOR_EXAMPLES: f64 = 50.0;
     const STEPS: usize = 12;
     let mut weights = prior;
-    if examples.is_empty() {
+    if readings.is_empty() {
         return weights;
     }
     for _ in 0..STEPS {
         let mut gradient = (prior - weights) * PRIOR_EXAMPLES;
         let mut curvature = SMatrix::<f64, PARTS, PARTS>::identity() * PRIOR_EXAMPLES;
-        for example in examples {
-            let scores: Vec<f64> = example.iter().map(|x| x.dot(&weights)).collect();
+        for reading in readings {
+            let scores: Vec<f64> = reading.x.iter().map(|x| x.dot(&weights)).collect();
             let largest = scores.iter().fold(f64::NEG_INFINITY, |largest, score| largest.max(*score));
-            let shares: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+            let shares: Vec<f64> = scores
+                .iter()
+                .enumerate()
+                .map(|(candidate, score)| (score - largest).exp() * reading.stands_for(candidate))
+                .collect();
             let total: f64 = shares.iter().sum();
             let mut mean = Weights::zeros();
             let mut square = SMatrix::<f64, PARTS, PARTS>::zeros();
-            for (x, share) in example.iter().zip(&shares) {
+            for (x, share) in reading.x.iter().zip(&shares) {
                 let share = share / total;
                 mean += x * share;
                 square += x * x.transpose() * share;
             }
-            gradient += example[0] - mean;
+            gradient += reading.x[0] - mean;
             curvature += square - mean * mean.transpose();
         }
         for part in 0..PARTS {
