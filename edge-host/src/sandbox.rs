@@ -158,6 +158,8 @@ pub struct Guest {
     input: TypedFunc<u32, u32>,
     output: TypedFunc<(), u64>,
     limits: Limits,
+    /// Kept so that the epoch moves, and deadlines end, as long as there is an instance.
+    _ticking: Arc<Engine>,
 }
 
 impl Guest {
@@ -186,7 +188,8 @@ impl Guest {
         }
         let input = instance.get_typed_func(&mut store, "nf_input").map_err(refused)?;
         let output = instance.get_typed_func(&mut store, "nf_output").map_err(refused)?;
-        Ok(Self { store, instance, memory, input, output, limits })
+        let _ticking = Arc::clone(&sandbox.engine);
+        Ok(Self { store, instance, memory, input, output, limits, _ticking })
     }
 
     /// Loads a model pack, or applies a patch, within the model's deadline.
