@@ -10,8 +10,6 @@ export interface Round {
   flush?: boolean;
   /** Look for a newer model. */
   poll?: boolean;
-  /** The page is going away: requests must outlive it. */
-  keepalive?: boolean;
 }
 
 /** Runs rounds of background work, each of which gives a report. */

@@ -21,7 +21,7 @@ import {
   type Settled,
   type Tracked,
 } from './model.js';
-import { indexedDbStorage, memoryStorage, type StorageAdapter } from './storage.js';
+import { indexedDbStorage, memoryStorage, type StorageAdapter, type StorageKey } from './storage.js';
 
 /** How to open. */
 export interface OpenOptions {
@@ -121,6 +121,10 @@ export class Nearfield {
   #model: Model;
   #user: User;
   #token: Uint8Array | undefined;
+  /** The id of the next delta, kept beside the state: see `#leave`. */
+  #nextId = randomId();
+  /** The last id that storage is known to have. */
+  #durableId: Uint8Array | undefined;
   #consent: Consent;
   #lastEventAt = -Infinity;
   #modelSavedAt = -Infinity;
@@ -133,6 +137,7 @@ export class Nearfield {
   #newerOffered = false;
   #unheardErrors: NearfieldError[] = [];
   #closed = false;
+  #freed = false;
 
   private constructor(options: OpenOptions, opened: Opened) {
     this.#options = options;
@@ -149,6 +154,7 @@ export class Nearfield {
     this.#storageOpened = opened.consent.personalise;
     this.#keeper = new Keeper(opened.storage, {
       state: () => this.#user.toBytes(),
+      next: () => this.#nextId,
       token: () => this.#token,
       model: () => this.#model.toPack(),
     });
@@ -161,6 +167,13 @@ export class Nearfield {
     for (const error of opened.errors) this.#report(error, 'storage.failed');
     if (opened.modelIsNew) this.#saveModel();
     this.#watchPage();
+    if (opened.nextId && this.#sends()) {
+      // What was left unsaid may have been said under this id while the last page went away: it
+      // goes out under it before anything new joins it, and central counts it once.
+      this.#nextId = opened.nextId;
+      this.#take();
+      this.#nextId = randomId();
+    }
     if (opened.central) {
       if (everyMs > 0) this.#loop.wake(opened.modelIsNew ? everyMs : 0);
       else if (this.#user.outbox().length > 0) this.#loop.wake(0);
@@ -269,7 +282,7 @@ export class Nearfield {
     // must not go out after it is taken back.
     if (share !== before.share) this.#user.discardDeltas(this.#model);
     if (before.personalise && !personalise) {
-      await this.#keeper.remove('state', 'token', 'model');
+      await this.#keeper.remove('state', 'next', 'token', 'model');
     } else if (personalise) {
       if (!this.#storageOpened) {
         const errors: NearfieldError[] = [];
@@ -289,9 +302,10 @@ export class Nearfield {
     const old = this.#user;
     this.#user = new User();
     this.#token = undefined;
+    this.#nextId = randomId();
     old.free();
     this.#emit('recommendations', { reason: 'forget' });
-    await this.#keeper.remove('state', 'token');
+    await this.#keeper.remove('state', 'next', 'token');
   }
 
   /** Calls `listener` at every such event, and returns how to stop that. */
@@ -317,6 +331,7 @@ export class Nearfield {
     }
     await this.#keeper.idle();
     this.#keeper.storage.close?.();
+    this.#freed = true;
     this.#user.free();
     if (this.#ownsModel) this.#model.free();
   }
@@ -333,7 +348,7 @@ export class Nearfield {
     }
     // A page that nobody looks at needs no newer model until it is looked at.
     const hidden = !round.flush && globalThis.document?.visibilityState === 'hidden';
-    if ((round.poll || this.#newerOffered) && !hidden && !round.keepalive) await this.#poll();
+    if ((round.poll || this.#newerOffered) && !hidden) await this.#poll();
     if (failure) throw failure;
     return { sent, version: this.#model.version, updated: this.#model.version !== from };
   }
@@ -343,13 +358,13 @@ export class Nearfield {
     return this.#central !== undefined && this.#consent.share;
   }
 
-  async #send({ flush = false, keepalive = false }: Round, sent: SentDelta[]): Promise<void> {
+  async #send({ flush = false }: Round, sent: SentDelta[]): Promise<void> {
     const central = this.#central;
     if (!central || !this.#sends()) return;
     const now = this.#now();
     const idleInMs = this.#lastEventAt + this.#idleMs - performance.now();
     if (flush || idleInMs <= 0 || this.#user.deltaDue(now)) {
-      while (this.#user.takeDelta(this.#model, randomId())) this.#outboxUnsaved = true;
+      while (this.#take());
     } else {
       // Woken early, or for another reason: the idle time is still to come.
       this.#loop.wake(idleInMs);
@@ -357,7 +372,7 @@ export class Nearfield {
     // The id is durable before the first send: after a crash the same delta goes out again, and
     // central counts it once.
     if (this.#outboxUnsaved) {
-      await this.#keeper.save('state');
+      await this.#save();
       this.#outboxUnsaved = false;
     }
     while (this.#sends() && this.#user.outbox().length > 0) {
@@ -366,27 +381,67 @@ export class Nearfield {
         await this.#keeper.save('token');
       }
       const user = this.#user;
-      const waiting = new Map(user.outbox().map((entry) => [entry.id, entry]));
-      const body = user.encodeSync(this.#site, this.#token);
-      const answer = await central.sync(body, keepalive);
-      // Forgotten meanwhile: the answer is about nobody.
-      if (user !== this.#user) return;
-      const { results, lineage, version } = user.settle(answer);
-      const settled = results.map((result) => {
-        const { bytes = 0, items = 0 } = waiting.get(result.id) ?? {};
-        return { ...result, bytes, items, time_ms: this.#now() };
-      });
-      sent.push(...settled);
-      this.sent.push(...settled);
-      if (this.sent.length > SENT_MAX) this.sent.splice(0, this.sent.length - SENT_MAX);
-      if (results.some((result) => result.reason === 'token')) this.#token = undefined;
-      this.#newerOffered = lineage !== this.#model.lineage || version > this.#model.version;
-      this.#saveState();
-      this.#emit('sync', { sent: settled, version: this.#model.version, updated: false });
-      if (user.outbox().length >= waiting.size) {
+      const oldest = user.outbox()[0]?.id;
+      const answer = await central.sync(user.encodeSync(this.#site, this.#token), false);
+      sent.push(...this.#settle(user, answer));
+      // Asking again at once would get the same answer.
+      if (user === this.#user && user.outbox()[0]?.id === oldest) {
         throw new NearfieldError('sync.unanswered', 'central answered none of the deltas that were sent');
       }
     }
+  }
+
+  /**
+   * Sends what is unsaid while the page goes away: there is no time to write first.
+   *
+   * So the id was written before, beside the state. Should this write be lost, the next visit finds
+   * the same unsaid events and the same id, and says them again under it.
+   */
+  #leave(): void {
+    if (this.#modelUnsaved) this.#saveModel(true);
+    const central = this.#central;
+    if (!central || !this.#sends()) return;
+    const idIsDurable = this.#durableId === this.#nextId;
+    if (!this.#take()) return;
+    this.#saveState();
+    const token = this.#token;
+    if (!token || !idIsDurable) return this.#loop.wake(0);
+    const user = this.#user;
+    central
+      .sync(user.encodeSync(this.#site, token), true)
+      .then((answer) => this.#settle(user, answer))
+      .catch((thrown: unknown) => {
+        this.#report(thrown, 'sync.failed');
+        this.#loop.wake(this.#idleMs);
+      });
+  }
+
+  /** Moves what is unsaid into the outbox; false if there is nothing. */
+  #take(): boolean {
+    if (!this.#user.takeDelta(this.#model, this.#nextId)) return false;
+    this.#nextId = randomId();
+    this.#outboxUnsaved = true;
+    return true;
+  }
+
+  /** Takes central's answer, and gives what it settled. */
+  #settle(user: User, answer: Uint8Array): SentDelta[] {
+    // Forgotten or closed meanwhile: the answer is about nobody.
+    if (user !== this.#user || this.#freed) return [];
+    const waiting = new Map(user.outbox().map((entry) => [entry.id, entry]));
+    const { results, lineage, version } = user.settle(answer);
+    const settled: SentDelta[] = [];
+    for (const result of results) {
+      const entry = waiting.get(result.id);
+      if (entry) settled.push({ ...result, bytes: entry.bytes, items: entry.items, time_ms: this.#now() });
+    }
+    this.sent.push(...settled);
+    if (this.sent.length > SENT_MAX) this.sent.splice(0, this.sent.length - SENT_MAX);
+    if (results.some((result) => result.reason === 'token')) this.#token = undefined;
+    this.#newerOffered = lineage !== this.#model.lineage || version > this.#model.version;
+    this.#saveState();
+    this.#emit('sync', { sent: settled, version: this.#model.version, updated: false });
+    return settled;
   }
 
   async #poll(): Promise<void> {
@@ -428,9 +483,16 @@ export class Nearfield {
     }
   }
 
+  /** Resolves once the state, and the id of the delta to come, are durable. */
+  async #save(): Promise<void> {
+    const id = this.#nextId;
+    await this.#keeper.save('state', 'next');
+    this.#durableId = id;
+  }
+
   #saveState(): void {
     if (!this.#consent.personalise) return;
-    this.#keeper.save('state').catch((thrown: unknown) => this.#report(thrown, 'storage.failed'));
+    this.#save().catch((thrown: unknown) => this.#report(thrown, 'storage.failed'));
   }
 
   #saveModel(hurry = false): void {
@@ -446,11 +508,7 @@ export class Nearfield {
   #watchPage(): void {
     const { document } = globalThis;
     if (!document) return;
-    const leave = () => {
-      if (this.#modelUnsaved) this.#saveModel(true);
-      if (!this.#sends()) return;
-      this.#loop.run({ flush: true, keepalive: true }).catch((thrown: unknown) => this.#report(thrown, 'sync.failed'));
-    };
+    const leave = () => this.#leave();
     const turn = () => (document.visibilityState === 'hidden' ? leave() : this.#loop.wake(0));
     const online = () => this.#loop.wake(0);
     document.addEventListener('visibilitychange', turn);
@@ -495,6 +553,7 @@ interface Opened {
   /** The model did not come from storage. */
   modelIsNew: boolean;
   user: User;
+  nextId: Uint8Array | undefined;
   token: Uint8Array | undefined;
   /** What failed on the way without stopping it. */
   errors: NearfieldError[];
@@ -507,7 +566,7 @@ async function open<T>(options: OpenOptions, snapshot: Uint8Array | undefined, f
   const consent = consentFrom(options.consent);
   const central = options.endpoint === undefined ? undefined : new Central(options.endpoint);
   const storage = consent.personalise ? await openStorage(options, errors) : memoryStorage();
-  const kept = async (key: 'state' | 'token' | 'model') => {
+  const kept = async (key: StorageKey) => {
     try {
       return await storage.get(key);
     } catch (thrown) {
@@ -542,7 +601,8 @@ async function open<T>(options: OpenOptions, snapshot: Uint8Array | undefined, f
     modelIsNew = true;
   }
   const token = await kept('token');
-  return finish({ central, storage, consent, model, modelIsNew, user, token, errors });
+  const nextId = stored && (await kept('next'));
+  return finish({ central, storage, consent, model, modelIsNew, user, nextId, token, errors });
 }
 
 async function download(options: OpenOptions, central: Central | undefined): Promise<Model> {

@@ -2,8 +2,8 @@
 
 import { openDB, type IDBPDatabase } from 'idb';
 
-/** What is kept: `state` (with the outbox in it), `token` and `model`. */
-export type StorageKey = 'state' | 'token' | 'model';
+/** What is kept: `state` (with the outbox in it), the id of the `next` delta, `token` and `model`. */
+export type StorageKey = 'state' | 'next' | 'token' | 'model';
 
 /**
  * A keeper of a few named byte strings.

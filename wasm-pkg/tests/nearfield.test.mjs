@@ -2,7 +2,7 @@
 
 import 'fake-indexeddb/auto';
 import assert from 'node:assert/strict';
-import { afterEach, before, beforeEach, describe, test } from 'node:test';
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { Model, Nearfield, NearfieldError, User, goldenDigest, init, memoryStorage, verifyManifest } from '../dist/index.js';
 import { answer, central, file, publicKey } from './central.mjs';
 
@@ -35,7 +35,7 @@ const coded = (code, more = {}) => (error) => {
   return true;
 };
 const eventually = async (holds, what) => {
-  for (let tries = 0; tries < 200; tries += 1) {
+  for (let tries = 0; tries < 1000; tries += 1) {
     if (holds()) return;
     await new Promise((soon) => setTimeout(soon, 10));
   }
@@ -280,6 +280,62 @@ describe('sending', () => {
     await new Promise((later) => setTimeout(later, 100));
     await assert.rejects(nf.sync(), coded('central.busy'));
     assert.equal(server.count('/v1/sync'), 1);
+  });
+
+  describe('from a page', () => {
+    beforeEach(() => {
+      globalThis.document = Object.assign(new EventTarget(), { visibilityState: 'visible' });
+      const page = new EventTarget();
+      globalThis.addEventListener = page.addEventListener.bind(page);
+      globalThis.removeEventListener = page.removeEventListener.bind(page);
+    });
+    // Not after each test: the page must still be there when the outer hook closes.
+    after(() => {
+      delete globalThis.document;
+      delete globalThis.addEventListener;
+      delete globalThis.removeEventListener;
+    });
+    const hide = () => {
+      document.visibilityState = 'hidden';
+      document.dispatchEvent(new Event('visibilitychange'));
+    };
+    const pause = () => new Promise((soon) => setTimeout(soon, 60));
+
+    test('a page that is hidden sends what was learnt, once', async () => {
+      const nf = await open();
+      nf.track('click', 'tent-1');
+      await nf.sync();
+      nf.track('click', 'tent-2');
+      await pause();
+      hide();
+      hide();
+      await eventually(() => nf.sent.length === 2, 'the acknowledgement');
+      assert.equal(server.count('/v1/sync'), 2);
+      assert.deepEqual(nf.inspect().outbox, []);
+    });
+
+    test('a page that dies before its last write says the same under the same id at the next visit', async () => {
+      const storage = memoryStorage();
+      const dying = { ...storage, put: (entries) => (document.visibilityState === 'hidden' ? new Promise(() => {}) : storage.put(entries)) };
+      const nf = await Nearfield.open(options({ storage: dying }));
+      nf.track('click', 'tent-1');
+      await nf.sync();
+      nf.track('click', 'tent-2');
+      await pause();
+      server.routes['/v1/sync'] = () => null;
+      hide();
+      await eventually(() => server.count('/v1/sync') === 2, 'the last send');
+      document.visibilityState = 'visible';
+
+      const next = await open({ storage });
+      next.track('click', 'lamp-1');
+      server.routes['/v1/sync'] = ({ body }) => ({ body: answer(body) });
+      await next.sync();
+      const [, lost, ...again] = server.requests.filter(({ path }) => path === '/v1/sync').map(({ body }) => body.toString('hex'));
+      const { id } = next.sent[0];
+      assert.ok(lost.includes(id) && again.some((body) => body.includes(id)));
+      assert.deepEqual(next.sent.map(({ items }) => items), [1, 1], 'what came later has a delta of its own');
+    });
   });
 
   test('recommending goes on while central is away', async () => {
