@@ -41,6 +41,8 @@ export class DevicePanels {
       : kept.history.slice(-HISTORY_ROWS).reverse().map((entry) => this.#happened(entry))));
     this.#showDelta(kept);
     this.#showSent(kept);
+    at('pulse-stays').textContent = at('history-count').textContent;
+    at('pulse-was').textContent = at('acked-count').textContent;
     at('arrived-count').textContent = String(this.#arrivals);
     at('versions').replaceChildren(...this.#versions.map(({ version, from, via, size, time_ms, opened }, place) => h('li', { 'data-latest': place === 0 },
       h('b', {}, `v${version}`), h('span', {}, opened ? 'held when the page opened' : `${via === 'patch' ? `patch from v${from}` : 'whole model'}, ${bytes(size)}, signature checked`), h('time', {}, ago(time_ms)))));
@@ -55,6 +57,7 @@ export class DevicePanels {
   #showDelta(kept) {
     const delta = this.#nf.inspectDelta();
     at('delta-bytes').textContent = String(delta?.bytes ?? 0);
+    at('pulse-would').textContent = `${delta?.bytes ?? 0} B`;
     at('delta-share').textContent = delta ? `weight ${(delta.share * 100).toFixed(0)} %` : '';
     if (!delta) {
       const why = !kept.consent.share ? 'Sharing is off. Nothing leaves, and the list goes on learning.'

@@ -21,6 +21,8 @@ export class RankedList {
 
   /** Shows `list` (best first), moving what was there before. */
   show(list) {
+    // The same list again must not wipe out what the last change showed.
+    if (list.length === this.#rows.size && list.every(({ item_id }, place) => this.#rows.get(item_id)?.rank === place + 1)) return;
     const first = this.#rows.size === 0;
     const before = new Map([...this.#rows].map(([id, { row, rank }]) => [id, { rank, top: row.getBoundingClientRect().top }]));
     const rows = new Map();

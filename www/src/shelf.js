@@ -4,7 +4,7 @@ import { hueOf, picture } from './art.js';
 import { nameOf } from './catalogue.js';
 import { at, count, h } from './dom.js';
 
-const PAGE = 24;
+const PAGE = 20;
 
 /** The browsable grid of products. */
 export class Shelf {
