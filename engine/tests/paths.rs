@@ -1,0 +1,466 @@
+//! The two paths of the engine, by their laws: order, replay, round trips, and bad input.
+
+use nearfield_engine::event::Kind;
+use nearfield_engine::manifest::{self, FileRef, Manifest, Slot};
+use nearfield_engine::wire::{decode_reply, decode_request, encode_reply, encode_request};
+use nearfield_engine::*;
+use proptest::prelude::*;
+
+const NOW: u64 = 1_700_000_000_000;
+
+/// Two groups of taste, even and odd items; every person clicks eight of one group's ten.
+fn two_groups() -> (Statistics, Model, Vec<Delta>) {
+    let mut hyper = Hyperparameters::starting_point();
+    hyper.alpha = 0.1;
+    let mut statistics = Statistics::new(Lineage(1), 8, 8, hyper);
+    for item in 0..20 {
+        statistics.register(&format!("i{item}")).unwrap();
+    }
+    let mut model = statistics.empty_model();
+    let mut window = Window::new(&statistics);
+    model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+    let deltas = (0..40u8)
+        .map(|number| {
+            let mut person = UserState::new();
+            for step in 0..8u64 {
+                let item = (step + u64::from(number)) % 10 * 2 + u64::from(number % 2);
+                let time = NOW + step;
+                person.learn(&model, &Event::new(Kind::Click, format!("i{item}"), time), time).unwrap();
+            }
+            let mut delta = person.take_delta(&model, DeltaId([number; 16])).unwrap().clone();
+            // On an empty model every factor is zero; a seed gives the two groups a direction each.
+            delta.factor_scale = 0.01;
+            delta.factor.iter_mut().enumerate().for_each(|(at, value)| {
+                *value = if at % 2 == usize::from(number % 2) { 60 } else { (number as i8 % 7) - 3 };
+            });
+            delta
+        })
+        .collect();
+    (statistics, model, deltas)
+}
+
+fn taught() -> (Statistics, Model) {
+    let (mut statistics, mut model, deltas) = two_groups();
+    let mut window = Window::new(&statistics);
+    for (device, delta) in deltas.iter().enumerate() {
+        window.check(&statistics, delta, ModelVersion(0)).unwrap();
+        window.admit(&statistics, delta, device as u64);
+    }
+    model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+    (statistics, model)
+}
+
+fn click(person: &mut UserState, model: &Model, item: &str, time: u64) {
+    assert_eq!(person.learn(model, &Event::new(Kind::Click, item, time), time), Ok(Learned::Applied));
+}
+
+#[test]
+fn a_person_is_recommended_the_rest_of_the_own_group() {
+    let (_, model) = taught();
+    let mut person = UserState::new();
+    for item in ["i0", "i2", "i4"] {
+        click(&mut person, &model, item, NOW);
+    }
+    let list = person.recommend(&model, &Request { count: 5, ..Request::default() });
+    for item in list {
+        let id: u32 = model.item_id(item.row)[1..].parse().unwrap();
+        assert!(id % 2 == 0 && id > 4, "i{id} was seen or is of the other group");
+    }
+}
+
+#[test]
+fn every_click_changes_the_list() {
+    let (_, model) = taught();
+    let mut person = UserState::new();
+    let mut before = person.recommend(&model, &Request::default());
+    for item in ["i1", "i3", "i0", "i5"] {
+        click(&mut person, &model, item, NOW);
+        let after = person.recommend(&model, &Request::default());
+        assert_ne!(before, after, "{item} changed nothing");
+        before = after;
+    }
+}
+
+#[test]
+fn filters_bar_what_they_name() {
+    let (mut statistics, mut model) = taught();
+    let mut person = UserState::new();
+    click(&mut person, &model, "i0", NOW);
+    let only = |person: &mut UserState, model: &Model, request: Request| -> Vec<Row> {
+        person.recommend(model, &request).into_iter().map(|item| item.row).collect()
+    };
+    let allowed = Request { allow: Some(vec![2, 3, 0]), ..Request::default() };
+    let mut rows = only(&mut person, &model, allowed.clone());
+    rows.sort_unstable();
+    assert_eq!(rows, [2, 3], "row 0 was seen");
+    let denied = only(&mut person, &model, Request { deny: vec![3], ..allowed.clone() });
+    assert_eq!(denied, [2]);
+    assert!(only(&mut person, &model, Request { exclude_seen: false, ..allowed.clone() }).contains(&0));
+    statistics.withdraw("i2").unwrap();
+    model.apply(&statistics.publish(&mut Window::new(&statistics), 1).patch).unwrap();
+    assert_eq!(only(&mut person, &model, allowed), [3], "i2 is withdrawn");
+}
+
+#[test]
+fn an_event_with_a_known_id_counts_once() {
+    let (_, model) = taught();
+    let mut person = UserState::new();
+    let event = Event { event_id: Some("e1".into()), ..Event::new(Kind::Click, "i0", NOW) };
+    assert_eq!(person.learn(&model, &event, NOW), Ok(Learned::Applied));
+    assert_eq!(person.learn(&model, &event, NOW), Ok(Learned::Duplicate));
+    assert_eq!(person.len(), 1);
+    assert_eq!(person.learn(&model, &Event::new(Kind::Impression, "i0", NOW), NOW), Ok(Learned::ContextOnly));
+    assert_eq!(person.len(), 1);
+}
+
+#[test]
+fn a_refused_event_changes_nothing() {
+    let (_, model) = taught();
+    let mut person = UserState::new();
+    click(&mut person, &model, "i0", NOW);
+    let before = person.to_bytes();
+    let bad = Event { value: Some(f32::INFINITY), ..Event::new(Kind::Click, "i2", NOW) };
+    assert_eq!(person.learn(&model, &bad, NOW), Err(EventError::NonFiniteValue));
+    assert_eq!(person.to_bytes(), before);
+}
+
+#[test]
+fn an_unknown_item_counts_once_a_version_brings_it() {
+    let (mut statistics, mut model) = taught();
+    let mut person = UserState::new();
+    click(&mut person, &model, "new", NOW);
+    assert!(person.preview_delta(&model).is_none(), "the model has no row for it");
+    let row = statistics.register("new").unwrap();
+    model.apply(&statistics.publish(&mut Window::new(&statistics), 1).patch).unwrap();
+    let delta = person.preview_delta(&model).expect("now there is a row to tell of");
+    assert_eq!(delta.items[0].row(), row);
+    let list = person.recommend(&model, &Request::default());
+    assert!(list.iter().all(|item| item.row != row), "it was seen");
+}
+
+#[test]
+fn a_restored_state_gives_the_same_list_and_keeps_its_outbox() {
+    let (_, model) = taught();
+    let mut person = UserState::new();
+    for step in 0..600u64 {
+        click(&mut person, &model, &format!("i{}", step * 7 % 10 * 2), NOW + step);
+    }
+    assert_eq!(person.len(), 512, "the ring keeps 512 events");
+    person.take_delta(&model, DeltaId([9; 16])).unwrap();
+    let mut restored = UserState::from_bytes(&person.to_bytes()).unwrap();
+    assert_eq!(restored.outbox(), person.outbox());
+    let all = Request { exclude_seen: false, ..Request::default() };
+    let (kept, again) = (person.recommend(&model, &all), restored.recommend(&model, &all));
+    for (kept, again) in kept.iter().zip(&again) {
+        // The running sums of the one and the rebuilt sums of the other differ by rounding.
+        assert!((kept.score - again.score).abs() < 1e-2, "{kept:?} became {again:?}");
+    }
+}
+
+#[test]
+fn damaged_states_are_refused_with_a_reason() {
+    let (_, model) = taught();
+    let mut person = UserState::new();
+    click(&mut person, &model, "i0", NOW);
+    let bytes = person.to_bytes();
+    assert_eq!(UserState::from_bytes(b"something else").unwrap_err(), StateError::Foreign);
+    assert_eq!(
+        UserState::from_bytes(&bytes[..bytes.len() - 1]).unwrap_err().to_string(),
+        "user state is damaged: cut off"
+    );
+    let mut newer = bytes;
+    newer[4] = 200;
+    assert_eq!(
+        UserState::from_bytes(&newer).unwrap_err().to_string(),
+        "user state has schema 200, the newest known here is 1"
+    );
+}
+
+#[test]
+fn a_delta_of_twenty_events_fits_256_bytes_and_moves_to_the_outbox_once() {
+    let hyper = Hyperparameters::starting_point();
+    let mut statistics = Statistics::new(Lineage(u64::MAX), 64, 27, hyper);
+    for item in 0..5000 {
+        statistics.register(&format!("i{item}")).unwrap();
+    }
+    let mut model = statistics.empty_model();
+    model.apply(&statistics.publish(&mut Window::new(&statistics), 1).patch).unwrap();
+    let mut person = UserState::new();
+    for step in 0..20 {
+        click(&mut person, &model, &format!("i{}", 3000 + step), NOW + step);
+    }
+    assert!(person.delta_due(NOW + 20));
+    let delta = person.take_delta(&model, DeltaId([255; 16])).unwrap().clone();
+    assert_eq!(delta.items.len(), 20);
+    assert!(person.take_delta(&model, DeltaId([1; 16])).is_none(), "nothing is told twice");
+    let request =
+        SyncRequest { site: "shop".into(), token: vec![7; 40], deltas: vec![delta.clone()], extensions: vec![] };
+    let bytes = encode_request(&request).unwrap();
+    assert!(bytes.len() <= 256, "{} bytes", bytes.len());
+    assert_eq!(decode_request(&bytes).unwrap(), request);
+    person.settle(delta.id, &Outcome::Acknowledged);
+    assert!(person.outbox().is_empty());
+}
+
+#[test]
+fn idle_and_count_make_a_delta_due() {
+    let (_, model) = taught();
+    let mut person = UserState::new();
+    assert!(!person.delta_due(NOW));
+    click(&mut person, &model, "i0", NOW);
+    assert!(!person.delta_due(NOW + 59_999));
+    assert!(person.delta_due(NOW + 60_000));
+}
+
+#[test]
+fn the_choice_is_counted_by_its_rank_in_the_list_shown() {
+    let (_, model) = taught();
+    let mut person = UserState::new();
+    click(&mut person, &model, "i0", NOW);
+    assert_eq!(person.quality().total(), 0, "nothing had been shown");
+    let list = person.recommend(&model, &Request::default());
+    let third = model.item_id(list[2].row).to_owned();
+    click(&mut person, &model, &third, NOW + 1);
+    assert_eq!(person.quality().bins, [0, 1, 0, 0, 0], "rank 3 lies in the bin of ranks 2 to 5");
+    let delta = person.take_delta(&model, DeltaId([1; 16])).unwrap();
+    assert_eq!(delta.metrics, [VersionMetrics { version: model.version(), bins: [0, 1, 0, 0, 0] }]);
+}
+
+#[test]
+fn a_patched_model_equals_a_downloaded_one_to_the_byte() {
+    let (mut statistics, mut model, deltas) = two_groups();
+    let start = model.clone();
+    let mut window = Window::new(&statistics);
+    let mut changed = Vec::new();
+    for (device, delta) in deltas.iter().enumerate() {
+        window.admit(&statistics, delta, device as u64);
+        if device % 10 == 9 {
+            statistics.register(&format!("late-{device}")).unwrap();
+            let publication = statistics.publish(&mut window, 1);
+            changed.extend(publication.changed);
+            model.apply(&publication.patch).unwrap();
+        }
+    }
+    let downloaded = Model::load(&model.to_pack()).unwrap();
+    assert_eq!(downloaded, model);
+    let mut patched = start.clone();
+    patched.apply(&Patch::between(&model, start.version(), start.len(), &changed)).unwrap();
+    assert_eq!(patched.to_pack(), model.to_pack());
+}
+
+#[test]
+fn statistics_go_on_from_their_file_to_the_same_bytes() {
+    let (statistics, _, deltas) = two_groups();
+    let mut kept = statistics.clone();
+    let mut restored = Statistics::from_bytes(&statistics.to_bytes()).unwrap();
+    assert_eq!(restored, statistics);
+    for statistics in [&mut kept, &mut restored] {
+        let mut window = Window::new(statistics);
+        deltas.iter().for_each(|delta| window.admit(statistics, delta, 1));
+        statistics.publish(&mut window, 1);
+    }
+    assert_eq!(kept.to_bytes(), restored.to_bytes());
+    let mut damaged = kept.to_bytes();
+    damaged[40] ^= 1;
+    assert!(matches!(Statistics::from_bytes(&damaged), Err(MergeError::Damaged { .. })));
+}
+
+#[test]
+fn a_row_waits_for_k_devices_and_loses_nothing() {
+    let (statistics, _, deltas) = two_groups();
+    let publish_after = |devices: usize| {
+        let mut statistics = statistics.clone();
+        let mut window = Window::new(&statistics);
+        for (device, delta) in deltas.iter().take(devices).enumerate() {
+            window.admit(&statistics, delta, device as u64);
+        }
+        let publication = statistics.publish(&mut window, 10);
+        (statistics, window, publication)
+    };
+    let (_, _, few) = publish_after(4);
+    assert!(few.changed.is_empty() && few.waiting > 0, "four devices stay below k = 10");
+    let (_, _, many) = publish_after(40);
+    assert_eq!(many.changed.len(), 20, "sixteen devices stand behind each of the 20 items");
+    // Waiting in one window and filling up in the next brings the same rows as one window.
+    let (mut statistics, mut window, _) = publish_after(4);
+    for (device, delta) in deltas.iter().enumerate().skip(4) {
+        window.admit(&statistics, delta, device as u64);
+    }
+    assert_eq!(statistics.publish(&mut window, 10).changed, many.changed);
+}
+
+fn refusal(change: impl FnOnce(&mut Delta)) -> String {
+    let (statistics, _, deltas) = two_groups();
+    let window = Window::new(&statistics);
+    let mut delta = deltas[0].clone();
+    assert_eq!(window.check(&statistics, &delta, ModelVersion(1)), Ok(()));
+    change(&mut delta);
+    window.check(&statistics, &delta, ModelVersion(1)).unwrap_err().to_string()
+}
+
+#[test]
+fn refusals_name_the_field_and_the_limit() {
+    insta::assert_snapshot!([
+        refusal(|delta| delta.lineage = Lineage(2)),
+        refusal(|delta| delta.base_version = ModelVersion(0)),
+        refusal(|delta| delta.base_version = ModelVersion(9)),
+        refusal(|delta| delta.factor.truncate(3)),
+        refusal(|delta| delta.factor_scale = f32::NAN),
+        refusal(|delta| delta.factor_scale = 1.0),
+        refusal(|delta| delta.items.clear()),
+        refusal(|delta| delta.items.extend([Touch::new(0, 1, false); 40])),
+        refusal(|delta| delta.items[0] = Touch::new(20, 1, true)),
+        refusal(|delta| delta.items = vec![Touch::new(0, 1, false); 17]),
+        refusal(|delta| delta.items[0].kind = 5),
+        refusal(|delta| delta.share = 5000),
+        refusal(|delta| delta.metrics = vec![VersionMetrics { version: ModelVersion(1), bins: [600, 0, 0, 0, 0] }]),
+    ]
+    .join("\n"), @r"
+    delta is of lineage 0000000000000002, the current one is 0000000000000001
+    delta is based on model 0, but the oldest model kept is 1
+    delta is based on model 9, the latest is 1
+    factor has 3 numbers, the model has 8
+    factor_scale is not a finite positive number
+    factor has norm 120.14991, the limit is 8
+    delta has 0 items, the limit is 1 to 32
+    delta has 48 items, the limit is 1 to 32
+    delta names row 20, the catalogue has 20
+    delta names row 0 17 times, the limit is 16
+    delta names kind 5, which is not one of a history
+    share is 1.2207031, it must be above 0 and at most 1
+    rank bins add up to 600, the limit is 512
+    ");
+}
+
+#[test]
+fn foreign_and_truncated_models_are_refused() {
+    let (_, model) = taught();
+    let pack = model.to_pack();
+    assert_eq!(Model::load(b"PK\x03\x04").unwrap_err(), PackError::Foreign);
+    for len in 0..pack.len() {
+        assert!(Model::load(&pack[..len]).is_err(), "{len} of {} bytes were taken for a model", pack.len());
+    }
+    let mut damaged = pack.clone();
+    let middle = pack.len() / 2;
+    damaged[middle] ^= 0x10;
+    assert_eq!(Model::load(&damaged).unwrap_err(), PackError::Checksum);
+}
+
+#[test]
+fn a_patch_that_does_not_fit_leaves_the_model_as_it_was() {
+    let (mut statistics, mut model) = taught();
+    let before = model.to_pack();
+    let first = statistics.publish(&mut Window::new(&statistics), 1).patch;
+    let second = statistics.publish(&mut Window::new(&statistics), 1).patch;
+    assert_eq!(
+        model.apply(&second).unwrap_err().to_string(),
+        "patch starts at version 3, the model held is 2"
+    );
+    assert_eq!(model.apply(&first[..first.len() - 3]).unwrap_err().reason(), "damaged");
+    assert_eq!(model.to_pack(), before);
+    model.apply(&first).unwrap();
+    model.apply(&second).unwrap();
+    assert_eq!(model.version(), ModelVersion(4));
+}
+
+#[test]
+fn manifests_are_refused_for_each_attack() {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
+    let public = key.verifying_key().to_bytes();
+    let slot = Slot { version: ModelVersion(7), pack: FileRef::of(b"pack"), patches: vec![] };
+    let manifest = Manifest {
+        site: "shop".into(),
+        lineage: Lineage(1),
+        issued_ms: NOW,
+        not_after_ms: NOW + 1000,
+        stable: slot,
+        canary: None,
+        canary_share: 0,
+        keys: vec![],
+        root_signature: vec![],
+        extensions: vec![],
+    };
+    let bytes = manifest::sign(&manifest, &key);
+    let verify = |bytes: &[u8], site: &str, held: u64, now: u64| {
+        manifest::verify(bytes, &public, site, Some((Lineage(1), ModelVersion(held))), now)
+    };
+    assert_eq!(verify(&bytes, "shop", 7, NOW), Ok(manifest.clone()));
+    assert_eq!(verify(&bytes, "shop", 8, NOW).unwrap_err().reason(), "rollback");
+    assert_eq!(verify(&bytes, "other", 7, NOW).unwrap_err().reason(), "wrong_site");
+    assert_eq!(verify(&bytes, "shop", 7, NOW + 1001).unwrap_err().reason(), "expired");
+    for place in 0..bytes.len() {
+        let mut forged = bytes.clone();
+        forged[place] ^= 1;
+        assert!(verify(&forged, "shop", 7, NOW).is_err(), "byte {place} is not covered");
+        assert!(verify(&bytes[..place], "shop", 7, NOW).is_err());
+    }
+    assert_eq!(manifest.stable.pack.check(b"pack"), Ok(()));
+    assert_eq!(manifest.stable.pack.check(b"pick"), Err(ManifestError::Hash));
+    assert_eq!(manifest.stable.pack.check(b"pac").unwrap_err().reason(), "length");
+}
+
+#[test]
+fn bad_sync_bodies_are_refused_before_they_are_parsed() {
+    let request = SyncRequest { site: "s".into(), token: vec![], deltas: vec![], extensions: vec![] };
+    let bytes = encode_request(&request).unwrap();
+    assert_eq!(decode_request(&vec![0; 70_000]).unwrap_err().reason(), "too_large");
+    assert_eq!(decode_request(b"{}").unwrap_err(), DecodeError::Foreign);
+    let mut unknown = bytes.clone();
+    unknown[4] = 9;
+    assert_eq!(decode_request(&unknown).unwrap_err(), DecodeError::UnknownFormat { found: 9, known: 1 });
+    let mut trailing = bytes.clone();
+    trailing.push(0);
+    assert_eq!(decode_request(&trailing).unwrap_err(), DecodeError::Malformed);
+    // The site's length 1 written in two bytes: the same value, not the one way to write it.
+    let mut long = bytes[..6].to_vec();
+    long.extend([0x81, 0x00]);
+    long.extend(&bytes[7..]);
+    assert_eq!(decode_request(&long).unwrap_err(), DecodeError::NotCanonical);
+}
+
+#[test]
+fn replies_come_back_as_they_were() {
+    let refused = Outcome::Refused(Refusal::Stale { base: ModelVersion(1), oldest: ModelVersion(4) });
+    let reply = SyncReply {
+        results: vec![(DeltaId([1; 16]), Outcome::Acknowledged), (DeltaId([2; 16]), refused)],
+        lineage: Lineage(3),
+        version: ModelVersion(5),
+        extensions: vec![],
+    };
+    assert_eq!(decode_reply(&encode_reply(&reply)).unwrap(), reply);
+}
+
+#[test]
+fn the_golden_digest_is_the_recorded_one() {
+    let recorded = include_str!("../../tests/golden/digest.txt");
+    assert_eq!(golden::digest(), recorded.trim(), "if the change is meant, record the new digest");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_order_of_deltas_gives_the_same_model(order in Just((0..40usize).collect::<Vec<_>>()).prop_shuffle()) {
+        let (statistics, model, deltas) = two_groups();
+        let publish = |order: &[usize]| {
+            let (mut statistics, mut model) = (statistics.clone(), model.clone());
+            let mut window = Window::new(&statistics);
+            order.iter().for_each(|at| window.admit(&statistics, &deltas[*at], *at as u64));
+            model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+            (model.to_pack(), statistics.to_bytes())
+        };
+        let plain: Vec<usize> = (0..40).collect();
+        prop_assert_eq!(publish(&order), publish(&plain));
+    }
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), magic in 0usize..6) {
+        let magics: [&[u8]; 6] = [b"NFSY\x01\0", b"NFSR\x01\0", b"NFPK\x01\0", b"NFPT\x01\0", b"NFUS\x01\0", b"NFMF\x01\0"];
+        bytes.splice(0..0, magics[magic].iter().copied());
+        let _decoded = (
+            decode_request(&bytes), decode_reply(&bytes), Model::load(&bytes), Patch::load(&bytes),
+            UserState::from_bytes(&bytes), Statistics::from_bytes(&bytes),
+            manifest::verify(&bytes, &[1; 32], "s", None, 0),
+        );
+    }
+}
