@@ -5,7 +5,7 @@ import { nameOf } from './catalogue.js';
 import { ago, at, bytes, count, h } from './dom.js';
 
 const HISTORY_ROWS = 6;
-const LOG_ROWS = 7;
+const LOG_ROWS = 6;
 const ITEMS_SHOWN = 10;
 
 /** The four panels about the device. */
@@ -43,9 +43,10 @@ export class DevicePanels {
     this.#showSent(kept);
     at('pulse-stays').textContent = at('history-count').textContent;
     at('pulse-was').textContent = at('acked-count').textContent;
+    at('history-word').textContent = kept.history.length === 1 ? 'event' : 'events';
     at('arrived-count').textContent = String(this.#arrivals);
     at('versions').replaceChildren(...this.#versions.map(({ version, from, via, size, time_ms, opened }, place) => h('li', { 'data-latest': place === 0 },
-      h('b', {}, `v${version}`), h('span', {}, opened ? 'held when the page opened' : `${via === 'patch' ? `patch from v${from}` : 'whole model'}, ${bytes(size)}, signature checked`), h('time', {}, ago(time_ms)))));
+      h('b', {}, `v${version}`), h('span', {}, opened ? 'held when the page opened' : `${via === 'patch' ? `patch from v${from}` : 'whole model'}, ${bytes(size)}`), h('time', {}, ago(time_ms)))));
   }
 
   #happened({ item_id, key, kind, time_ms }) {
@@ -81,8 +82,9 @@ export class DevicePanels {
   #showSent(kept) {
     const { sent } = this.#nf;
     at('sent-count').textContent = String(sent.length + kept.outbox.length);
+    at('sent-word').textContent = sent.length + kept.outbox.length === 1 ? 'delta' : 'deltas';
     at('acked-count').textContent = String(sent.filter(({ outcome }) => outcome === 'acknowledged').length);
-    const waiting = kept.outbox.map(({ id, bytes: size, items }) => h('li', { 'data-outcome': 'waiting' }, h('code', {}, id.slice(0, 8)), h('span', {}, `${size} B, ${items} items`), h('em', {}, 'waiting')));
+    const waiting = kept.outbox.map(({ id, bytes: size, items }) => h('li', { 'data-outcome': 'waiting' }, h('code', {}, id.slice(0, 8)), h('span', {}, `${size} B, ${items} ${items === 1 ? 'item' : 'items'}`), h('em', {}, 'waiting')));
     const settled = sent.slice(-LOG_ROWS).reverse().map(({ id, bytes: size, items, outcome, reason, time_ms }) => h('li', { 'data-outcome': outcome, title: ago(time_ms) },
       h('code', {}, id.slice(0, 8)), h('span', {}, `${size} B, ${items} ${items === 1 ? 'item' : 'items'}`), h('em', {}, outcome === 'refused' ? `refused: ${reason ?? 'no reason given'}` : outcome)));
     at('sent').replaceChildren(...(waiting.length + settled.length === 0 ? [empty('Nothing has left in this visit.')] : [...waiting, ...settled].slice(0, LOG_ROWS)));

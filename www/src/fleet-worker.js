@@ -5,9 +5,11 @@
 import { Model, User, init, verifyManifest } from '/nearfield/index.js';
 
 const LIST = 10;
+// More than anyone has seen, so that ten are always left.
+const POPULAR = 400;
 const WINDOW = 2_000;
-// Choices of the demo: how many requests are under way at once, and how often newer models are looked for.
-const REQUESTS_MAX = 6;
+// Choices of the demo. A browser keeps six connections to a host: two of them stay free for the page itself.
+const REQUESTS_MAX = 4;
 const WAITING_MAX = 60;
 const POLL_MS = 1_000;
 const REPORT_MS = 300;
@@ -41,7 +43,7 @@ async function start() {
   const [shoppers, catalogue, bytes] = await Promise.all([json('/data/shoppers.json'), json('/data/catalogue.json'), newestPack()]);
   live = Model.load(bytes);
   frozen = Model.load(bytes);
-  popular = live.popular(400).itemIds();
+  popular = live.popular(POPULAR).itemIds();
   totals.of = shoppers.sessions.length;
   const steps = timeline(shoppers);
   const newcomers = new Set(catalogue.items.filter((item) => item.new).map((item) => item.id));
@@ -194,19 +196,28 @@ async function poll() {
 }
 
 async function update(manifest) {
-  const from = live.version;
-  if (manifest.lineage === live.lineage && manifest.patchBytes(from) !== undefined) {
-    const patch = new Uint8Array(await (await ask(`/v1/model/${from}..${manifest.version}.patch`)).arrayBuffer());
-    manifest.checkPatch(from, patch);
-    live.apply(patch);
-  } else {
+  if (!(await patched(manifest))) {
     const bytes = new Uint8Array(await (await ask(`/v1/model/${manifest.version}.pack`)).arrayBuffer());
     manifest.checkPack(bytes);
     const old = live;
     live = Model.load(bytes);
     old.free();
   }
-  popular = live.popular(400).itemIds();
+  popular = live.popular(POPULAR).itemIds();
+}
+
+/** Takes the short way, where there is one; a patch that does not fit changes nothing. */
+async function patched(manifest) {
+  const from = live.version;
+  if (manifest.lineage !== live.lineage || manifest.patchBytes(from) === undefined) return false;
+  try {
+    const patch = new Uint8Array(await (await ask(`/v1/model/${from}..${manifest.version}.patch`)).arrayBuffer());
+    manifest.checkPatch(from, patch);
+    live.apply(patch);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function newestManifest(held) {

@@ -33,7 +33,8 @@ export class RankedList {
       const was = before.get(item_id)?.rank;
       const moved = was === undefined ? undefined : was - rank;
       badge.className = `badge ${first || moved === 0 ? '' : moved === undefined ? 'fresh' : moved > 0 ? 'up' : 'down'}`;
-      badge.textContent = first || moved === 0 ? '' : moved === undefined ? 'new' : `${moved > 0 ? '▲' : '▼'}${Math.abs(moved)}`;
+      badge.title = badge.className === 'badge fresh' ? 'came into the list' : '';
+      badge.textContent = first || moved === 0 ? '' : moved === undefined ? '+' : `${moved > 0 ? '▲' : '▼'}${Math.abs(moved)}`;
       rows.set(item_id, { row, badge, number, rank });
     });
     // Focus must survive the reordering for those who go by keyboard.
@@ -60,7 +61,7 @@ export class RankedList {
     const tile = h('span.tile', { html: picture(item) });
     tile.style.setProperty('--hue', hueOf(item));
     const row = h('li', { 'data-item': id }, h('button', { type: 'button', onclick: () => this.#choose(item), title: nameOf(item) },
-      number, tile, h('span.words', {}, h('b', {}, nameOf(item)), h('small', {}, placeOf(item))), badge));
+      number, tile, h('span.words', {}, h('b', {}, nameOf(item)), h('small', {}, placeOf(item), item.new && h('i', {}, ' · new arrival'))), badge));
     return { row, badge, number };
   }
 }
