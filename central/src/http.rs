@@ -377,6 +377,6 @@ async fn change_catalogue(
             ChangeError::Unavailable(error) => ApiError::Unavailable(error),
         })
     })?;
-    let body = serde_json::json!({ "named": changed.asked, "added": changed.added });
+    let body = serde_json::json!({ "items": changed.asked, "added": changed.added });
     Ok(([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response())
 }

@@ -133,7 +133,8 @@ impl Writer {
         let writer = WriterLoop {
             waiting_since: merger.something_waits().then(Instant::now),
             oldest: oldest_kept(merger.model().version(), config.keep_versions),
-            publishes_since_snapshot: 0,
+            // A server that is killed often must still take snapshots.
+            publishes_since_snapshot: merger.model().version().0.saturating_sub(store.snapshot()?.version.0),
             config: config.clone(),
             merger,
             store: store.clone(),

@@ -1,0 +1,69 @@
+//! A small trained shop on disk, and deltas for it.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(unreachable_pub, reason = "a module of test binaries")]
+
+use nearfield_central::Config;
+use nearfield_engine::wire::{SyncReply, SyncRequest, decode_reply, encode_request};
+use nearfield_engine::{
+    Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Statistics, Touch, Window,
+};
+use std::path::Path;
+
+pub const SITE: &str = "test";
+pub const DIM: usize = 8;
+pub const ITEMS: u32 = 20;
+
+/// Writes model.pack and statistics.bin of twenty items and returns them.
+pub fn train(data: &Path) -> (Statistics, Model) {
+    let mut statistics = Statistics::new(Lineage(7), DIM, 8, Hyperparameters::starting_point());
+    for item in 0..ITEMS {
+        statistics.register(&format!("i{item}")).unwrap();
+    }
+    let mut model = statistics.empty_model();
+    model.apply(&statistics.publish(&mut Window::new(&statistics), 1).patch).unwrap();
+    std::fs::write(data.join("model.pack"), model.to_pack()).unwrap();
+    std::fs::write(data.join("statistics.bin"), statistics.to_bytes()).unwrap();
+    (statistics, model)
+}
+
+/// Settings under which nothing is published unless asked for.
+pub fn config(data: &Path) -> Config {
+    let mut config = Config::new(data.to_owned(), SITE);
+    config.publish_every_ms = 3_600_000;
+    config.publish_deltas = 1_000_000;
+    config
+}
+
+/// Returns a good delta on the first version; every number makes another one.
+pub fn delta(number: u64) -> Delta {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&number.to_le_bytes());
+    let items = (0..4u64).map(|step| {
+        let row = (number * 3 + step * 5) % u64::from(ITEMS);
+        Touch::new(row as u32, Kind::Click as u8, step == 0)
+    });
+    Delta {
+        id: DeltaId(id),
+        lineage: Lineage(7),
+        base_version: ModelVersion(1),
+        factor_scale: 0.01,
+        factor: (0..DIM as u64).map(|at| ((number * 31 + at * 17) % 101) as i8 - 50).collect(),
+        items: items.collect(),
+        share: 1024,
+        metrics: Vec::new(),
+    }
+}
+
+/// Returns the sync body of some deltas.
+pub fn body(token: &[u8], deltas: Vec<Delta>) -> Vec<u8> {
+    let request =
+        SyncRequest { site: SITE.to_owned(), token: token.to_vec(), deltas, extensions: Vec::new() };
+    encode_request(&request).unwrap()
+}
+
+/// Returns the outcomes of a reply.
+pub fn outcomes(reply: &[u8]) -> Vec<Outcome> {
+    let reply: SyncReply = decode_reply(reply).unwrap();
+    reply.results.into_iter().map(|(_, outcome)| outcome).collect()
+}
