@@ -32,8 +32,8 @@ pub(crate) fn packed(list: &[Scored]) -> Vec<u32> {
 
 /// Returns a JavaScript number as a whole number.
 pub(crate) fn whole(value: f64, boundary: &str, field: &str) -> Result<u64, JsValue> {
-    // NaN fails the first comparison.
-    if value >= 0.0 && value <= SAFE_INTEGER_MAX {
+    // NaN is in no range.
+    if (0.0..=SAFE_INTEGER_MAX).contains(&value) {
         Ok(value as u64)
     } else {
         Err(bad_number(boundary, field, SAFE_INTEGER_MAX))
