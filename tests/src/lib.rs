@@ -1,1 +1,1 @@
-//! Placeholder.
+//! Scenarios across crates; see `tests/`.

@@ -1,0 +1,78 @@
+//! Event to list, beside plain loops that do the same scan: ratios within one run are what counts.
+
+use nearfield_engine::{Event, Kind, Lineage, Model, Request, Statistics, UserState, Window};
+use nearfield_engine::{DeltaId, Hyperparameters, ModelVersion};
+use std::hint::black_box;
+
+const ITEMS: usize = 10_000;
+const DIM: usize = 64;
+
+fn main() {
+    divan::main();
+}
+
+/// Ten thousand items taught by deltas of pseudo-random tastes.
+fn model() -> (Statistics, Model) {
+    let mut statistics = Statistics::new(Lineage(1), DIM, 24, Hyperparameters::starting_point());
+    for item in 0..ITEMS {
+        statistics.register(&format!("item-{item}")).expect("ids are short and distinct");
+    }
+    let mut model = statistics.empty_model();
+    let mut window = Window::new(&statistics);
+    model.apply(&statistics.publish(&mut window, 1).patch).expect("the first patch");
+    let mut seed = 1u64;
+    let mut random = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    };
+    for person in 0..2_000u64 {
+        let mut state = UserState::new();
+        for step in 0..20 {
+            let event = Event::new(Kind::Click, format!("item-{}", random() % ITEMS), step);
+            state.learn(&model, &event, step).expect("the event is sound");
+        }
+        let id = DeltaId(u128::from(person).to_le_bytes());
+        let mut delta = state.take_delta(&model, id).expect("twenty events").clone();
+        delta.factor_scale = 0.005;
+        delta.factor.iter_mut().for_each(|value| *value = (random() % 255) as u8 as i8);
+        window.check(&statistics, &delta, ModelVersion(0)).expect("an honest delta");
+        window.admit(&statistics, &delta, person);
+    }
+    model.apply(&statistics.publish(&mut window, 1).patch).expect("the second patch");
+    (statistics, model)
+}
+
+/// One event learned, the whole catalogue ranked again.
+#[divan::bench]
+fn event_to_list(bencher: divan::Bencher<'_, '_>) {
+    let (_, model) = model();
+    let mut person = UserState::new();
+    let mut step = 0u64;
+    bencher.bench_local(|| {
+        step += 1;
+        let event = Event::new(Kind::Click, format!("item-{}", step * 31 % ITEMS as u64), step);
+        person.learn(&model, &event, step).expect("the event is sound");
+        black_box(person.recommend(&model, &Request::default()))
+    });
+}
+
+/// Peer: the same scan in f32 by plain loops, with a full sort of the scores.
+#[divan::bench]
+fn peer_plain_scan_and_sort(bencher: divan::Bencher<'_, '_>) {
+    let rows: Vec<f32> = (0..ITEMS * DIM).map(|at| ((at * 7919) % 255) as f32 / 127.0 - 1.0).collect();
+    let person: Vec<f32> = (0..DIM).map(|at| at as f32 / DIM as f32).collect();
+    bencher.bench_local(|| {
+        let scores = rows.chunks_exact(DIM).map(|row| row.iter().zip(&person).map(|(q, p)| q * p).sum::<f32>());
+        let mut ranked: Vec<(usize, f32)> = scores.enumerate().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        ranked.truncate(20);
+        black_box(ranked)
+    });
+}
+
+/// A pack read into a model.
+#[divan::bench]
+fn load_pack(bencher: divan::Bencher<'_, '_>) {
+    let pack = model().1.to_pack();
+    bencher.bench_local(|| black_box(Model::load(&pack)));
+}
