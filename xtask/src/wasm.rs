@@ -4,6 +4,7 @@
 //! nearfield-guest → wasm-opt → `target/nearfield/nearfield_guest.wasm`.
 
 use std::{
+    hash::{DefaultHasher, Hash, Hasher},
     io::Write,
     path::{Path, PathBuf},
 };
@@ -18,6 +19,9 @@ use crate::{
     tools,
     wasm_std::{self, TARGET},
 };
+
+/// How hard binaryen tries: speed before size.
+const LEVEL: &str = "-O3";
 
 /// The features that our modules may use; all are in every current browser and in wasmtime.
 const FEATURES: [&str; 7] = [
@@ -111,14 +115,34 @@ fn generate(module: &Path, directory: &Path) -> Result<()> {
         .generate(directory)
 }
 
-/// Runs binaryen's `wasm-opt` for speed.
+/// Runs binaryen's `wasm-opt` for speed, unless it did so for this very module before.
 fn optimise(input: &Path, output: &Path) -> Result<()> {
     let name = input.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    // Written aside first: `input` and `output` may be one file.
-    let partial = output.with_extension("optimised");
+    let module = std::fs::read(input).with_context(|| format!("cannot read {}", paths::short(input)))?;
+    let mut hasher = DefaultHasher::new();
+    (&module, LEVEL, FEATURES).hash(&mut hasher);
+    let kept = paths::target_wasm().join("optimised").join(format!("{name}-{:016x}", hasher.finish()));
+    if !kept.is_file() {
+        run_wasm_opt(&name, input, &kept)?;
+    }
+    std::fs::copy(&kept, output).with_context(|| format!("cannot write {}", paths::short(output)))?;
+    Ok(())
+}
+
+/// Writes the optimised module to `output`, and forgets what earlier builds of it left there.
+fn run_wasm_opt(name: &str, input: &Path, output: &Path) -> Result<()> {
+    let folder = output.parent().context("the module has no folder")?;
+    std::fs::create_dir_all(folder)?;
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&format!("{name}-")) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    // Written aside first, so that an interrupted run leaves nothing that looks finished.
+    let partial = folder.join("partial.wasm");
     Step::new(format!("wasm-opt {name}"), "node")
         .args([paths::browser().join("node_modules/binaryen/bin/wasm-opt")])
-        .args(["-O3", "--strip-producers"])
+        .args([LEVEL, "--strip-producers"])
         .args(FEATURES)
         .args([input.as_os_str(), "-o".as_ref(), partial.as_os_str()])
         .run()?;
