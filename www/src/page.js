@@ -81,7 +81,7 @@ async function open() {
   share.checked = shared && nf.inspect().consent.share;
   share.addEventListener('change', async () => {
     localStorage.setItem('share', share.checked ? 'on' : 'off');
-    await nf.setConsent({ share: share.checked });
+    await nf.consent({ share: share.checked });
     panels.show();
   });
   at('forget').addEventListener('click', async () => {
