@@ -11,7 +11,7 @@
 
 use crate::catalogue::{self, CatalogueError, Form};
 use crate::central::Central;
-use crate::device::{self, TokenError};
+use crate::device;
 use crate::keys;
 use crate::registry::FileName;
 use crate::writer::{ChangeError, Unavailable};
@@ -22,7 +22,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use nearfield_engine::wire::{self, SYNC_BYTES_MAX, SyncReply};
+use nearfield_engine::wire::{self, SYNC_BYTES_MAX, SyncReply, SyncRequest};
 use nearfield_engine::{CatalogError, DecodeError, Outcome, Refusal};
 use std::fmt;
 use std::sync::Arc;
@@ -52,8 +52,6 @@ pub enum ApiError {
     BrokenBody,
     /// The sync body does not decode.
     Decode(DecodeError),
-    /// The device token is not valid here.
-    Token(TokenError),
     /// The writer is not available.
     Unavailable(Unavailable),
     /// No such route.
@@ -91,7 +89,7 @@ impl ApiError {
                 | DecodeError::Field { .. },
             )
             | Self::Catalogue(_) => StatusCode::BAD_REQUEST,
-            Self::Token(_) | Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Unavailable(Unavailable::Busy) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(Unavailable::StoreFailed | Unavailable::Stopping) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -109,7 +107,6 @@ impl ApiError {
             Self::TooLarge { .. } => "too_large",
             Self::BrokenBody => "broken_body",
             Self::Decode(error) => error.reason(),
-            Self::Token(error) => error.code(),
             Self::Unavailable(Unavailable::Busy) => "busy",
             Self::Unavailable(Unavailable::StoreFailed) => "store_failed",
             Self::Unavailable(Unavailable::Stopping) => "shutting_down",
@@ -130,7 +127,6 @@ impl fmt::Display for ApiError {
             Self::TooLarge { limit } => write!(f, "body is too large, the limit is {limit} bytes"),
             Self::BrokenBody => write!(f, "body broke off"),
             Self::Decode(error) => write!(f, "{error}"),
-            Self::Token(error) => write!(f, "{error}"),
             Self::Unavailable(error) => write!(f, "{error}"),
             Self::NoRoute => write!(f, "no such route"),
             Self::NotKept { file } => write!(f, "{file} is not kept; GET /v1/model/latest names what is"),
@@ -273,16 +269,13 @@ async fn sync(
     let body = read_body(&headers, body, SYNC_BYTES_MAX).await.map_err(&fail)?;
     let request = wire::decode_request(&body).map_err(|error| fail(ApiError::Decode(error)))?;
     let ids: Vec<_> = request.deltas.iter().map(|delta| delta.id).collect();
-    let outcomes = if request.site != central.config.site {
-        ids.iter().for_each(|_| central.metrics.refused(Refusal::WrongSite.reason()));
-        vec![Outcome::Refused(Refusal::WrongSite); ids.len()]
-    } else {
-        let now_ms = (central.clock)();
-        device::verify(&central.keys.device, &central.config.site, &request.token, now_ms)
-            .map_err(|error| fail(ApiError::Token(error)))?;
-        if request.deltas.is_empty() {
-            Vec::new()
-        } else {
+    let outcomes = match addressed_here(&central, &request) {
+        Err(refusal) => {
+            ids.iter().for_each(|_| central.metrics.refused(refusal.reason()));
+            vec![Outcome::Refused(refusal); ids.len()]
+        }
+        Ok(()) if request.deltas.is_empty() => Vec::new(),
+        Ok(()) => {
             let outcomes = central.writer.sync(request.deltas, request.token).await;
             outcomes.map_err(|error| fail(ApiError::Unavailable(error)))?
         }
@@ -295,6 +288,19 @@ async fn sync(
         extensions: Vec::new(),
     };
     Ok(octets(wire::encode_reply(&reply), "no-store"))
+}
+
+/// Checks what all deltas of a request stand on: its site and its device token.
+fn addressed_here(central: &Central, request: &SyncRequest) -> Result<(), Refusal> {
+    if request.site != central.config.site {
+        return Err(Refusal::WrongSite);
+    }
+    let now_ms = (central.clock)();
+    device::verify(&central.keys.device, &central.config.site, &request.token, now_ms).map_err(|error| {
+        central.metrics.rejected(error.code());
+        tracing::debug!(%error, "device token refused");
+        Refusal::Token
+    })
 }
 
 async fn manifest(State(central): State<Arc<Central>>) -> Response {

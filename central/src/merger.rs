@@ -414,7 +414,7 @@ fn write_snapshot_files(
 ) -> io::Result<SnapshotRecord> {
     let (statistics_path, pack_path) = snapshot_paths(data, version);
     files::write_durably(&statistics_path, statistics)?;
-    files::write_durably(&pack_path, &pack)?;
+    files::write_durably(&pack_path, pack)?;
     Ok(SnapshotRecord {
         sequence,
         version,

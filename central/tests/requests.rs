@@ -9,7 +9,9 @@ use http_body_util::BodyExt;
 use nearfield_central::{Central, Config, admin_app, app};
 use nearfield_engine::manifest::{self, Manifest};
 use nearfield_engine::wire::{SyncRequest, encode_request};
-use nearfield_engine::{Delta, ItemKey, Lineage, Model, ModelVersion, Outcome, Touch, VersionMetrics};
+use nearfield_engine::{
+    Delta, ItemKey, Lineage, Model, ModelVersion, Outcome, Refusal, Touch, VersionMetrics,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tower::ServiceExt;
@@ -222,12 +224,23 @@ async fn another_site_is_refused_delta_by_delta() {
 #[tokio::test]
 async fn forged_and_expired_tokens_are_refused() {
     let shop = Shop::open().await;
+    let refuses = async |token: &[u8], code: &str, count: u64| {
+        let (status, reply) = shop.post("/v1/sync", body(token, vec![delta(1)])).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(outcomes(&reply), [Outcome::Refused(Refusal::Token)], "{code}");
+        assert_eq!(shop.log_len(), 0, "{code} changed the log");
+        shop.counts(&format!("nearfield_requests_rejected_total{{code=\"{code}\"}} 1"));
+        shop.counts(&format!("nearfield_deltas_refused_total{{reason=\"token\"}} {count}"));
+    };
     let mut forged = shop.token.clone();
     forged[5] ^= 1;
-    shop.rejects(body(&forged, vec![delta(1)]), StatusCode::UNAUTHORIZED, "token_forged").await;
-    shop.rejects(body(b"short", vec![delta(1)]), StatusCode::UNAUTHORIZED, "token_malformed").await;
+    refuses(&forged, "token_forged", 1).await;
+    refuses(b"short", "token_malformed", 2).await;
     shop.clock.fetch_add(31 * 86_400_000, Ordering::SeqCst);
-    shop.rejects(body(&shop.token, vec![delta(1)]), StatusCode::UNAUTHORIZED, "token_expired").await;
+    refuses(&shop.token, "token_expired", 3).await;
+    let (_, fresh) = shop.post("/v1/device", Vec::new()).await;
+    let (_, reply) = shop.post("/v1/sync", body(&fresh, vec![delta(1)])).await;
+    assert_eq!(outcomes(&reply), [Outcome::Acknowledged]);
 }
 
 #[tokio::test]
