@@ -282,6 +282,14 @@ impl UserState {
         self.build_delta(model, DeltaId([0; 16])).map(|(delta, _)| delta)
     }
 
+    /// Drops what no delta has told of and what waits in the outbox, so that it never leaves the
+    /// device: for a person who does not share. History and lists stay as they are.
+    pub fn discard_unsent(&mut self) {
+        self.kept.unsent = 0;
+        self.kept.unsent_quality.clear();
+        self.kept.outbox.clear();
+    }
+
     /// Takes a delta out of the outbox once the server has answered. Every answer is final, a
     /// refusal too: its content is never sent again under another id.
     pub fn settle(&mut self, id: DeltaId, _outcome: &Outcome) {

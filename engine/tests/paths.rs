@@ -203,6 +203,21 @@ fn a_delta_of_twenty_events_fits_256_bytes_and_moves_to_the_outbox_once() {
 }
 
 #[test]
+fn what_is_discarded_is_never_told_even_once_the_model_knows_the_item() {
+    let (mut statistics, mut model) = taught();
+    let mut person = UserState::new();
+    click(&mut person, &model, "i0", NOW);
+    person.take_delta(&model, DeltaId([1; 16])).unwrap();
+    click(&mut person, &model, "new", NOW + 1);
+    person.discard_unsent();
+    assert!(person.outbox().is_empty());
+    statistics.register("new").unwrap();
+    model.apply(&statistics.publish(&mut Window::new(&statistics), 1).patch).unwrap();
+    assert!(person.preview_delta(&model).is_none());
+    assert_eq!(person.len(), 2, "the history stays");
+}
+
+#[test]
 fn idle_and_count_make_a_delta_due() {
     let (_, model) = taught();
     let mut person = UserState::new();

@@ -304,8 +304,8 @@ export class User {
   }
 
   /** Forgets what no delta has said yet, and the outbox: nothing of it will ever be sent. */
-  discardDeltas(model: Model): void {
-    guarded(() => this.#raw.discardDeltas(model.raw));
+  discardDeltas(): void {
+    guarded(() => this.#raw.discardDeltas());
   }
 
   /** The deltas that wait for an acknowledgement. */

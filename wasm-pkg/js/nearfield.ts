@@ -280,7 +280,7 @@ export class Nearfield {
     const { personalise, share } = this.#consent;
     // What was done without consent to share must not go out after it is given, and what waits
     // must not go out after it is taken back.
-    if (share !== before.share) this.#user.discardDeltas(this.#model);
+    if (share !== before.share) this.#user.discardDeltas();
     if (before.personalise && !personalise) {
       await this.#keeper.remove('state', 'next', 'token', 'model');
     } else if (personalise) {

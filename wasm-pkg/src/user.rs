@@ -151,15 +151,8 @@ impl User {
 
     /// Drops the outbox and what no delta has told of yet.
     #[wasm_bindgen(js_name = discardDeltas)]
-    pub fn discard_deltas(&mut self, model: &Model) {
-        // The id is used for nothing: the delta leaves the outbox before anybody sees it.
-        while self.inner.take_delta(&model.inner, DeltaId([0; 16])).is_some() {
-            self.inner.settle(DeltaId([0; 16]), &Outcome::Acknowledged);
-        }
-        let waiting: Vec<DeltaId> = self.inner.outbox().iter().map(|delta| delta.id).collect();
-        for id in waiting {
-            self.inner.settle(id, &Outcome::Acknowledged);
-        }
+    pub fn discard_deltas(&mut self) {
+        self.inner.discard_unsent();
     }
 
     /// Returns the outbox: `{ id, bytes, items }` of each delta.
