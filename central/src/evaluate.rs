@@ -73,14 +73,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Protocol::Loo => loo_report(args)?,
         Protocol::HoldoutUsers => holdout_report(args)?,
     };
-    let text = if args.json { serde_json::to_string(&report)? } else { serde_json::to_string_pretty(&report)? };
+    let text =
+        if args.json { serde_json::to_string(&report)? } else { serde_json::to_string_pretty(&report)? };
     println!("{text}");
     Ok(())
 }
 
 fn stream_report(args: &Args) -> anyhow::Result<Value> {
     let mut log = read_events(&args.events)?;
-    ensure!(log.timed, "{}: column \"timestamp\" is missing; the stream protocol needs it", args.events.display());
+    ensure!(
+        log.timed,
+        "{}: column \"timestamp\" is missing; the stream protocol needs it",
+        args.events.display()
+    );
     if let Some(seed) = args.shuffle_within_day {
         shuffle_within_day(&mut log, seed);
     }
@@ -156,11 +161,17 @@ fn loo_report(args: &Args) -> anyhow::Result<Value> {
     for record in reader.records() {
         let record = record.with_context(|| format!("cannot read {}", test.display()))?;
         let line = record.position().map_or(0, csv::Position::line);
-        ensure!(record.len() > 3, "{}: line {line} has {} columns, at least 4 are needed", test.display(), record.len());
+        ensure!(
+            record.len() > 3,
+            "{}: line {line} has {} columns, at least 4 are needed",
+            test.display(),
+            record.len()
+        );
         n += 1;
         let Some(person) = users.get(&record[0]).and_then(|user| people.get_mut(user)) else { continue };
         person.factor_scores(&model, &mut scores);
-        let score = |id: &str| model.row(ItemKey::of(id)).map_or(f32::NEG_INFINITY, |row| scores[row as usize]);
+        let score =
+            |id: &str| model.row(ItemKey::of(id)).map_or(f32::NEG_INFINITY, |row| scores[row as usize]);
         let own = score(&record[1]);
         let above = record.iter().skip(3).filter(|id| score(id) > own).count();
         if above < 10 && own > f32::NEG_INFINITY {
@@ -225,12 +236,18 @@ fn holdout_report(args: &Args) -> anyhow::Result<Value> {
         let mut ranked: Vec<u32> = (0..model.len() as u32).filter(|row| !folded.contains(row)).collect();
         ranked.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));
         let held_out = items.len() - cut;
-        let hits = |count: usize| ranked.iter().take(count).filter(|row| targets.contains(row)).count() as f64;
+        let hits =
+            |count: usize| ranked.iter().take(count).filter(|row| targets.contains(row)).count() as f64;
         r20 += hits(20) / held_out.min(20) as f64;
         r50 += hits(50) / held_out.min(50) as f64;
         let discount = |place: usize| 1.0 / (2.0 + place as f64).log2();
-        let gain: f64 =
-            ranked.iter().take(100).enumerate().filter(|(_, row)| targets.contains(row)).map(|(i, _)| discount(i)).sum();
+        let gain: f64 = ranked
+            .iter()
+            .take(100)
+            .enumerate()
+            .filter(|(_, row)| targets.contains(row))
+            .map(|(i, _)| discount(i))
+            .sum();
         n100 += gain / (0..held_out.min(100)).map(discount).sum::<f64>();
     }
     let mean = |sum: f64| sum / n.max(1) as f64;

@@ -51,7 +51,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let log = read_events(&args.events)?;
     let until = ((log.events.len() as f64) * args.until_fraction).round() as usize;
     let trained = train_log(&log, until, args.training.options(), true)?;
-    fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let files = [
         ("model.pack", trained.model.to_pack()),
         ("statistics.bin", trained.statistics.to_bytes()),

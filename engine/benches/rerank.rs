@@ -1,7 +1,7 @@
 //! Event to list, beside plain loops that do the same scan: ratios within one run are what counts.
 
-use nearfield_engine::{Event, Kind, Lineage, Model, Request, Statistics, UserState, Window};
 use nearfield_engine::{DeltaId, Hyperparameters, ModelVersion};
+use nearfield_engine::{Event, Kind, Lineage, Model, Request, Statistics, UserState, Window};
 use std::hint::black_box;
 
 const ITEMS: usize = 10_000;
@@ -62,7 +62,8 @@ fn peer_plain_scan_and_sort(bencher: divan::Bencher<'_, '_>) {
     let rows: Vec<f32> = (0..ITEMS * DIM).map(|at| ((at * 7919) % 255) as f32 / 127.0 - 1.0).collect();
     let person: Vec<f32> = (0..DIM).map(|at| at as f32 / DIM as f32).collect();
     bencher.bench_local(|| {
-        let scores = rows.chunks_exact(DIM).map(|row| row.iter().zip(&person).map(|(q, p)| q * p).sum::<f32>());
+        let scores =
+            rows.chunks_exact(DIM).map(|row| row.iter().zip(&person).map(|(q, p)| q * p).sum::<f32>());
         let mut ranked: Vec<(usize, f32)> = scores.enumerate().collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         ranked.truncate(20);

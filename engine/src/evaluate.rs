@@ -2,6 +2,7 @@
 //!
 //! The stream protocol is prequential (test, then learn): Dawid (1984), doi 10.2307/2981683.
 
+use crate::ItemKey;
 use crate::event_log::EventLog;
 use crate::hyper::{BUCKETS, bucket};
 use crate::ids::{DeltaId, ModelVersion, Row};
@@ -9,7 +10,6 @@ use crate::merge::{Statistics, Window};
 use crate::model::Model;
 use crate::user_state::UserState;
 use crate::wire;
-use crate::ItemKey;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -242,8 +242,12 @@ impl<'a> Replay<'a> {
         let Some(delta) = person.take_delta(&self.model, DeltaId(id)).cloned() else { return };
         person.settle(delta.id, &wire::Outcome::Acknowledged);
         self.deltas += 1;
-        let request =
-            wire::SyncRequest { site: "evaluate".into(), token: vec![0; 40], deltas: vec![delta], extensions: vec![] };
+        let request = wire::SyncRequest {
+            site: "evaluate".into(),
+            token: vec![0; 40],
+            deltas: vec![delta],
+            extensions: vec![],
+        };
         let bytes = wire::encode_request(&request).expect("one delta is far below the limit");
         self.delta_bytes += bytes.len() as u64;
         let request = wire::decode_request(&bytes).expect("what was encoded decodes");
@@ -310,7 +314,11 @@ pub fn stream(
     report.by_history = buckets
         .into_iter()
         .zip(BUCKET_NAMES)
-        .map(|(figures, history)| BucketFigures { history, novel: figures.novel.mean(), all: figures.all.mean() })
+        .map(|(figures, history)| BucketFigures {
+            history,
+            novel: figures.novel.mean(),
+            all: figures.all.mean(),
+        })
         .collect();
     report.deltas = replay.deltas;
     report.refused = replay.refused;

@@ -58,7 +58,9 @@ pub enum EventLogError {
 impl fmt::Display for EventLogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MissingColumn { column, found } => write!(f, "column {column:?} is missing; the header has {found}"),
+            Self::MissingColumn { column, found } => {
+                write!(f, "column {column:?} is missing; the header has {found}")
+            }
             Self::Line { line, column, what } => write!(f, "line {line}, {column}: {what}"),
             Self::Empty => write!(f, "the file has no event"),
         }
@@ -116,7 +118,8 @@ impl EventLog {
             let time_ms = match time_at {
                 None => line,
                 Some(at) => {
-                    let time: f64 = record[at].parse().map_err(|error| line_error(line, "timestamp", error))?;
+                    let time: f64 =
+                        record[at].parse().map_err(|error| line_error(line, "timestamp", error))?;
                     if !(0.0..1e15).contains(&time) {
                         let what = format!("{:?} is not a time in seconds or milliseconds", &record[at]);
                         return Err(EventLogError::Line { line, column: "timestamp", what });
@@ -174,7 +177,10 @@ mod tests {
             ("user,item,timestamp\na,b,1\na,b\n", "line 3, line: "),
             ("user,item,timestamp\na,b,soon\n", "line 2, timestamp: "),
             ("user,item,timestamp\na,,1\n", "line 2, item: the id has 0 bytes"),
-            ("user,item,timestamp,event\na,b,1,view\na,b,2,poke\n", "line 3, event: kind \"poke\" is unknown"),
+            (
+                "user,item,timestamp,event\na,b,1,view\na,b,2,poke\n",
+                "line 3, event: kind \"poke\" is unknown",
+            ),
             ("user,item,timestamp\n", "the file has no event"),
         ];
         for (text, start) in cases {

@@ -97,7 +97,8 @@ impl Solver {
     /// additions in one order, no fused ones, so that native and wasm agree to the bit.
     pub fn solve(&mut self, parts: &[(f32, &[f32])], ridge: f32, b: &[f32]) -> Option<&[f32]> {
         let d = b.len();
-        let mut matrix = self.matrix.take().filter(|m| m.nrows() == d).unwrap_or_else(|| DMatrix::zeros(d, d));
+        let mut matrix =
+            self.matrix.take().filter(|m| m.nrows() == d).unwrap_or_else(|| DMatrix::zeros(d, d));
         // Entry (i, j) of the packed triangle by rows is entry (j, i) of the upper triangle by
         // columns; the factorisation reads the lower one, so each is written transposed.
         let mut at = 0;

@@ -93,8 +93,12 @@ fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) 
             let mut taste = Random(group as u64);
             delta.factor.iter_mut().for_each(|factor| *factor = (taste.next() % 127) as i8 - 63);
         }
-        let request =
-            SyncRequest { site: "golden".into(), token: vec![1, 2, 3], deltas: vec![delta], extensions: vec![] };
+        let request = SyncRequest {
+            site: "golden".into(),
+            token: vec![1, 2, 3],
+            deltas: vec![delta],
+            extensions: vec![],
+        };
         let bytes = encode_request(&request).expect("one delta is far below the limit");
         let request = decode_request(&bytes).expect("what was encoded decodes");
         for delta in &request.deltas {

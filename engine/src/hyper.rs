@@ -165,14 +165,20 @@ impl Hyperparameters {
             (self.popularity_half_life > 0.0, "popularity_half_life", "above 0"),
             ((0.0..=1.0).contains(&self.own_decay), "own_decay", "0 to 1"),
             ((1..=20).contains(&t.reach), "transitions.reach", "1 to 20"),
-            (t.distance_decay > 0.0 && t.distance_decay <= 1.0, "transitions.distance_decay", "above 0, at most 1"),
+            (
+                t.distance_decay > 0.0 && t.distance_decay <= 1.0,
+                "transitions.distance_decay",
+                "above 0, at most 1",
+            ),
             ((1..=20).contains(&t.recent), "transitions.recent", "1 to 20"),
             (t.recent_decay > 0.0 && t.recent_decay <= 1.0, "transitions.recent_decay", "above 0, at most 1"),
             (t.shrinkage >= 0.0 && t.shrinkage.is_finite(), "transitions.shrinkage", "0 or more"),
             (t.gain > 0.0 && t.gain.is_finite(), "transitions.gain", "above 0"),
             (t.half_life > 0.0, "transitions.half_life", "above 0"),
             (
-                self.kinds.iter().all(|k| (0.0..=100.0).contains(&k.weight) && (0.0..=1.0).contains(&k.target)),
+                self.kinds
+                    .iter()
+                    .all(|k| (0.0..=100.0).contains(&k.weight) && (0.0..=1.0).contains(&k.target)),
                 "kinds",
                 "weight 0 to 100, target 0 to 1",
             ),

@@ -45,8 +45,8 @@ pub mod train;
 
 pub use delta::{Delta, Touch, VersionMetrics};
 pub use error::{
-    CatalogError, DecodeError, EventError, ManifestError, MergeError, PackError, PatchError, Refusal, StateError,
-    WireError,
+    CatalogError, DecodeError, EventError, ManifestError, MergeError, PackError, PatchError, Refusal,
+    StateError, WireError,
 };
 pub use event::{Event, Kind};
 pub use hyper::{Blend, Bounds, Hyperparameters};

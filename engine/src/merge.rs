@@ -150,7 +150,10 @@ impl Window {
             return Err(Refusal::FromTheFuture { base: delta.base_version, latest: statistics.version });
         }
         if delta.factor.len() != statistics.dim {
-            return Err(Refusal::FactorLength { found: delta.factor.len() as u32, expected: statistics.dim as u32 });
+            return Err(Refusal::FactorLength {
+                found: delta.factor.len() as u32,
+                expected: statistics.dim as u32,
+            });
         }
         if !(delta.factor_scale.is_finite() && delta.factor_scale > 0.0) {
             return Err(Refusal::FactorScale);
@@ -204,11 +207,16 @@ impl Window {
         for (i, left) in delta.factor.iter().enumerate() {
             let left = i32::from(*left);
             outer.extend(
-                delta.factor[..=i].iter().map(|right| libm::rint(f64::from(left * i32::from(*right)) * square) as i64),
+                delta.factor[..=i]
+                    .iter()
+                    .map(|right| libm::rint(f64::from(left * i32::from(*right)) * square) as i64),
             );
         }
-        let line: Vec<i64> =
-            delta.factor.iter().map(|value| libm::rint(f64::from(*value) * scale * FACTOR_ONE) as i64).collect();
+        let line: Vec<i64> = delta
+            .factor
+            .iter()
+            .map(|value| libm::rint(f64::from(*value) * scale * FACTOR_ONE) as i64)
+            .collect();
 
         self.c.resize(packed_len(d), 0);
         let share = i64::from(delta.share);
@@ -504,8 +512,8 @@ impl Statistics {
             for i in 0..d {
                 self.sum[i] += f64::from(after[i]) - f64::from(before[i]);
                 for j in 0..=i {
-                    self.gram[at] +=
-                        f64::from(after[i]) * f64::from(after[j]) - f64::from(before[i]) * f64::from(before[j]);
+                    self.gram[at] += f64::from(after[i]) * f64::from(after[j])
+                        - f64::from(before[i]) * f64::from(before[j]);
                     at += 1;
                 }
             }
@@ -570,7 +578,8 @@ impl Statistics {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(FORMAT.to_le_bytes());
-        let mut bytes = postcard::to_extend(self, bytes).expect("statistics have no type that postcard refuses");
+        let mut bytes =
+            postcard::to_extend(self, bytes).expect("statistics have no type that postcard refuses");
         bytes.extend(crate::ids::short_hash(&bytes).to_le_bytes());
         bytes
     }
@@ -618,7 +627,8 @@ impl Statistics {
     pub(crate) fn publish_trained(&mut self) -> Model {
         let mut hyper = self.hyper.clone();
         hyper.bounds.step_max = f32::INFINITY;
-        let rows: Vec<Row> = (0..self.rows.len() as Row).filter(|row| !self.rows[*row as usize].b.is_empty()).collect();
+        let rows: Vec<Row> =
+            (0..self.rows.len() as Row).filter(|row| !self.rows[*row as usize].b.is_empty()).collect();
         self.solve_rows(&rows, &hyper);
         self.catalogue_changes.clear();
         self.version = self.version.next();

@@ -54,7 +54,8 @@ impl Model {
             extensions: Vec::new(),
         };
         let head = postcard::to_allocvec(&header).expect("a header has no type that postcard refuses");
-        let mut bytes = Vec::with_capacity(10 + head.len() + header.section_bytes() as usize + CHECKSUM_BYTES);
+        let mut bytes =
+            Vec::with_capacity(10 + head.len() + header.section_bytes() as usize + CHECKSUM_BYTES);
         bytes.extend(MAGIC);
         bytes.extend(FORMAT.to_le_bytes());
         bytes.extend((head.len() as u32).to_le_bytes());
@@ -79,7 +80,8 @@ impl Model {
     /// # Errors
     /// [`PackError`] for a file of another kind, a truncated or damaged one, or a field out of range.
     pub fn load(bytes: &[u8]) -> Result<Self, PackError> {
-        let cut = |expected: usize| PackError::Length { found: bytes.len() as u64, expected: expected as u64 };
+        let cut =
+            |expected: usize| PackError::Length { found: bytes.len() as u64, expected: expected as u64 };
         let body = bytes.strip_prefix(&MAGIC).ok_or(PackError::Foreign)?;
         let (format, body) = body.split_first_chunk::<2>().ok_or(cut(10))?;
         let found = u16::from_le_bytes(*format);
@@ -89,9 +91,10 @@ impl Model {
         let (head_len, body) = body.split_first_chunk::<4>().ok_or(cut(10))?;
         let head_len = u32::from_le_bytes(*head_len) as usize;
         let (head, body) = body.split_at_checked(head_len).ok_or(cut(10usize.saturating_add(head_len)))?;
-        let header: Header =
-            postcard::from_bytes(head).map_err(|_| PackError::Field { field: "header", limit: "readable" })?;
-        let field = |good: bool, field, limit| if good { Ok(()) } else { Err(PackError::Field { field, limit }) };
+        let header: Header = postcard::from_bytes(head)
+            .map_err(|_| PackError::Field { field: "header", limit: "readable" })?;
+        let field =
+            |good: bool, field, limit| if good { Ok(()) } else { Err(PackError::Field { field, limit }) };
         field(header.rows as usize <= ROWS_MAX, "rows", "at most 16,777,216")?;
         field((1..=DIM_MAX).contains(&usize::from(header.dim)), "dim", "1 to 512")?;
         field(header.followers_max <= 256, "followers_max", "at most 256")?;
@@ -119,13 +122,16 @@ impl Model {
         model.followers = sections.numbers(n * m, u32::from_le_bytes);
         model.withdrawn = sections.take(n).iter().map(|byte| *byte != 0).collect();
         for row in 0..n {
-            let id = sections.id().ok_or(PackError::Field { field: "ids", limit: "1 to 128 bytes of UTF-8 each" })?;
+            let id = sections
+                .id()
+                .ok_or(PackError::Field { field: "ids", limit: "1 to 128 bytes of UTF-8 each" })?;
             let known = model.rows_by_key.insert(crate::ItemKey::of(&id), row as u32);
             field(known.is_none(), "ids", "each once")?;
             model.ids.push(id);
         }
         field(sections.rest.is_empty(), "id_bytes", "the length of all ids")?;
-        let finite = model.scales.iter().chain(&model.gram).chain(&model.mean).all(|number| number.is_finite());
+        let finite =
+            model.scales.iter().chain(&model.gram).chain(&model.mean).all(|number| number.is_finite());
         field(finite, "scales, gram and mean", "finite")?;
         let known_rows = model.followers.iter().all(|follower| (follower & 0x00ff_ffff) < n.max(1) as u32);
         field(known_rows, "followers", "rows of the catalogue")?;

@@ -46,7 +46,8 @@ impl Patch {
     /// Returns the patch that brings version `from`, which had `rows_before` rows, to `model`.
     /// `changed` names every older row that changed since then; newer rows are added by themselves.
     pub fn between(model: &Model, from: ModelVersion, rows_before: usize, changed: &[Row]) -> Vec<u8> {
-        let mut rows: Vec<Row> = changed.iter().copied().filter(|row| (*row as usize) < rows_before).collect();
+        let mut rows: Vec<Row> =
+            changed.iter().copied().filter(|row| (*row as usize) < rows_before).collect();
         rows.sort_unstable();
         rows.dedup();
         rows.extend(rows_before as Row..model.len() as Row);

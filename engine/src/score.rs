@@ -57,7 +57,8 @@ impl Query {
     pub fn for_each(&self, model: &Model, mut visit: impl FnMut(Row, f32)) {
         let mut boosts = self.boosts.iter().peekable();
         for (row, dot) in dot_rows(&self.user, &model.factors).enumerate() {
-            let boost = boosts.next_if(|(listed, _)| *listed as usize == row).map_or(0.0, |(_, boost)| *boost);
+            let boost =
+                boosts.next_if(|(listed, _)| *listed as usize == row).map_or(0.0, |(_, boost)| *boost);
             visit(row as Row, self.combine(model, row, dot, boost));
         }
     }

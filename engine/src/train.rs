@@ -153,7 +153,8 @@ pub fn train(
     let mut trials = Vec::new();
     let chosen = search::choose(log, until, options, progress, &mut trials);
     let (model, statistics) = fit(log, until, options.dim, options.sweeps, &chosen, progress);
-    let users = log.events[..until].iter().map(|event| event.user).collect::<std::collections::HashSet<_>>().len();
+    let users =
+        log.events[..until].iter().map(|event| event.user).collect::<std::collections::HashSet<_>>().len();
     let report = TrainReport {
         events: until,
         users,
@@ -246,8 +247,11 @@ fn count(log: &EventLog, until: usize, data: &ials::Data, hyper: &Hyperparameter
         .filter(|event| event.kind.is_history())
         .map(|event| f64::from(hyper.kind(event.kind).weight))
         .sum();
-    let mut counts =
-        Counts { popularity: vec![0.0; data.items.len()], followers: vec![BTreeMap::new(); data.items.len()], merged };
+    let mut counts = Counts {
+        popularity: vec![0.0; data.items.len()],
+        followers: vec![BTreeMap::new(); data.items.len()],
+        merged,
+    };
     let settings = &hyper.transitions;
     let mut sittings: HashMap<u32, (u64, Vec<Row>)> = HashMap::new();
     let mut passed = 0.0;
@@ -264,7 +268,8 @@ fn count(log: &EventLog, until: usize, data: &ials::Data, hyper: &Hyperparameter
             continue;
         }
         let row = data.row(event.item);
-        counts.popularity[row as usize] += wanted * decay(merged - passed, f64::from(hyper.popularity_half_life));
+        counts.popularity[row as usize] +=
+            wanted * decay(merged - passed, f64::from(hyper.popularity_half_life));
         let mut share = f64::from(weights.weight) * decay(merged - passed, f64::from(settings.half_life));
         for leader in sitting.iter().rev().take(usize::from(settings.reach)) {
             if *leader != row {

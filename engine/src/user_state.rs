@@ -259,7 +259,8 @@ impl UserState {
 
     /// Returns whether a delta should go out: 20 new events, or a minute idle with something new.
     pub fn delta_due(&self, now_ms: u64) -> bool {
-        let idle = self.kept.history.back().is_some_and(|last| now_ms.saturating_sub(last.time_ms) >= DELTA_IDLE_MS);
+        let idle =
+            self.kept.history.back().is_some_and(|last| now_ms.saturating_sub(last.time_ms) >= DELTA_IDLE_MS);
         self.kept.unsent as usize >= DELTA_EVENTS || (self.kept.unsent > 0 && idle)
     }
 
@@ -309,7 +310,8 @@ impl UserState {
     /// [`StateError`] for bytes of another kind, of a newer schema, or damaged ones.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, StateError> {
         let body = bytes.strip_prefix(&MAGIC).ok_or(StateError::Foreign)?;
-        let (schema, body) = body.split_first_chunk::<2>().ok_or(StateError::Damaged { what: "no schema" })?;
+        let (schema, body) =
+            body.split_first_chunk::<2>().ok_or(StateError::Damaged { what: "no schema" })?;
         let found = u16::from_le_bytes(*schema);
         if found != SCHEMA {
             return Err(StateError::NewerSchema { found, known: SCHEMA });
@@ -375,7 +377,9 @@ impl UserState {
     /// Brings the equations into the model's basis, if they are in another.
     fn settle_basis(&mut self, model: &Model) {
         let current = self.basis.as_ref().is_some_and(|basis| {
-            basis.lineage == model.lineage && basis.version == model.version && basis.whole.b.len() == model.dim
+            basis.lineage == model.lineage
+                && basis.version == model.version
+                && basis.whole.b.len() == model.dim
         });
         if !current {
             self.rebuild(model);
@@ -383,14 +387,15 @@ impl UserState {
     }
 
     fn rebuild(&mut self, model: &Model) {
-        let mut basis = self.basis.take().filter(|basis| basis.whole.b.len() == model.dim).unwrap_or_else(|| Basis {
-            lineage: model.lineage,
-            version: model.version,
-            whole: NormalEquations::new(model.dim),
-            recent: NormalEquations::new(model.dim),
-            rows: VecDeque::new(),
-            since_rebuild: 0,
-        });
+        let mut basis =
+            self.basis.take().filter(|basis| basis.whole.b.len() == model.dim).unwrap_or_else(|| Basis {
+                lineage: model.lineage,
+                version: model.version,
+                whole: NormalEquations::new(model.dim),
+                recent: NormalEquations::new(model.dim),
+                rows: VecDeque::new(),
+                since_rebuild: 0,
+            });
         basis.lineage = model.lineage;
         basis.version = model.version;
         basis.since_rebuild = 0;
@@ -494,7 +499,8 @@ impl UserState {
             let wanted = model.hyper.kind(entry.kind()).target > 0.0;
             if let Some(row) = row.filter(|_| wanted) {
                 if place < usize::from(settings.recent) {
-                    for (follower, weight) in model.followers(row).iter().filter_map(|f| unpack_follower(*f)) {
+                    for (follower, weight) in model.followers(row).iter().filter_map(|f| unpack_follower(*f))
+                    {
                         *followers.entry(follower).or_insert(0.0) += share * weight;
                     }
                 }
@@ -561,7 +567,8 @@ impl UserState {
             // A factor of zero (an item without a row yet) still teaches transitions and popularity.
             factor_scale = f32::MIN_POSITIVE;
         }
-        let share = libm::rintf(weight / whole_weight * f32::from(SHARE_STEPS)).clamp(1.0, f32::from(SHARE_STEPS));
+        let share =
+            libm::rintf(weight / whole_weight * f32::from(SHARE_STEPS)).clamp(1.0, f32::from(SHARE_STEPS));
         let delta = Delta {
             id,
             lineage: model.lineage,

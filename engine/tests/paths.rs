@@ -193,8 +193,12 @@ fn a_delta_of_twenty_events_fits_256_bytes_and_moves_to_the_outbox_once() {
     let delta = person.take_delta(&model, DeltaId([255; 16])).unwrap().clone();
     assert_eq!(delta.items.len(), 20);
     assert!(person.take_delta(&model, DeltaId([1; 16])).is_none(), "nothing is told twice");
-    let request =
-        SyncRequest { site: "shop".into(), token: vec![7; 40], deltas: vec![delta.clone()], extensions: vec![] };
+    let request = SyncRequest {
+        site: "shop".into(),
+        token: vec![7; 40],
+        deltas: vec![delta.clone()],
+        extensions: vec![],
+    };
     let bytes = encode_request(&request).unwrap();
     assert!(bytes.len() <= 256, "{} bytes", bytes.len());
     assert_eq!(decode_request(&bytes).unwrap(), request);

@@ -205,7 +205,10 @@ async fn one_edges_people_teach_the_others_and_a_killed_central_loses_nothing() 
     let version_before = fleet.metric(&north, "nearfield_edge_model_version").await;
     let _central = fleet.central();
     let version_after = fleet.metric(&central_url, "nearfield_model_version").await;
-    assert!(version_after >= version_before, "version {version_before} was published, {version_after} came back");
+    assert!(
+        version_after >= version_before,
+        "version {version_before} was published, {version_after} came back"
+    );
     fleet.reaches(&central_url, "nearfield_deltas_acknowledged_total", 1).await;
     fleet.reaches(&north, "nearfield_edge_model_version", version_before + 1).await;
     assert_eq!(fleet.metric(&central_url, "nearfield_deltas_duplicate_total").await, 0, "nothing came twice");
@@ -226,8 +229,10 @@ fn a_broken_file_of_events_is_named_with_its_line() {
     for (text, reason) in cases {
         fs::write(&file, text).unwrap();
         let out = folder.path().join("out");
-        let output =
-            run("nearfield-central", &["train", "--events", file.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+        let output = run(
+            "nearfield-central",
+            &["train", "--events", file.to_str().unwrap(), "--out", out.to_str().unwrap()],
+        );
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(reason), "expected {reason:?} in {said:?}");
         assert!(!out.join("model.pack").exists(), "nothing is written after an error");

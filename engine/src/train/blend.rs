@@ -78,7 +78,9 @@ impl Examples {
         let p = person.scoring_factor(model);
         let mut query = Query::default();
         query.set_factor(model, p.as_deref().unwrap_or(&[]), 1.0);
-        debug_assert!(p.as_ref().is_none_or(|p| spread(model, p) >= 0.0 && quadratic_form(&model.gram, p) >= -1e-3));
+        debug_assert!(
+            p.as_ref().is_none_or(|p| spread(model, p) >= 0.0 && quadratic_form(&model.gram, p) >= -1e-3)
+        );
         let (followers, own) = person.sparse_terms(model);
         let mut factor = vec![0.0; model.len()];
         query.for_each(model, |row, score| factor[row as usize] = score);

@@ -20,7 +20,8 @@ pub(crate) struct Data {
 
 impl Data {
     pub(crate) fn new(log: &EventLog, until: usize, hyper: &Hyperparameters) -> Self {
-        let mut data = Self { by_user: Vec::new(), by_item: Vec::new(), items: Vec::new(), rows: HashMap::new() };
+        let mut data =
+            Self { by_user: Vec::new(), by_item: Vec::new(), items: Vec::new(), rows: HashMap::new() };
         let mut users: HashMap<u32, u32> = HashMap::new();
         let mut pairs: HashMap<(u32, Row), usize> = HashMap::new();
         for event in &log.events[..until] {

@@ -71,7 +71,9 @@ pub(super) fn choose(
         let (a, l) = best;
         let around = [(a.wrapping_sub(1), l), (a + 1, l), (a, l.wrapping_sub(1)), (a, l + 1)];
         frontier.extend(
-            around.into_iter().filter(|(a, l)| *a < alphas.len() && *l < lambdas.len() && !seen.contains_key(&(*a, *l))),
+            around
+                .into_iter()
+                .filter(|(a, l)| *a < alphas.len() && *l < lambdas.len() && !seen.contains_key(&(*a, *l))),
         );
     }
     (hyper.alpha, hyper.lambda) = (alphas[best.0], lambdas[best.1]);
@@ -179,7 +181,13 @@ fn descend(
     }
 }
 
-fn judges(log: &EventLog, fit_until: usize, until: usize, data: &ials::Data, hyper: &Hyperparameters) -> Vec<Judge> {
+fn judges(
+    log: &EventLog,
+    fit_until: usize,
+    until: usize,
+    data: &ials::Data,
+    hyper: &Hyperparameters,
+) -> Vec<Judge> {
     let mut histories: HashMap<u32, Vec<(Row, f32, f32)>> = HashMap::new();
     let mut judges = Vec::new();
     let every = ((until - fit_until) / JUDGES_MAX).max(1);
@@ -254,7 +262,8 @@ enum Part {
 /// know. Cheap enough to try many settings.
 fn judge_counts(log: &EventLog, fit_until: usize, until: usize, hyper: &Hyperparameters, part: Part) -> f64 {
     let settings = &hyper.transitions;
-    let half_life = f64::from(if part == Part::Popularity { hyper.popularity_half_life } else { settings.half_life });
+    let half_life =
+        f64::from(if part == Part::Popularity { hyper.popularity_half_life } else { settings.half_life });
     // Growing units instead of shrinking counts: the ranking is the same.
     let (mut unit, growth) = (1.0f64, 2f64.powf(1.0 / half_life));
     let mut popularity = vec![0.0f64; log.items.len()];
@@ -289,7 +298,8 @@ fn judge_counts(log: &EventLog, fit_until: usize, until: usize, hyper: &Hyperpar
                     share *= f64::from(settings.recent_decay);
                 }
                 let rank = scores.get(&event.item).map_or(f64::INFINITY, |own| {
-                    let above = scores.iter().filter(|(item, score)| *score > own && !history.contains(item)).count();
+                    let above =
+                        scores.iter().filter(|(item, score)| *score > own && !history.contains(item)).count();
                     1.0 + above as f64
                 });
                 ranks.push(rank);
