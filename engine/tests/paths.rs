@@ -64,7 +64,7 @@ fn a_person_is_recommended_the_rest_of_the_own_group() {
     let list = person.recommend(&model, &Request { count: 5, ..Request::default() });
     for item in list {
         let id: u32 = model.item_id(item.row)[1..].parse().unwrap();
-        assert!(id % 2 == 0 && id > 4, "i{id} was seen or is of the other group");
+        assert!(id.is_multiple_of(2) && id > 4, "i{id} was seen or is of the other group");
     }
 }
 
