@@ -23,6 +23,7 @@ const CLICK_MS = 3_000;
 class Unmet extends Error {}
 
 const saw = (text) => console.log(`  ✓ ${text}`);
+const plural = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
 const pause = (ms) => new Promise((soon) => setTimeout(soon, ms));
 
 /** Asks until the answer holds, and returns it; fails with `what` when it never does. */
@@ -95,7 +96,11 @@ const count = async (testId) => {
 };
 const forYou = () =>
   page.locator('[data-testid="for-you"] [data-item]').evaluateAll((items) => items.map((item) => item.dataset.item));
-const picture = (name) => page.screenshot({ path: join(config.screenshots, `${name}.png`) });
+/** Takes a screenshot once the list has come to rest. */
+async function picture(name) {
+  await pause(800);
+  await page.screenshot({ path: join(config.screenshots, `${name}.png`) });
+}
 
 /** Opens the page and waits for the first list. */
 async function open(load) {
@@ -192,7 +197,7 @@ async function acknowledgedMore(before) {
   });
   await until('the sync on the wire', CLICK_MS, () => acknowledged.length > 0);
   const bytes = acknowledged.at(-1).body.length;
-  saw(`${acked} delta${acked === 1 ? '' : 's'} acknowledged after ${((Date.now() - start) / 1000).toFixed(1)} s; the last upload had ${bytes} bytes`);
+  saw(`${plural(acked, 'delta')} acknowledged after ${((Date.now() - start) / 1000).toFixed(1)} s; the last upload had ${bytes} bytes`);
   return acked;
 }
 
@@ -204,11 +209,11 @@ async function crash() {
   const evidence = acknowledged.flatMap(({ ids }) => ids).length;
   process.kill(pid, 'SIGKILL');
   await until('central to be gone', CLICK_MS, async () => (await reach(`${config.central}/healthz`)) === undefined);
-  saw(`killed central (process ${pid}) with SIGKILL; ${evidence} acknowledged deltas stand on record`);
+  saw(`killed central (process ${pid}) with SIGKILL; ${plural(evidence, 'acknowledged delta')} on record`);
   saw(`central is down, page: ${await click()}`);
   saw(`central is down, edge: ${await edge([...clicked][1])}`);
   if ((await reach(`${config.central}/healthz`)) !== undefined) throw new Unmet('central was back before page and edge were asked');
-  await picture('5-central-down');
+  await page.screenshot({ path: join(config.screenshots, '5-central-down.png') });
 
   await until('central to be back', 60_000, async () => (await reach(`${config.central}/readyz`))?.ok);
   saw(`central is back as process ${readFileSync(config.centralPidFile, 'utf8')}`);
@@ -225,7 +230,7 @@ async function crash() {
       if (results.get(id) !== 'duplicate') throw new Unmet(`delta ${id} was acknowledged before the crash and is ${results.get(id)} now: it was lost`);
     }
   }
-  saw(`no acknowledged delta was lost: central knows all ${evidence} of them again`);
+  saw(`no acknowledged delta was lost: central still knows ${plural(evidence, 'delta')} from before the crash`);
   saw(await click());
   await acknowledgedMore(acked);
   const version = await until(`model ${published} or newer after the crash`, BY_ITSELF_MS, async () => {

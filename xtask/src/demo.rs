@@ -62,19 +62,38 @@ struct Ports {
     edge: u16,
 }
 
+/// What can be wrong before anything is built: ports, the file of events, the browser.
+struct Plan {
+    ports: Ports,
+    events: Option<PathBuf>,
+    chromium: Option<PathBuf>,
+}
+
+impl Plan {
+    fn new(options: &Options) -> Result<Self> {
+        let ports = match options.port {
+            None if options.check => free_ports()?,
+            first => ports_from(first.unwrap_or(PORT))?,
+        };
+        let events = options.events.as_deref().map(absolute).transpose()?;
+        let chromium = if options.check { Some(tools::need_chromium()?) } else { None };
+        Ok(Self { ports, events, chromium })
+    }
+}
+
 /// Runs the demo until Ctrl-C, or until the visit of `--check` ends.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let ports = match options.port {
-        None if options.check => free_ports()?,
-        first => ports_from(first.unwrap_or(PORT))?,
-    };
-    let events = options.events.as_deref().map(absolute).transpose()?;
-    let chromium = if options.check { Some(tools::need_chromium()?) } else { None };
-
+    let plan = Plan::new(options)?;
     wasm::build()?;
     Step::cargo("central, edge and shop")
         .args(["build", "-p", "nearfield-central", "-p", "nearfield-edge", "-p", "nearfield-shop", "--bins"])
         .run()?;
+    run_built(options, plan)
+}
+
+/// Runs the demo from modules and programs that are built.
+fn run_built(options: &Options, plan: Plan) -> Result<ExitCode> {
+    let Plan { ports, events, chromium } = plan;
     tools::npm_ci(&paths::root().join("www"))?;
 
     // A check starts from nothing, and leaves the state of the demo alone.
@@ -116,13 +135,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
 }
 
-/// The visit on generated data, as one test.
+/// The visit on generated data, as one test, from modules and programs that are built.
 ///
 /// # Errors
 /// When the demo cannot be started, or the visit saw something else than it should.
 pub(crate) fn check() -> Result<()> {
     let options = Options { check: true, ..Options::default() };
-    if run(&options)? == ExitCode::SUCCESS { Ok(()) } else { bail!("the visit of the demo failed") }
+    if run_built(&options, Plan::new(&options)?)? == ExitCode::SUCCESS {
+        Ok(())
+    } else {
+        bail!("the visit of the demo failed")
+    }
 }
 
 fn absolute(file: &Path) -> Result<PathBuf> {

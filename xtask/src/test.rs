@@ -62,13 +62,20 @@ impl Tally {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     wasm::build()?.print();
 
+    // Binaries and tests in one go: the fleet's tests start the binaries, and both get the same features, so
+    // that nothing is compiled twice. xtask is left out, since its own dependencies have fewer features.
+    let selection = ["--workspace", "--exclude", "xtask", "--features", "nearfield-engine/train"];
+    Step::cargo("programs and tests").args(["build", "--bins", "--tests"]).args(selection).run()?;
+
     let mut tally = Tally::default();
     tally.runner(
         Step::cargo("cargo test")
-            .args(["test", "--workspace", "--no-fail-fast", "--features", "nearfield-engine/train"])
+            .args(["test", "--no-fail-fast"])
+            .args(selection)
             .env("NEARFIELD_GUEST", paths::guest()),
         cargo_line,
     )?;
+    tally.runner(Step::cargo("cargo test of xtask").args(["test", "--package", "xtask"]), cargo_line)?;
     tally.runner(
         Step::new("npm test in wasm-pkg", "npm").args(["test"]).directory(&paths::package()),
         node_line,
