@@ -42,8 +42,9 @@ pub struct Config {
     pub k: u32,
 
     /// Versions that deltas may be based on, and for which dedup ids are remembered (must be > 0).
-    /// Larger lets devices be away for longer and remembers more ids.
-    #[arg(long, value_name = "VERSIONS", default_value_t = 64, env = "NEARFIELD_KEEP_VERSIONS",
+    /// Larger lets devices be away for longer and remembers more ids. The default, at a version
+    /// every two seconds, is half an hour: a page that slept through lunch still counts.
+    #[arg(long, value_name = "VERSIONS", default_value_t = 1024, env = "NEARFIELD_KEEP_VERSIONS",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub keep_versions: u64,
 
@@ -59,7 +60,7 @@ pub struct Config {
 
     /// Publishes between two snapshots (must be > 0). Larger writes less; smaller starts faster
     /// after a crash.
-    #[arg(long, value_name = "PUBLISHES", default_value_t = 128, env = "NEARFIELD_SNAPSHOT_EVERY",
+    #[arg(long, value_name = "PUBLISHES", default_value_t = 32, env = "NEARFIELD_SNAPSHOT_EVERY",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_every: u64,
 

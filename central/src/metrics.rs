@@ -166,7 +166,10 @@ fn describe(recorder: &PrometheusRecorder) {
         ("nearfield_deltas_acknowledged_total", "deltas made durable and acknowledged"),
         ("nearfield_deltas_duplicate_total", "deltas that were known already"),
         ("nearfield_deltas_refused_total", "well-formed deltas refused, by reason"),
-        ("nearfield_requests_rejected_total", "requests not taken, and device tokens refused, by code of the error"),
+        (
+            "nearfield_requests_rejected_total",
+            "requests not taken, and device tokens refused, by code of the error",
+        ),
         ("nearfield_publishes_total", "model versions published"),
         ("nearfield_publish_errors_total", "model files or snapshots that could not be written"),
     ];

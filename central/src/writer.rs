@@ -32,6 +32,9 @@ use tokio::sync::oneshot;
 /// Most deltas in one transaction: bounds the time that a request waits behind others.
 const BATCH_DELTAS_MAX: usize = 4096;
 
+/// Newest versions whose quality is counted one by one; each is five series in the metrics.
+const QUALITY_VERSIONS: u64 = 64;
+
 /// How long the writer sleeps when it has nothing to do; only gauges are refreshed after it.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -360,6 +363,7 @@ impl WriterLoop {
         let deltas = batch.iter().flat_map(|waiting| &waiting.deltas);
         let mut new = 0;
         let newest = self.merger.model().version();
+        let counted = oldest_kept(newest, QUALITY_VERSIONS)..=newest;
         let mut outcomes = Vec::with_capacity(appended.len());
         for (((appended, refusal), delta), tag) in appended.into_iter().zip(refusals).zip(deltas).zip(tags) {
             outcomes.push(match (appended, refusal) {
@@ -369,7 +373,7 @@ impl WriterLoop {
                 }
                 (Some(Appended::New(_)), _) => {
                     self.merger.admit(delta, tag);
-                    delta.metrics.iter().for_each(|seen| self.metrics.quality(seen, self.oldest..=newest));
+                    delta.metrics.iter().for_each(|seen| self.metrics.quality(seen, counted.clone()));
                     new += 1;
                     Outcome::Acknowledged
                 }
