@@ -22,6 +22,9 @@ let pace = 300;
 let live;
 let frozen;
 let popular = [];
+/** How many steps of the log are replayed, and what an earlier page had replayed into the same lineage. */
+let place = 0;
+let replayed;
 const people = new Map();
 const waiting = [];
 let underWay = 0;
@@ -34,6 +37,7 @@ self.addEventListener('message', ({ data }) => {
   if (data.run !== undefined) running = data.run;
   if (data.config) {
     config = data.config;
+    replayed = data.replayed;
     start().catch((thrown) => self.postMessage({ failed: thrown.message }));
   }
 });
@@ -46,13 +50,14 @@ async function start() {
   popular = live.popular(POPULAR).itemIds();
   totals.of = shoppers.sessions.length;
   const steps = timeline(shoppers);
+  if (replayed?.lineage === live.lineage) place = Math.min(replayed.place, steps.length);
+  totals.visits = steps.slice(0, place).filter(({ ends }) => ends).length;
   const newcomers = new Set(catalogue.items.filter((item) => item.new).map((item) => item.id));
   void poll();
   setInterval(() => report(), REPORT_MS);
 
   // The log's times are shifted to end now: a device must not live in the future.
   const shift = Date.now() - (shoppers.start_ms + steps.at(-1).at);
-  let place = 0;
   let owed = 0;
   let last = performance.now();
   while (place < steps.length) {
@@ -252,7 +257,7 @@ async function json(path) {
 function report(done = false) {
   // Too few choices make a rate that says nothing.
   const rates = recent.live.length < 100 ? undefined : { live: recent.live.rate(), frozen: recent.frozen.rate(), popular: recent.popular.rate() };
-  self.postMessage({ ...totals, version: live.version, rates, done });
+  self.postMessage({ ...totals, version: live.version, lineage: live.lineage, place, rates, done });
 }
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

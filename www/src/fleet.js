@@ -18,8 +18,8 @@ export class Fleet {
     this.#config = config;
     this.#arrivals = catalogue.items.filter((item) => item.new).length;
     at('fleet-text').textContent = catalogue.named
-      ? `Shoppers of the shop’s second week, each with a state of their own, browse in a worker. Before each choice three lists of ten are drawn up: by the live model, by the same model frozen as it was at the start, and by popularity. Their deltas teach the live one; ${this.#arrivals} items arrived since the training, and the frozen model does not know how people take to them.`
-      : `The second half of the real log, person by person, in a worker. Before each choice three lists of ten are drawn up: by the live model, by the same model frozen as it was at the start, and by popularity. Their deltas teach the live one.`;
+      ? `Shoppers of the shop’s second week, each with a state of their own, browse in a worker. Before each choice three lists of ten are drawn up: by the live model, by the same model frozen as it was when they came, and by popularity. Their deltas teach the live one; ${this.#arrivals} items arrived since the training, and the frozen model does not know how people take to them.`
+      : `The second half of the real log, person by person, in a worker. Before each choice three lists of ten are drawn up: by the live model, by the same model frozen as it was when they came, and by popularity. Their deltas teach the live one.`;
     at('simulate').addEventListener('click', () => this.#toggle());
     at('pace').addEventListener('change', () => this.#worker?.postMessage({ pace: Number(at('pace').value) }));
     this.#counts({ events: 0, visits: 0, of: 0, sent: 0, acknowledged: 0, refused: 0, sentBytes: 0, version: undefined, arrivals: 0, arrivalHits: 0 });
@@ -35,20 +35,23 @@ export class Fleet {
       this.#worker = new Worker('/src/fleet-worker.js', { type: 'module' });
       this.#worker.addEventListener('message', ({ data }) => this.#take(data));
       this.#worker.addEventListener('error', (event) => this.#fail(event.message || 'the worker could not start'));
-      this.#worker.postMessage({ config: this.#config, pace: Number(at('pace').value) });
+      this.#worker.postMessage({ config: this.#config, pace: Number(at('pace').value), replayed: JSON.parse(localStorage.getItem('replayed') ?? 'null') });
     }
     this.#worker.postMessage({ run: this.#running });
   }
 
   #take(data) {
     if (data.failed) return this.#fail(data.failed);
-    const { rates } = data;
+    const { rates, lineage, place } = data;
+    // A model that has learnt from a visit must not be asked about it again: the next page goes on from here.
+    localStorage.setItem('replayed', JSON.stringify({ lineage, place }));
     at('rate-live').textContent = percent(rates?.live);
     at('rate-frozen').textContent = percent(rates?.frozen);
     at('rate-popular').textContent = percent(rates?.popular);
     this.#counts(data);
     if (data.done) {
       this.#running = false;
+      at('pace').disabled = true;
       at('simulate').textContent = 'Every visit is over';
       at('simulate').disabled = true;
     }
@@ -104,7 +107,7 @@ export class Fleet {
         cursor: { points: { size: 7 }, drag: { setScale: false } },
         legend: { show: false },
         scales: { x: { time: false, range: (_, low, high) => [low ?? 0, Math.max(high ?? 0, (low ?? 0) + 1000)] }, y: { range: (_, low, high) => [0, Math.max(10, Math.ceil(((high ?? 0) * 1.15) / 5) * 5)] } },
-        axes: [{ ...axis, values: (_, ticks) => ticks.map((tick) => (tick >= 1000 ? `${tick / 1000}k` : tick)), label: 'events replayed', labelSize: 20, labelFont: axis.font }, { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => `${tick} %`) }],
+        axes: [{ ...axis, values: (_, ticks) => ticks.map((tick) => (tick >= 1000 ? `${tick / 1000}k` : tick)), label: 'events replayed', size: 30, labelSize: 22, labelGap: 0, labelFont: axis.font }, { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => `${tick} %`) }],
         series: [
           {},
           { label: 'Live', stroke: colour('--live'), width: 2.6, fill: colour('--live-wash'), points: { show: false } },

@@ -61,7 +61,7 @@ export class RankedList {
     const tile = h('span.tile', { html: picture(item) });
     tile.style.setProperty('--hue', hueOf(item));
     const row = h('li', { 'data-item': id }, h('button', { type: 'button', onclick: () => this.#choose(item), title: nameOf(item) },
-      number, tile, h('span.words', {}, h('b', {}, nameOf(item)), h('small', {}, placeOf(item), item.new && h('i', {}, ' · new arrival'))), badge));
+      number, tile, h('span.words', {}, h('b', {}, nameOf(item)), h('small', {}, placeOf(item), item.new && h('i', {}, ' · new'))), badge));
     return { row, badge, number };
   }
 }

@@ -36,7 +36,7 @@ impl Chances {
     /// An index below `count`, which must be above 0.
     pub fn below(&mut self, count: usize) -> usize {
         assert!(count > 0, "an index below 0 cannot be drawn");
-        ((self.next() >> 32) * count as u64 >> 32) as usize
+        (((self.next() >> 32) * count as u64) >> 32) as usize
     }
 
     /// True with probability `p`.
