@@ -8,6 +8,8 @@ const POINTS_MAX = 1_500;
 /** The button, the figures and the plot of the fleet. */
 export class Fleet {
   #config;
+  /** Where the place in the log is kept: a central with another key has not seen any of it. */
+  #replayed;
   #worker;
   #running = false;
   #points = [[], [], [], []];
@@ -16,6 +18,7 @@ export class Fleet {
 
   constructor(config, catalogue) {
     this.#config = config;
+    this.#replayed = `replayed ${config.publicKey.slice(0, 16)}`;
     this.#arrivals = catalogue.items.filter((item) => item.new).length;
     at('fleet-text').textContent = catalogue.named
       ? `Shoppers of the shop’s second week, each with a state of their own, browse in a worker. Before each choice three lists of ten are drawn up: by the live model, by the same model frozen as it was when they came, and by popularity. Their deltas teach the live one; ${this.#arrivals} items arrived since the training, and the frozen model does not know how people take to them.`
@@ -35,7 +38,7 @@ export class Fleet {
       this.#worker = new Worker('/src/fleet-worker.js', { type: 'module' });
       this.#worker.addEventListener('message', ({ data }) => this.#take(data));
       this.#worker.addEventListener('error', (event) => this.#fail(event.message || 'the worker could not start'));
-      this.#worker.postMessage({ config: this.#config, pace: Number(at('pace').value), replayed: JSON.parse(localStorage.getItem('replayed') ?? 'null') });
+      this.#worker.postMessage({ config: this.#config, pace: Number(at('pace').value), replayed: JSON.parse(localStorage.getItem(this.#replayed) ?? 'null') });
     }
     this.#worker.postMessage({ run: this.#running });
   }
@@ -44,7 +47,7 @@ export class Fleet {
     if (data.failed) return this.#fail(data.failed);
     const { rates, lineage, place } = data;
     // A model that has learnt from a visit must not be asked about it again: the next page goes on from here.
-    localStorage.setItem('replayed', JSON.stringify({ lineage, place }));
+    localStorage.setItem(this.#replayed, JSON.stringify({ lineage, place }));
     at('rate-live').textContent = percent(rates?.live);
     at('rate-frozen').textContent = percent(rates?.frozen);
     at('rate-popular').textContent = percent(rates?.popular);
@@ -54,6 +57,7 @@ export class Fleet {
       at('pace').disabled = true;
       at('simulate').textContent = 'Every visit is over';
       at('simulate').disabled = true;
+      at('plot-caption').textContent += ' The live model has learnt from all of them; cargo xtask demo --fresh begins anew.';
     }
     const [x, live, frozen, popular] = this.#points;
     if (!rates || x.at(-1) === data.events) return;

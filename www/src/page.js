@@ -1,6 +1,6 @@
 // The page: one person, their lists, the shop, and what leaves the device.
 
-import { Nearfield } from '/nearfield/index.js';
+import { Nearfield, indexedDbStorage } from '/nearfield/index.js';
 import { loadCatalogue } from './catalogue.js';
 import { DevicePanels } from './device.js';
 import { at, count } from './dom.js';
@@ -27,6 +27,7 @@ async function open() {
     endpoint: config.endpoint,
     publicKey: config.publicKey,
     site: config.site,
+    storage: await storageOf(config),
     consent: { personalise: true, share: shared },
     syncEveryMs: SYNC_EVERY_MS,
     idleMs: IDLE_MS,
@@ -74,6 +75,7 @@ async function open() {
   nf.on('error', (error) => {
     if (error.code.startsWith('central.')) return;
     console.warn(`nearfield: ${error.code}: ${error.message}`);
+    tell(`${error.message}. The last good model stays in use.`, 'bad');
   });
   watchCentral(config.endpoint);
 
@@ -96,6 +98,19 @@ async function open() {
   demo.fleet = new Fleet(config, catalogue);
   at('foot').textContent = `${count(catalogue.items.length)} items · ${crossOriginIsolated ? 'cross-origin isolated: the microseconds are the browser’s finest clock' : 'not cross-origin isolated: the browser rounds its clock'} · every picture is drawn here, nothing is fetched`;
   return nf;
+}
+
+/**
+ * Where this page keeps what it learns: one place for each central, known by its key, so that a demo made
+ * anew does not meet the models and the taste of the one before.
+ */
+async function storageOf({ site, publicKey }) {
+  try {
+    return await indexedDbStorage(`${site} ${publicKey.slice(0, 16)}`);
+  } catch {
+    tell('This window keeps nothing: what you teach the shop is forgotten when it closes.');
+    return 'memory';
+  }
 }
 
 /** Shows whether central answers; the shop needs it for nothing but news. */
