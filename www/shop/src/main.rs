@@ -7,6 +7,7 @@ use nearfield_shop::serve::{ServeOptions, app};
 use nearfield_shop::shoppers::Plan;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use tokio::net::TcpListener;
 
 /// The demo shop of Nearfield.
@@ -57,8 +58,18 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Generate { out, seed, shoppers, until_fraction } => {
             let plan = Plan { seed, shoppers: shoppers as usize, until_fraction };
             tell(&generate(&plan, &out)?);
