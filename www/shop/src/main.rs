@@ -1,6 +1,5 @@
 //! `nearfield-shop`: makes the demo's data and serves its page.
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use nearfield_shop::catalogue::{Made, describe, generate};
 use nearfield_shop::serve::{ServeOptions, app};
@@ -62,7 +61,8 @@ async fn main() -> ExitCode {
     match run(Cli::parse().command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // The messages hold their causes, so that the chain would say them twice.
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
@@ -81,7 +81,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             let app = app(&options)?;
             let listener = TcpListener::bind(listen)
                 .await
-                .with_context(|| format!("cannot listen on {listen} (port {})", listen.port()))?;
+                .map_err(|error| anyhow::anyhow!("cannot listen on {listen}: {error}"))?;
             println!("listening http://{}", listener.local_addr()?);
             axum::serve(listener, app)
                 .with_graceful_shutdown(async {
