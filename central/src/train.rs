@@ -3,6 +3,7 @@
 use crate::terminal::Bar;
 use anyhow::Context;
 use flate2::read::MultiGzDecoder;
+use nearfield_engine::Lineage;
 use nearfield_engine::event_log::EventLog;
 use nearfield_engine::train::{Options, Silent, Trained, train};
 use std::fs::{self, File};
@@ -21,6 +22,10 @@ pub struct Args {
     /// Train on this first share of the events only, (0, 1].
     #[arg(long, default_value_t = 1.0, value_parser = share)]
     until_fraction: f64,
+    /// Name of the new lineage, 16 hex digits [default: random]. Versions of one lineage only rise,
+    /// so a training that replaces another needs a name of its own.
+    #[arg(long, value_parser = lineage)]
+    lineage: Option<Lineage>,
     #[command(flatten)]
     training: Training,
 }
@@ -50,7 +55,11 @@ impl Training {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let log = read_events(&args.events)?;
     let until = ((log.events.len() as f64) * args.until_fraction).round() as usize;
-    let trained = train_log(&log, until, args.training.options(), true)?;
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).context("the system gives no random numbers")?;
+    let lineage = args.lineage.unwrap_or(Lineage(u64::from_le_bytes(random)));
+    let options = Options { lineage: Some(lineage), ..args.training.options() };
+    let trained = train_log(&log, until, options, true)?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let files = [
@@ -114,4 +123,13 @@ pub fn open(path: &Path) -> anyhow::Result<Box<dyn Read>> {
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|error| format!("{error}"))?;
     if share > 0.0 && share <= 1.0 { Ok(share) } else { Err(format!("{share} is not above 0 and at most 1")) }
+}
+
+/// Reads a lineage as it is printed.
+fn lineage(text: &str) -> Result<Lineage, String> {
+    let digits = text.len();
+    if digits != 16 {
+        return Err(format!("a lineage has 16 hex digits, this has {digits} characters"));
+    }
+    u64::from_str_radix(text, 16).map(Lineage).map_err(|error| error.to_string())
 }

@@ -56,11 +56,14 @@ pub struct Options {
     pub sweeps: usize,
     /// Sweeps of each candidate of the search (default 5).
     pub search_sweeps: usize,
+    /// Name of the new lineage; without one it follows from the events, and training on the same
+    /// events again gives the same name. A service that publishes wants a random one.
+    pub lineage: Option<Lineage>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dim: 64, sweeps: 12, search_sweeps: 5 }
+        Self { dim: 64, sweeps: 12, search_sweeps: 5, lineage: None }
     }
 }
 
@@ -152,7 +155,7 @@ pub fn train(
     }
     let mut trials = Vec::new();
     let chosen = search::choose(log, until, options, progress, &mut trials);
-    let (model, statistics) = fit(log, until, options.dim, options.sweeps, &chosen, progress);
+    let (model, statistics) = fit(log, until, options, &chosen, progress);
     let users =
         log.events[..until].iter().map(|event| event.user).collect::<std::collections::HashSet<_>>().len();
     let report = TrainReport {
@@ -169,19 +172,18 @@ pub fn train(
 pub(crate) fn fit(
     log: &EventLog,
     until: usize,
-    dim: usize,
-    sweeps: usize,
+    options: &Options,
     hyper: &Hyperparameters,
     progress: &dyn Progress,
 ) -> (Model, Statistics) {
     let data = ials::Data::new(log, until, hyper);
-    progress.stage("factors", sweeps as u64);
-    let mut factors = ials::Factors::new(&data, dim);
-    for _ in 0..sweeps {
+    progress.stage("factors", options.sweeps as u64);
+    let mut factors = ials::Factors::new(&data, options.dim);
+    for _ in 0..options.sweeps {
         factors.sweep(&data, hyper.alpha, hyper.lambda);
         progress.advance(1);
     }
-    assemble(log, until, &data, &factors, hyper)
+    assemble(log, until, &data, &factors, hyper, options.lineage)
 }
 
 /// Turns trained factors into statistics and the first version.
@@ -191,6 +193,7 @@ pub(crate) fn assemble(
     data: &ials::Data,
     factors: &ials::Factors,
     hyper: &Hyperparameters,
+    lineage: Option<Lineage>,
 ) -> (Model, Statistics) {
     let dim = factors.dim;
     let mut hyper = hyper.clone();
@@ -200,12 +203,8 @@ pub(crate) fn assemble(
 
     let id_bytes: usize = data.items.iter().map(|item| log.items[*item as usize].len() + 1).sum();
     let followers_max = followers_for_budget(dim, id_bytes / data.items.len().max(1));
-    let name: Vec<u8> = log.events[..until]
-        .iter()
-        .flat_map(|event| [u64::from(event.user), u64::from(event.item), event.time_ms])
-        .flat_map(u64::to_le_bytes)
-        .collect();
-    let mut statistics = Statistics::new(Lineage(short_hash(&name)), dim, followers_max, hyper.clone());
+    let lineage = lineage.unwrap_or_else(|| name_of(log, until));
+    let mut statistics = Statistics::new(lineage, dim, followers_max, hyper.clone());
     for item in &data.items {
         // Ids were checked when the file was read; equal keys of different ids are 2⁻⁶⁴ apart.
         statistics.register(&log.items[*item as usize]).expect("ids of an event log are sound");
@@ -231,6 +230,15 @@ pub(crate) fn assemble(
     statistics.set_trained(TrainedSums { rows, c, m, merged });
     let model = statistics.publish_trained();
     (model, statistics)
+}
+
+/// Names a lineage by the events that it was trained on.
+fn name_of(log: &EventLog, until: usize) -> Lineage {
+    let numbers = log.events[..until]
+        .iter()
+        .flat_map(|event| [u64::from(event.user), u64::from(event.item), event.time_ms])
+        .flat_map(u64::to_le_bytes);
+    Lineage(short_hash(&numbers.collect::<Vec<u8>>()))
 }
 
 /// Popularity and transitions of the training events, aged to their end.

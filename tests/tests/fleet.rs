@@ -266,6 +266,8 @@ fn the_trained_model_does_not_depend_on_what_comes_after() {
                 "0.5",
                 "--dim",
                 "8",
+                "--lineage",
+                "0000000000000001",
             ],
         );
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -340,7 +340,7 @@ fn fit_blend(
     trials: &mut Vec<Trial>,
 ) {
     factors.solve_users(data, hyper.alpha, hyper.lambda);
-    let (model, statistics) = assemble(log, fit_until, data, &factors, hyper);
+    let (model, statistics) = assemble(log, fit_until, data, &factors, hyper, None);
     let mut replay = Replay::new(log, fit_until, model, statistics, Flow::default());
     progress.stage("blend", (until - fit_until) as u64);
     let mut examples = blend::Examples::default();
