@@ -3,7 +3,7 @@
 //! | call | answer |
 //! |---|---|
 //! | `POST /v1/users/{user}/events` | one event or an array of up to 1000, at most 256 KiB → counts; on disk when answered |
-//! | `GET /v1/users/{user}/recommendations?count=20&exclude_seen=true` | the list |
+//! | `GET /v1/users/{user}/recommendations?count=20&scenario=discover` (or `continue`: own items may come too) | the list |
 //! | `GET /v1/users/{user}` | what is kept of the user |
 //! | `DELETE /v1/users/{user}` | forgets the user |
 //! | `GET /healthz`, `/readyz`, `/metrics` | alive; has a model and a sound store; Prometheus text |
@@ -25,7 +25,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use nearfield_engine::recommend::COUNT_MAX;
-use nearfield_engine::{Event, Kind};
+use nearfield_engine::{Event, Kind, Scenario};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -167,16 +167,12 @@ async fn learn(
 struct RecommendQuery {
     #[serde(default = "default_count")]
     count: u32,
-    #[serde(default = "default_exclude_seen")]
-    exclude_seen: bool,
+    #[serde(default)]
+    scenario: Scenario,
 }
 
 fn default_count() -> u32 {
     nearfield_engine::Request::default().count
-}
-
-fn default_exclude_seen() -> bool {
-    nearfield_engine::Request::default().exclude_seen
 }
 
 async fn recommend(
@@ -186,14 +182,14 @@ async fn recommend(
 ) -> Result<Json<Value>, Refused> {
     let started = Instant::now();
     let user = read_user(user)?;
-    let Query(RecommendQuery { count, exclude_seen }) =
+    let Query(RecommendQuery { count, scenario }) =
         query.map_err(|rejection| EdgeError::Query { message: rejection.body_text() })?;
     if count == 0 || count > COUNT_MAX {
         let message = format!("count is {count}, the limit is 1 to {COUNT_MAX}");
         return Err(EdgeError::Query { message }.into());
     }
     let name = user.clone();
-    let request = Recommend { count, exclude_seen };
+    let request = Recommend { count, scenario };
     let List { model, items } =
         edge.pool().run(&user, move |worker| worker.recommend(&name, request)).await?;
     let items: Vec<Value> =

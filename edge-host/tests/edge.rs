@@ -95,7 +95,7 @@ async fn events_change_the_list_and_leave_out_what_was_seen() {
     let for_bob = recommended(&app, "bob", 6).await;
     assert!(for_bob.iter().all(|item| item.starts_with("boot-") && item != "boot-0"), "{for_bob:?}");
 
-    let all = get(&app, "/v1/users/ada/recommendations?count=100&exclude_seen=false").await;
+    let all = get(&app, "/v1/users/ada/recommendations?count=100&scenario=continue").await;
     assert_eq!(all["items"].as_array().unwrap().len(), 2 * GROUP);
     assert_eq!(all["model_version"], 2);
 

@@ -4,7 +4,7 @@
 
 use crate::ItemKey;
 use crate::event_log::EventLog;
-use crate::hyper::{BUCKETS, bucket};
+use crate::hyper::{BUCKETS, Scenario, bucket};
 use crate::ids::{DeltaId, ModelVersion, Row};
 use crate::merge::{Statistics, Window};
 use crate::model::Model;
@@ -298,9 +298,12 @@ pub fn stream(
         let place = &mut buckets[bucket(moment.history)];
         let (mut all, mut novel) = (None, None);
         if let Some(target) = moment.target {
-            moment.person.scores(moment.model, &mut scores);
+            moment.person.scores(moment.model, Scenario::Continue, &mut scores);
             all = Some(rank(&scores, target, std::iter::empty()));
-            novel = moment.novel.then(|| rank(&scores, target, moment.touched.iter().copied()));
+            if moment.novel {
+                moment.person.scores(moment.model, Scenario::Discover, &mut scores);
+                novel = Some(rank(&scores, target, moment.touched.iter().copied()));
+            }
         }
         report.all.add(all);
         place.all.add(all);

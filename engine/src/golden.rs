@@ -5,7 +5,7 @@
 //! goes into one BLAKE3. It catches a fused multiply-add, a reordered sum, a host's own `exp`.
 
 use crate::event::{Event, Kind};
-use crate::hyper::Hyperparameters;
+use crate::hyper::{Hyperparameters, Scenario};
 use crate::ids::{DeltaId, Lineage, ModelVersion};
 use crate::merge::{Statistics, Window};
 use crate::model::Model;
@@ -44,9 +44,11 @@ pub fn model() -> Model {
 pub fn digest() -> String {
     let mut hasher = blake3::Hasher::new();
     let (mut statistics, mut model) = taught(|model, person| {
-        for item in person.recommend(model, &Request::default()) {
-            hasher.update(&item.row.to_le_bytes());
-            hasher.update(&item.score.to_bits().to_le_bytes());
+        for scenario in [Scenario::Continue, Scenario::Discover] {
+            for item in person.recommend(model, &Request { scenario, ..Request::default() }) {
+                hasher.update(&item.row.to_le_bytes());
+                hasher.update(&item.score.to_bits().to_le_bytes());
+            }
         }
     });
     hasher.update(&model.to_pack());
@@ -61,7 +63,12 @@ pub fn digest() -> String {
 fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) {
     let mut hyper = Hyperparameters::starting_point();
     hyper.alpha = 0.1;
-    hyper.blend.iter_mut().for_each(|weights| weights.own = 0.25);
+    // Every feature has a say, so that the digest covers them all.
+    for (bucket, weights) in hyper.blend.discover.iter_mut().chain(&mut hyper.blend.go_on).enumerate() {
+        for (at, weight) in weights.iter_mut().enumerate() {
+            *weight += ((at * 7 + bucket * 3) % 5) as f32 * 0.125 - 0.125;
+        }
+    }
     let mut random = Random(7);
     let mut statistics = Statistics::new(Lineage(0x4e46), DIM, FOLLOWERS, hyper);
     for item in 0..ITEMS {

@@ -2,6 +2,8 @@
 //! in code.
 
 use crate::event::Kind;
+use crate::features::{self, FEATURES, Weights};
+use crate::popularity::HALF_LIVES;
 use serde::{Deserialize, Serialize};
 
 /// History-length buckets of the blend, by number of events: 0, 1, 2–4, 5–9, 10–19, 20 and more.
@@ -41,27 +43,67 @@ pub struct TransitionSettings {
     pub recent_decay: f32,
     /// Pseudo-count added to a leader's total, ≥ 0: shrinks what rests on few observations.
     pub shrinkage: f32,
-    /// c in ln(1 + c·t): how soon more evidence stops adding, > 0.
-    pub gain: f32,
     /// Half-life of the counts, in merged weight (events of the fleet).
     pub half_life: f32,
+    /// Half-life of the fresh counts, in merged weight: what follows of late.
+    pub fresh_half_life: f32,
 }
 
-/// Linear weights of the score's parts, for each bucket of history length.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BlendWeights {
-    /// β_f: weight of the normalised factor score.
-    pub factor: f32,
-    /// β_t: weight of ln(1 + c·transition).
-    pub transition: f32,
-    /// β_p: weight of the natural logarithm of decayed popularity.
-    pub popularity: f32,
-    /// β_r: weight of ln(1 + the person's own decayed count of the item).
-    pub own: f32,
+/// What list a caller wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scenario {
+    /// Items that are new to the person: the own history is left out.
+    #[default]
+    Discover,
+    /// Whatever the person wants next, the own items among it: to go on where one was, or to buy again.
+    Continue,
 }
 
-/// The blend: one set of weights a bucket, fitted on held-out time.
-pub type Blend = [BlendWeights; BUCKETS];
+/// The blend: one set of weights a scenario and bucket, fitted on held-out time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<f32>", into = "Vec<f32>")]
+pub struct Blend {
+    /// Weights for lists of items new to the person.
+    pub discover: [Weights; BUCKETS],
+    /// Weights for lists that may hold own items.
+    pub go_on: [Weights; BUCKETS],
+}
+
+impl Blend {
+    /// Returns the weights of one list.
+    pub fn weights(&self, scenario: Scenario, bucket: usize) -> &Weights {
+        match scenario {
+            Scenario::Discover => &self.discover[bucket],
+            Scenario::Continue => &self.go_on[bucket],
+        }
+    }
+}
+
+impl From<Blend> for Vec<f32> {
+    fn from(blend: Blend) -> Self {
+        blend.discover.iter().chain(&blend.go_on).flatten().copied().collect()
+    }
+}
+
+impl TryFrom<Vec<f32>> for Blend {
+    type Error = &'static str;
+
+    fn try_from(numbers: Vec<f32>) -> Result<Self, Self::Error> {
+        if numbers.len() != 2 * BUCKETS * FEATURES {
+            return Err("a blend has one weight a scenario, bucket and feature");
+        }
+        let mut sets = numbers.chunks_exact(FEATURES);
+        let mut next = || {
+            let mut weights = [0.0; FEATURES];
+            weights.iter_mut().zip(sets.next().unwrap_or(&[])).for_each(|(to, from)| *to = *from);
+            weights
+        };
+        let discover = std::array::from_fn(|_| next());
+        let go_on = std::array::from_fn(|_| next());
+        Ok(Self { discover, go_on })
+    }
+}
 
 /// What a delta may hold at most; central refuses anything beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,8 +132,9 @@ pub struct Hyperparameters {
     pub recent_weight: f32,
     /// Half-life of the factor statistics, in merged weight; infinite keeps everything.
     pub factor_half_life: f32,
-    /// Half-life of popularity, in merged weight.
-    pub popularity_half_life: f32,
+    /// Half-lives of popularity, in merged weight: four of all events, one of those
+    /// that begin a sitting.
+    pub popularity_half_lives: [f32; HALF_LIVES],
     /// Share of an own count left after one more event, [0, 1].
     pub own_decay: f32,
     /// Transitions.
@@ -113,16 +156,22 @@ impl Hyperparameters {
     /// Returns where a search begins: the middle of every range, no blend fitted yet.
     pub fn starting_point() -> Self {
         let kind = |weight, target| KindWeight { weight, target };
-        let even = BlendWeights { factor: 1.0, transition: 1.0, popularity: 0.5, own: 0.0 };
-        let mut blend = [even; BUCKETS];
-        blend[0] = BlendWeights { factor: 0.0, transition: 0.0, popularity: 1.0, own: 0.0 };
+        let mut even = [0.0; FEATURES];
+        even[features::FACTOR_RECENT] = 1.0;
+        even[features::FORWARD] = 0.5;
+        even[features::POPULARITY + 2] = 0.5;
+        let mut popular = [0.0; FEATURES];
+        popular[features::POPULARITY + 2] = 1.0;
+        let mut weights = [even; BUCKETS];
+        weights[0] = popular;
+        let blend = Blend { discover: weights, go_on: weights };
         Self {
             alpha: 0.01,
             lambda: 0.01,
             recent_decay: 0.7,
             recent_weight: 1.0,
             factor_half_life: f32::INFINITY,
-            popularity_half_life: 20_000.0,
+            popularity_half_lives: [500.0, 3_000.0, 20_000.0, 200_000.0, 20_000.0],
             own_decay: 0.8,
             transitions: TransitionSettings {
                 reach: 5,
@@ -130,8 +179,8 @@ impl Hyperparameters {
                 recent: 8,
                 recent_decay: 0.6,
                 shrinkage: 2.0,
-                gain: 50.0,
                 half_life: 100_000.0,
+                fresh_half_life: 10_000.0,
             },
             // A choice: stated wishes count more than looks; a dismissal is a look at what is not wanted.
             kinds: [
@@ -152,17 +201,16 @@ impl Hyperparameters {
     /// Names the first number that is out of its range, if any.
     pub(crate) fn fault(&self) -> Option<(&'static str, &'static str)> {
         let t = &self.transitions;
-        let finite_blend = self
-            .blend
-            .iter()
-            .all(|b| [b.factor, b.transition, b.popularity, b.own].iter().all(|weight| weight.is_finite()));
+        let blend = self.blend.discover.iter().chain(&self.blend.go_on);
+        let finite_blend = blend.flatten().all(|weight| weight.is_finite());
+        let half_lives = self.popularity_half_lives.iter().all(|half_life| *half_life > 0.0);
         let checks = [
             (self.alpha > 0.0 && self.alpha <= 10.0, "alpha", "above 0, at most 10"),
             (self.lambda > 0.0 && self.lambda.is_finite(), "lambda", "above 0 and finite"),
             ((0.0..1.0).contains(&self.recent_decay), "recent_decay", "0 to below 1"),
             (self.recent_weight >= 0.0 && self.recent_weight.is_finite(), "recent_weight", "0 or more"),
             (self.factor_half_life > 0.0, "factor_half_life", "above 0"),
-            (self.popularity_half_life > 0.0, "popularity_half_life", "above 0"),
+            (half_lives, "popularity_half_lives", "above 0"),
             ((0.0..=1.0).contains(&self.own_decay), "own_decay", "0 to 1"),
             ((1..=20).contains(&t.reach), "transitions.reach", "1 to 20"),
             (
@@ -173,8 +221,8 @@ impl Hyperparameters {
             ((1..=20).contains(&t.recent), "transitions.recent", "1 to 20"),
             (t.recent_decay > 0.0 && t.recent_decay <= 1.0, "transitions.recent_decay", "above 0, at most 1"),
             (t.shrinkage >= 0.0 && t.shrinkage.is_finite(), "transitions.shrinkage", "0 or more"),
-            (t.gain > 0.0 && t.gain.is_finite(), "transitions.gain", "above 0"),
             (t.half_life > 0.0, "transitions.half_life", "above 0"),
+            (t.fresh_half_life > 0.0, "transitions.fresh_half_life", "above 0"),
             (
                 self.kinds
                     .iter()

@@ -20,6 +20,7 @@
 pub mod delta;
 pub mod error;
 pub mod event;
+pub mod features;
 pub mod fold_in;
 pub mod golden;
 pub mod hyper;
@@ -49,7 +50,7 @@ pub use error::{
     StateError, WireError,
 };
 pub use event::{Event, Kind};
-pub use hyper::{Blend, Bounds, Hyperparameters};
+pub use hyper::{Blend, Bounds, Hyperparameters, Scenario};
 pub use ids::{DeltaId, ItemKey, Lineage, ModelVersion, Row};
 pub use merge::{Publication, Statistics, Window};
 pub use model::Model;

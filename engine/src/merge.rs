@@ -15,8 +15,8 @@ use crate::event::Kind;
 use crate::fold_in::{Solver, packed_len};
 use crate::ids::{ITEM_ID_BYTES_MAX, ItemKey, Lineage, ModelVersion, ROWS_MAX, Row};
 use crate::model::{Model, quantise};
-use crate::popularity::{decay, level};
-use crate::transitions::pack_follower;
+use crate::popularity::{ENTRIES, HALF_LIVES, OCTAVES_MAX, Scale, decay, level};
+use crate::transitions::{Neighbour, Stored};
 use crate::{Hyperparameters, Patch};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -37,12 +37,23 @@ struct RowStatistics {
     a: Vec<f32>,
     b: Vec<f32>,
     n: f32,
-    popularity: f64,
-    /// Followers and their sums, rising rows.
-    followers: Vec<(Row, f32)>,
-    followers_total: f32,
+    popularity: [f64; HALF_LIVES],
+    /// Neighbours, rising rows.
+    neighbours: Vec<Pair>,
+    /// Sums over all neighbours, those not kept among them.
+    totals: Readings,
     /// Merged weight at which the row was aged last.
     aged_at: f64,
+}
+
+/// Readings of the transitions between a row and another: forward, backward, fresh.
+pub(crate) type Readings = [f32; 3];
+
+/// Transitions between a row and one neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Pair {
+    pub(crate) row: Row,
+    pub(crate) sums: Readings,
 }
 
 /// What central goes on from: sums behind every row. Private; never published.
@@ -51,7 +62,7 @@ pub struct Statistics {
     lineage: Lineage,
     version: ModelVersion,
     dim: usize,
-    followers_max: usize,
+    neighbours_max: usize,
     hyper: Hyperparameters,
     rows: Vec<RowStatistics>,
     c: Vec<f64>,
@@ -59,8 +70,8 @@ pub struct Statistics {
     /// W, the weight merged so far.
     merged: f64,
     c_aged_at: f64,
-    /// Exponent that all popularity levels leave out.
-    popularity_base: f64,
+    /// Octaves that all popularity levels of a half-life leave out.
+    popularity_bases: [f64; HALF_LIVES],
     ids: Vec<String>,
     withdrawn: Vec<bool>,
     /// Rows whose id or withdrawal no version tells yet.
@@ -84,7 +95,10 @@ struct RowWindow {
     b: Vec<i64>,
     n: i64,
     popularity: i64,
-    followers: BTreeMap<Row, i64>,
+    /// Of these, what began a sitting.
+    entries: i64,
+    /// Transitions to other rows and from them.
+    neighbours: BTreeMap<Row, [i64; 2]>,
     devices: BTreeSet<u64>,
     /// Devices counted in windows before this one, while the row waited.
     devices_before: u32,
@@ -236,6 +250,9 @@ impl Window {
             row.b.iter_mut().zip(&line).for_each(|(sum, value)| *sum += wanted * value);
             row.n += weight;
             row.popularity += wanted;
+            if touch.begins_sitting() {
+                row.entries += wanted;
+            }
             row.devices.insert(device_tag);
             self.merged += weight;
             if touch.begins_sitting() {
@@ -248,8 +265,10 @@ impl Window {
             for leader in sitting.iter().rev().take(usize::from(hyper.transitions.reach)) {
                 if *leader != touch.row() {
                     let pair = libm::rint(share * f64::from(weights.weight) * TRANSITION_ONE) as i64;
-                    let leader = self.rows.entry(*leader).or_insert_with(|| RowWindow::new(d));
-                    *leader.followers.entry(touch.row()).or_insert(0) += pair;
+                    let row = self.rows.entry(*leader).or_insert_with(|| RowWindow::new(d));
+                    row.neighbours.entry(touch.row()).or_default()[0] += pair;
+                    let row = self.rows.entry(touch.row()).or_insert_with(|| RowWindow::new(d));
+                    row.neighbours.entry(*leader).or_default()[1] += pair;
                 }
                 share *= f64::from(hyper.transitions.distance_decay);
             }
@@ -265,27 +284,45 @@ impl RowWindow {
             b: vec![0; d],
             n: 0,
             popularity: 0,
-            followers: BTreeMap::new(),
+            entries: 0,
+            neighbours: BTreeMap::new(),
             devices: BTreeSet::new(),
             devices_before: 0,
         }
     }
 }
 
-/// Octaves of popularity above the base at which the base moves.
-const OCTAVES_MAX: f64 = 200.0;
+impl RowStatistics {
+    /// Returns the neighbours with their shares, strongest first.
+    fn ranked_neighbours(&self, shrinkage: f32) -> Vec<Neighbour> {
+        let share = |sums: &Readings, at: usize| {
+            if sums[at] > 0.0 { sums[at] / (self.totals[at] + shrinkage) } else { 0.0 }
+        };
+        let read = |pair: &Pair| Neighbour {
+            row: pair.row,
+            forward: share(&pair.sums, 0),
+            backward: share(&pair.sums, 1),
+            fresh: share(&pair.sums, 2),
+        };
+        let mut ranked: Vec<Neighbour> = self.neighbours.iter().map(read).collect();
+        // What follows weighs most: a choice; see docs/model.md.
+        let strength = |n: &Neighbour| 2.0 * n.forward + n.backward + n.fresh;
+        ranked.sort_by(|a, b| strength(b).total_cmp(&strength(a)).then(a.row.cmp(&b.row)));
+        ranked
+    }
+}
 
 const MAGIC: [u8; 4] = *b"NFST";
 const FORMAT: u16 = 1;
 
 impl Statistics {
     /// Returns statistics without items.
-    pub fn new(lineage: Lineage, dim: usize, followers_max: usize, hyper: Hyperparameters) -> Self {
+    pub fn new(lineage: Lineage, dim: usize, neighbours_max: usize, hyper: Hyperparameters) -> Self {
         Self {
             lineage,
             version: ModelVersion(0),
             dim,
-            followers_max,
+            neighbours_max,
             hyper,
             rows: Vec::new(),
             c: vec![0.0; packed_len(dim)],
@@ -293,7 +330,7 @@ impl Statistics {
             merged: 0.0,
             c_aged_at: 0.0,
             // Room for counts down to 2⁻¹⁶ below one event at the start of the lineage.
-            popularity_base: -16.0,
+            popularity_bases: [-16.0; HALF_LIVES],
             ids: Vec::new(),
             withdrawn: Vec::new(),
             catalogue_changes: BTreeSet::new(),
@@ -333,7 +370,7 @@ impl Statistics {
 
     /// Returns an empty model that the first publication applies to.
     pub fn empty_model(&self) -> Model {
-        Model::empty(self.lineage, self.dim, self.followers_max, self.hyper.clone())
+        Model::empty(self.lineage, self.dim, self.neighbours_max, self.hyper.clone())
     }
 
     /// Registers an item and returns its row; a known one keeps its row, a withdrawn one comes back.
@@ -427,11 +464,7 @@ impl Statistics {
         self.solve_rows(&solve, &hyper);
         self.version = self.version.next();
 
-        // Levels rise by an octave a half-life; long before they outgrow 16 bits all move down.
-        if self.merged / f64::from(hyper.popularity_half_life) - self.popularity_base > OCTAVES_MAX {
-            self.popularity_base += OCTAVES_MAX / 2.0;
-            changed.extend(0..self.rows.len() as Row);
-        }
+        self.settle_popularity_bases();
         let changed: Vec<Row> = changed.into_iter().collect();
         let patch = self.patch_rows(&changed);
         self.told = self.rows.len();
@@ -458,25 +491,37 @@ impl Statistics {
         add(&mut statistics.a, &sums.a);
         add(&mut statistics.b, &sums.b);
         statistics.n = statistics.n * age + (sums.n as f64 / WEIGHT_ONE) as f32;
-        statistics.popularity = statistics.popularity * decay(passed, f64::from(hyper.popularity_half_life))
-            + sums.popularity as f64 / WEIGHT_ONE;
+        for (at, count) in statistics.popularity.iter_mut().enumerate() {
+            let half_life = f64::from(hyper.popularity_half_lives[at]);
+            let sum = if at >= ENTRIES { sums.entries } else { sums.popularity };
+            *count = *count * decay(passed, half_life) + sum as f64 / WEIGHT_ONE;
+        }
 
         let age = decay(passed, f64::from(hyper.transitions.half_life)) as f32;
-        let mut followers: BTreeMap<Row, f32> =
-            statistics.followers.iter().map(|(row, weight)| (*row, weight * age)).collect();
-        statistics.followers_total *= age;
-        for (follower, sum) in &sums.followers {
-            let weight = (*sum as f64 / TRANSITION_ONE) as f32;
-            *followers.entry(*follower).or_insert(0.0) += weight;
-            statistics.followers_total += weight;
+        let fresh_age = decay(passed, f64::from(hyper.transitions.fresh_half_life)) as f32;
+        let ages = [age, age, fresh_age];
+        let aged = |sums: Readings| std::array::from_fn(|at| sums[at] * ages[at]);
+        statistics.totals = aged(statistics.totals);
+        let before = std::mem::take(&mut statistics.neighbours);
+        let mut neighbours: BTreeMap<Row, Readings> =
+            before.into_iter().map(|pair| (pair.row, aged(pair.sums))).collect();
+        for (neighbour, [forward, backward]) in &sums.neighbours {
+            let new = [forward, backward, forward].map(|sum| (*sum as f64 / TRANSITION_ONE) as f32);
+            let held = neighbours.entry(*neighbour).or_default();
+            for (at, new) in new.into_iter().enumerate() {
+                held[at] += new;
+                statistics.totals[at] += new;
+            }
         }
-        statistics.followers = followers.into_iter().collect();
-        // Kept beyond what is published, so that a rising follower has a count to rise from.
-        let keep = 4 * self.followers_max;
-        if statistics.followers.len() > keep {
-            statistics.followers.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            statistics.followers.truncate(keep);
-            statistics.followers.sort_unstable_by_key(|(row, _)| *row);
+        statistics.neighbours = neighbours.into_iter().map(|(row, sums)| Pair { row, sums }).collect();
+        // Kept beyond what is published, so that a rising neighbour has a count to rise from.
+        let keep = 4 * self.neighbours_max;
+        if statistics.neighbours.len() > keep {
+            let statistics = &mut self.rows[row as usize];
+            let mut ranked = statistics.ranked_neighbours(hyper.transitions.shrinkage);
+            ranked.truncate(keep);
+            let kept: BTreeSet<Row> = ranked.into_iter().map(|neighbour| neighbour.row).collect();
+            statistics.neighbours.retain(|pair| kept.contains(&pair.row));
         }
     }
 
@@ -530,8 +575,8 @@ impl Statistics {
                 id: (place >= self.told).then(|| self.ids[place].clone()),
                 scale: self.scales[place],
                 factors: self.factors[place * self.dim..(place + 1) * self.dim].to_vec(),
-                popularity: self.popularity_level(place),
-                followers: self.published_followers(place),
+                popularity: self.popularity_levels(place),
+                neighbours: self.published_neighbours(place),
                 withdrawn: self.withdrawn[place],
             }
         });
@@ -541,26 +586,43 @@ impl Statistics {
             to: self.version,
             gram: self.gram.iter().map(|value| *value as f32).collect(),
             mean: self.sum.iter().map(|value| (*value / n) as f32).collect(),
+            popularity: self.popularity_scales(),
             rows: rows.collect(),
             extensions: Vec::new(),
         };
         patch.to_bytes()
     }
 
-    fn popularity_level(&self, row: usize) -> u16 {
-        let statistics = &self.rows[row];
-        let half_life = f64::from(self.hyper.popularity_half_life);
-        level(statistics.popularity, statistics.aged_at, half_life, self.popularity_base)
+    /// Levels rise by an octave a half-life; before they outgrow 16 bits all move down.
+    fn settle_popularity_bases(&mut self) {
+        for (base, half_life) in self.popularity_bases.iter_mut().zip(self.hyper.popularity_half_lives) {
+            let step = OCTAVES_MAX / 2.0;
+            let above = self.merged / f64::from(half_life) - *base - OCTAVES_MAX;
+            if above > 0.0 {
+                *base += step * libm::ceil(above / step);
+            }
+        }
     }
 
-    /// Returns the strongest followers of a row as the model stores them, strongest first.
-    fn published_followers(&self, row: usize) -> Vec<u32> {
+    fn popularity_levels(&self, row: usize) -> [u16; HALF_LIVES] {
         let statistics = &self.rows[row];
-        let total = statistics.followers_total + self.hyper.transitions.shrinkage;
-        let mut followers = statistics.followers.clone();
-        followers.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let packed = followers.iter().map(|(follower, sum)| pack_follower(*follower, sum / total));
-        packed.filter(|follower| follower >> 24 > 0).take(self.followers_max).collect()
+        let half_lives = self.hyper.popularity_half_lives;
+        std::array::from_fn(|at| {
+            let half_life = f64::from(half_lives[at]);
+            level(statistics.popularity[at], statistics.aged_at, half_life, self.popularity_bases[at])
+        })
+    }
+
+    fn popularity_scales(&self) -> [Scale; HALF_LIVES] {
+        let half_lives = self.hyper.popularity_half_lives;
+        std::array::from_fn(|at| Scale::at(self.merged, f64::from(half_lives[at]), self.popularity_bases[at]))
+    }
+
+    /// Returns the strongest neighbours of a row as the model stores them, strongest first.
+    fn published_neighbours(&self, row: usize) -> Vec<Stored> {
+        let ranked = self.rows[row].ranked_neighbours(self.hyper.transitions.shrinkage);
+        let stored = ranked.iter().map(Stored::new);
+        stored.filter(|stored| !stored.is_empty()).take(self.neighbours_max).collect()
     }
 
     /// Checks that the statistics go on from this model.
@@ -615,8 +677,8 @@ impl Statistics {
                 b: sums.equations.b,
                 n: sums.equations.h,
                 popularity: sums.popularity,
-                followers: sums.followers,
-                followers_total: sums.followers_total,
+                neighbours: sums.neighbours,
+                totals: sums.totals,
                 aged_at: trained.merged,
             };
         }
@@ -630,6 +692,7 @@ impl Statistics {
         let rows: Vec<Row> =
             (0..self.rows.len() as Row).filter(|row| !self.rows[*row as usize].b.is_empty()).collect();
         self.solve_rows(&rows, &hyper);
+        self.settle_popularity_bases();
         self.catalogue_changes.clear();
         self.version = self.version.next();
         let all: Vec<Row> = (0..self.rows.len() as Row).collect();
@@ -654,7 +717,7 @@ pub(crate) struct TrainedSums {
 #[cfg(feature = "train")]
 pub(crate) struct TrainedRow {
     pub(crate) equations: crate::fold_in::NormalEquations,
-    pub(crate) popularity: f64,
-    pub(crate) followers: Vec<(Row, f32)>,
-    pub(crate) followers_total: f32,
+    pub(crate) popularity: [f64; HALF_LIVES],
+    pub(crate) neighbours: Vec<Pair>,
+    pub(crate) totals: Readings,
 }

@@ -1,11 +1,15 @@
 //! The shared model: versioned, the same for everyone.
 
+use crate::features::{COLD, POPULARITY, STATIC};
 use crate::fold_in::packed_len;
-use crate::hyper::Hyperparameters;
+use crate::hyper::{BUCKETS, Hyperparameters, Scenario};
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
+use crate::popularity::{HALF_LIVES, LogTable, Scale};
 use crate::recommend::{Scored, TopK};
 use crate::score::dot_rows;
+use crate::transitions::{Neighbour, Stored};
 use std::collections::HashMap;
+use std::sync::{LazyLock, OnceLock};
 
 /// Largest number of factors: 512 products of 15 and 7 bits fit an `i32`.
 pub const DIM_MAX: usize = 512;
@@ -16,8 +20,8 @@ pub struct Model {
     pub(crate) lineage: Lineage,
     pub(crate) version: ModelVersion,
     pub(crate) dim: usize,
-    /// m: places for followers of each item.
-    pub(crate) followers_max: usize,
+    /// m: places for neighbours of each item.
+    pub(crate) neighbours_max: usize,
     pub(crate) hyper: Hyperparameters,
     /// n × d, row after row.
     pub(crate) factors: Vec<i8>,
@@ -27,33 +31,55 @@ pub struct Model {
     pub(crate) gram: Vec<f32>,
     /// Mean row, d.
     pub(crate) mean: Vec<f32>,
-    /// n levels of popularity.
-    pub(crate) popularity: Vec<u16>,
-    /// n × m stored followers.
-    pub(crate) followers: Vec<u32>,
+    /// n levels of popularity at each half-life.
+    pub(crate) popularity: Vec<[u16; HALF_LIVES]>,
+    /// Where the levels stand at this version.
+    pub(crate) scales_of_popularity: [Scale; HALF_LIVES],
+    /// n × m stored neighbours.
+    pub(crate) neighbours: Vec<Stored>,
     pub(crate) ids: Vec<String>,
     pub(crate) withdrawn: Vec<bool>,
     pub(crate) rows_by_key: HashMap<ItemKey, Row>,
+    pub(crate) derived: Derived,
 }
+
+/// What follows from the rest of the model, worked out when it is first asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Derived {
+    popularity_mean: OnceLock<[f32; HALF_LIVES]>,
+    /// Static priors of all rows, by scenario and bucket.
+    priors: [[OnceLock<Vec<f32>>; BUCKETS]; 2],
+}
+
+impl PartialEq for Derived {
+    /// It adds nothing to the model, so it cannot tell two models apart.
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+static LOG_TABLE: LazyLock<LogTable> = LazyLock::new(LogTable::new);
 
 impl Model {
     /// Returns a model without items.
-    pub(crate) fn empty(lineage: Lineage, dim: usize, followers_max: usize, hyper: Hyperparameters) -> Self {
+    pub(crate) fn empty(lineage: Lineage, dim: usize, neighbours_max: usize, hyper: Hyperparameters) -> Self {
         Self {
             lineage,
             version: ModelVersion(0),
             dim,
-            followers_max,
+            neighbours_max,
             hyper,
             factors: Vec::new(),
             scales: Vec::new(),
             gram: vec![0.0; packed_len(dim)],
             mean: vec![0.0; dim],
             popularity: Vec::new(),
-            followers: Vec::new(),
+            scales_of_popularity: [Scale::default(); HALF_LIVES],
+            neighbours: Vec::new(),
             ids: Vec::new(),
             withdrawn: Vec::new(),
             rows_by_key: HashMap::new(),
+            derived: Derived::default(),
         }
     }
 
@@ -63,8 +89,8 @@ impl Model {
         self.ids.push(id);
         self.factors.resize(self.ids.len() * self.dim, 0);
         self.scales.push(0.0);
-        self.popularity.push(0);
-        self.followers.resize(self.ids.len() * self.followers_max, 0);
+        self.popularity.push([0; HALF_LIVES]);
+        self.neighbours.resize(self.ids.len() * self.neighbours_max, Stored::default());
         self.withdrawn.push(false);
     }
 
@@ -93,9 +119,9 @@ impl Model {
         self.dim
     }
 
-    /// Returns m, the places for followers of each item.
-    pub fn followers_max(&self) -> usize {
-        self.followers_max
+    /// Returns m, the places for neighbours of each item.
+    pub fn neighbours_max(&self) -> usize {
+        self.neighbours_max
     }
 
     /// Returns what the trainer chose.
@@ -121,9 +147,46 @@ impl Model {
         self.withdrawn[row as usize]
     }
 
-    /// Returns the item's level of popularity (256 steps double it, 0 is never seen).
-    pub fn popularity(&self, row: Row) -> u16 {
+    /// Returns the item's levels of popularity, one a half-life (32 steps double it, 0 is never seen).
+    pub fn popularity(&self, row: Row) -> [u16; HALF_LIVES] {
         self.popularity[row as usize]
+    }
+
+    /// Returns ln(1 + decayed count) of a row at each half-life.
+    pub fn popularity_features(&self, row: Row) -> [f32; HALF_LIVES] {
+        let levels = self.popularity[row as usize];
+        std::array::from_fn(|at| LOG_TABLE.value(levels[at], self.scales_of_popularity[at].one))
+    }
+
+    /// Returns the mean of [`Model::popularity_features`] over the catalogue.
+    pub(crate) fn popularity_mean(&self) -> &[f32; HALF_LIVES] {
+        self.derived.popularity_mean.get_or_init(|| {
+            let mut sums = [0.0f64; HALF_LIVES];
+            for row in 0..self.len() {
+                let features = self.popularity_features(row as Row);
+                sums.iter_mut().zip(features).for_each(|(sum, value)| *sum += f64::from(value));
+            }
+            sums.map(|sum| (sum / self.len().max(1) as f64) as f32)
+        })
+    }
+
+    /// Returns the static prior of every row: what the score holds that is the same for everyone.
+    pub(crate) fn priors(&self, scenario: Scenario, bucket: usize) -> &[f32] {
+        self.derived.priors[scenario as usize][bucket].get_or_init(|| {
+            let weights = &self.hyper.blend.weights(scenario, bucket)[STATIC];
+            let prior = |row: usize| {
+                let popularity = self.popularity_features(row as Row);
+                let parts = weights.iter().zip(&popularity);
+                let prior = parts.fold(0.0, |sum, (weight, value)| sum + weight * value);
+                prior + weights[COLD - POPULARITY] * self.cold(row as Row)
+            };
+            (0..self.len()).map(prior).collect()
+        })
+    }
+
+    /// Returns 1 where the row has no factor yet, else 0.
+    pub(crate) fn cold(&self, row: Row) -> f32 {
+        if self.scales[row as usize] == 0.0 { 1.0 } else { 0.0 }
     }
 
     /// Returns the quantised row and its scale: qᵢ = scale · factors.
@@ -132,10 +195,15 @@ impl Model {
         (&self.factors[start..start + self.dim], self.scales[row as usize])
     }
 
-    /// Returns the stored followers of a row.
-    pub fn followers(&self, row: Row) -> &[u32] {
-        let start = row as usize * self.followers_max;
-        &self.followers[start..start + self.followers_max]
+    /// Returns the neighbours of a row, strongest first.
+    pub fn neighbours(&self, row: Row) -> impl Iterator<Item = Neighbour> + '_ {
+        self.stored_neighbours(row).iter().filter_map(|stored| stored.read())
+    }
+
+    /// Returns the places for neighbours of a row; the last ones may be empty.
+    pub(crate) fn stored_neighbours(&self, row: Row) -> &[Stored] {
+        let start = row as usize * self.neighbours_max;
+        &self.neighbours[start..start + self.neighbours_max]
     }
 
     /// Writes the row as numbers into `out`, which has d places.
@@ -146,12 +214,13 @@ impl Model {
         }
     }
 
-    /// Returns the most popular items, best first; ties go to the lower row.
+    /// Returns the most popular items, best first; ties go to the lower row. It is the list of a
+    /// person of whom nothing is known.
     pub fn popular(&self, count: usize) -> Vec<Scored> {
         let mut top = TopK::new(count);
-        for row in 0..self.len() {
+        for (row, prior) in self.priors(Scenario::Discover, 0).iter().enumerate() {
             if !self.withdrawn[row] {
-                top.offer(row as Row, f32::from(self.popularity[row]));
+                top.offer(row as Row, *prior);
             }
         }
         top.into_sorted()

@@ -5,14 +5,16 @@
 //! ```
 //!
 //! The sections follow one another, little-endian, without padding: factors (n·d i8), scales
-//! (n f32), Gram (d(d+1)/2 f32), mean (d f32), popularity (n u16), followers (n·m u32), withdrawn
-//! (n u8), ids (for each a length byte and UTF-8). `docs/wire-format.md` is normative.
+//! (n f32), Gram (d(d+1)/2 f32), mean (d f32), popularity (n·4 u16), neighbours (n·m u32, then n·m
+//! u8), withdrawn (n u8), ids (for each a length byte and UTF-8). `docs/wire-format.md` is normative.
 
 use crate::error::PackError;
 use crate::fold_in::packed_len;
 use crate::hyper::Hyperparameters;
 use crate::ids::{ITEM_ID_BYTES_MAX, Lineage, ModelVersion, ROWS_MAX, short_hash};
 use crate::model::{DIM_MAX, Model};
+use crate::popularity::{HALF_LIVES, Scale};
+use crate::transitions::{NEIGHBOUR_BYTES, Stored};
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.
@@ -27,16 +29,24 @@ struct Header {
     version: ModelVersion,
     rows: u32,
     dim: u16,
-    followers_max: u16,
+    neighbours_max: u16,
     id_bytes: u64,
+    popularity: [Scale; HALF_LIVES],
     hyper: Hyperparameters,
     extensions: Vec<u8>,
 }
 
 impl Header {
     fn section_bytes(&self) -> u64 {
-        let (n, d, m) = (u64::from(self.rows), u64::from(self.dim), u64::from(self.followers_max));
-        n * d + 4 * n + 4 * packed_len(d as usize) as u64 + 4 * d + 2 * n + 4 * n * m + n + self.id_bytes
+        let (n, d, m) = (u64::from(self.rows), u64::from(self.dim), u64::from(self.neighbours_max));
+        n * d
+            + 4 * n
+            + 4 * packed_len(d as usize) as u64
+            + 4 * d
+            + 2 * HALF_LIVES as u64 * n
+            + NEIGHBOUR_BYTES as u64 * n * m
+            + n
+            + self.id_bytes
     }
 }
 
@@ -48,8 +58,9 @@ impl Model {
             version: self.version,
             rows: self.len() as u32,
             dim: self.dim as u16,
-            followers_max: self.followers_max as u16,
+            neighbours_max: self.neighbours_max as u16,
             id_bytes: self.ids.iter().map(|id| 1 + id.len() as u64).sum(),
+            popularity: self.scales_of_popularity,
             hyper: self.hyper.clone(),
             extensions: Vec::new(),
         };
@@ -64,8 +75,9 @@ impl Model {
         for number in self.scales.iter().chain(&self.gram).chain(&self.mean) {
             bytes.extend(number.to_le_bytes());
         }
-        self.popularity.iter().for_each(|level| bytes.extend(level.to_le_bytes()));
-        self.followers.iter().for_each(|follower| bytes.extend(follower.to_le_bytes()));
+        self.popularity.iter().flatten().for_each(|level| bytes.extend(level.to_le_bytes()));
+        self.neighbours.iter().for_each(|stored| bytes.extend(stored.row_and_forward.to_le_bytes()));
+        bytes.extend(self.neighbours.iter().map(|stored| stored.backward_and_fresh));
         bytes.extend(self.withdrawn.iter().map(|withdrawn| u8::from(*withdrawn)));
         for id in &self.ids {
             bytes.push(id.len() as u8);
@@ -97,7 +109,9 @@ impl Model {
             |good: bool, field, limit| if good { Ok(()) } else { Err(PackError::Field { field, limit }) };
         field(header.rows as usize <= ROWS_MAX, "rows", "at most 16,777,216")?;
         field((1..=DIM_MAX).contains(&usize::from(header.dim)), "dim", "1 to 512")?;
-        field(header.followers_max <= 256, "followers_max", "at most 256")?;
+        field(header.neighbours_max <= 256, "neighbours_max", "at most 256")?;
+        let finite_bases = header.popularity.iter().all(|scale| scale.base.is_finite());
+        field(finite_bases, "popularity.base", "finite")?;
         if let Some((name, limit)) = header.hyper.fault() {
             return Err(PackError::Field { field: name, limit });
         }
@@ -110,7 +124,7 @@ impl Model {
             return Err(PackError::Checksum);
         }
 
-        let (n, d, m) = (header.rows as usize, usize::from(header.dim), usize::from(header.followers_max));
+        let (n, d, m) = (header.rows as usize, usize::from(header.dim), usize::from(header.neighbours_max));
         let mut sections = Sections { rest: &body[..body.len() - CHECKSUM_BYTES] };
         let mut model = Model::empty(header.lineage, d, m, header.hyper);
         model.version = header.version;
@@ -118,8 +132,18 @@ impl Model {
         model.scales = sections.numbers(n, f32::from_le_bytes);
         model.gram = sections.numbers(packed_len(d), f32::from_le_bytes);
         model.mean = sections.numbers(d, f32::from_le_bytes);
-        model.popularity = sections.numbers(n, u16::from_le_bytes);
-        model.followers = sections.numbers(n * m, u32::from_le_bytes);
+        model.popularity =
+            sections.numbers(n * HALF_LIVES, u16::from_le_bytes).as_chunks::<HALF_LIVES>().0.to_vec();
+        model.scales_of_popularity = header.popularity;
+        let rows_and_forward = sections.numbers(n * m, u32::from_le_bytes);
+        model.neighbours = rows_and_forward
+            .into_iter()
+            .zip(sections.take(n * m))
+            .map(|(row_and_forward, backward_and_fresh)| Stored {
+                row_and_forward,
+                backward_and_fresh: *backward_and_fresh,
+            })
+            .collect();
         model.withdrawn = sections.take(n).iter().map(|byte| *byte != 0).collect();
         for row in 0..n {
             let id = sections
@@ -133,8 +157,8 @@ impl Model {
         let finite =
             model.scales.iter().chain(&model.gram).chain(&model.mean).all(|number| number.is_finite());
         field(finite, "scales, gram and mean", "finite")?;
-        let known_rows = model.followers.iter().all(|follower| (follower & 0x00ff_ffff) < n.max(1) as u32);
-        field(known_rows, "followers", "rows of the catalogue")?;
+        let known_rows = model.neighbours.iter().all(|stored| stored.row() < n.max(1) as u32);
+        field(known_rows, "neighbours", "rows of the catalogue")?;
         Ok(model)
     }
 }

@@ -2,13 +2,15 @@
 //! way, in the central service too, so a patched model and a downloaded one are equal to the byte.
 //!
 //! ```text
-//! "NFPT"  format u16 LE  postcard { lineage, from, to, gram, mean, rows }  first 8 bytes of BLAKE3
+//! "NFPT"  format u16 LE  postcard { lineage, from, to, gram, mean, popularity, rows }  first 8 bytes of BLAKE3
 //! ```
 
 use crate::error::PatchError;
 use crate::fold_in::packed_len;
 use crate::ids::{ITEM_ID_BYTES_MAX, ItemKey, Lineage, ModelVersion, ROWS_MAX, Row, short_hash};
-use crate::model::Model;
+use crate::model::{Derived, Model};
+use crate::popularity::{HALF_LIVES, Scale, shifted};
+use crate::transitions::Stored;
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.
@@ -24,8 +26,8 @@ pub(crate) struct PatchRow {
     pub(crate) id: Option<String>,
     pub(crate) scale: f32,
     pub(crate) factors: Vec<i8>,
-    pub(crate) popularity: u16,
-    pub(crate) followers: Vec<u32>,
+    pub(crate) popularity: [u16; HALF_LIVES],
+    pub(crate) neighbours: Vec<Stored>,
     pub(crate) withdrawn: bool,
 }
 
@@ -37,6 +39,8 @@ pub struct Patch {
     pub(crate) to: ModelVersion,
     pub(crate) gram: Vec<f32>,
     pub(crate) mean: Vec<f32>,
+    /// Where levels of popularity stand in the newer version.
+    pub(crate) popularity: [Scale; HALF_LIVES],
     /// Changed rows, rising.
     pub(crate) rows: Vec<PatchRow>,
     pub(crate) extensions: Vec<u8>,
@@ -59,7 +63,7 @@ impl Patch {
                 scale,
                 factors: factors.to_vec(),
                 popularity: model.popularity(row),
-                followers: model.followers(row).iter().copied().filter(|follower| *follower != 0).collect(),
+                neighbours: model.stored_neighbours(row).iter().copied().filter(|s| !s.is_empty()).collect(),
                 withdrawn: model.is_withdrawn(row),
             }
         });
@@ -69,6 +73,7 @@ impl Patch {
             to: model.version,
             gram: model.gram.clone(),
             mean: model.mean.clone(),
+            popularity: model.scales_of_popularity,
             rows: rows.collect(),
             extensions: Vec::new(),
         }
@@ -123,6 +128,15 @@ impl Model {
         self.version = patch.to;
         self.gram = patch.gram;
         self.mean = patch.mean;
+        let steps: [u32; HALF_LIVES] =
+            std::array::from_fn(|at| patch.popularity[at].shift_from(&self.scales_of_popularity[at]));
+        if steps != [0; HALF_LIVES] {
+            for levels in &mut self.popularity {
+                *levels = std::array::from_fn(|at| shifted(levels[at], steps[at]));
+            }
+        }
+        self.scales_of_popularity = patch.popularity;
+        self.derived = Derived::default();
         for changed in patch.rows {
             if let Some(id) = changed.id {
                 self.push_row(id);
@@ -132,9 +146,9 @@ impl Model {
             self.scales[row] = changed.scale;
             self.popularity[row] = changed.popularity;
             self.withdrawn[row] = changed.withdrawn;
-            let followers = &mut self.followers[row * self.followers_max..][..self.followers_max];
-            followers.fill(0);
-            followers[..changed.followers.len()].copy_from_slice(&changed.followers);
+            let neighbours = &mut self.neighbours[row * self.neighbours_max..][..self.neighbours_max];
+            neighbours.fill(Stored::default());
+            neighbours[..changed.neighbours.len()].copy_from_slice(&changed.neighbours);
         }
         Ok(())
     }
@@ -165,8 +179,8 @@ impl Model {
                 && changed.row >= next_row
                 && changed.factors.len() == self.dim
                 && changed.scale.is_finite()
-                && changed.followers.len() <= self.followers_max
-                && changed.followers.iter().all(|follower| ((follower & 0x00ff_ffff) as usize) < rows_after);
+                && changed.neighbours.len() <= self.neighbours_max
+                && changed.neighbours.iter().all(|stored| (stored.row() as usize) < rows_after);
             if !sound {
                 return Err(PatchError::Damaged { what: "a row is out of range" });
             }
@@ -175,7 +189,12 @@ impl Model {
         let numbers = patch.gram.len() == packed_len(self.dim)
             && patch.mean.len() == self.dim
             && rows_after <= ROWS_MAX
-            && patch.gram.iter().chain(&patch.mean).all(|number| number.is_finite());
-        if numbers { Ok(()) } else { Err(PatchError::Damaged { what: "gram or mean is out of range" }) }
+            && patch.gram.iter().chain(&patch.mean).all(|number| number.is_finite())
+            && patch.popularity.iter().all(|scale| scale.base.is_finite());
+        if numbers {
+            Ok(())
+        } else {
+            Err(PatchError::Damaged { what: "gram, mean or popularity is out of range" })
+        }
     }
 }

@@ -1,19 +1,50 @@
-//! Decayed popularity, as one `u16` an item on a logarithmic scale.
+//! Decayed popularity at several half-lives, each as one `u16` an item on a logarithmic scale.
 //!
 //! ```text
 //! pop_i(W) = Σ_events w·t · 2^−((W − W_event) / H)        W: weight merged so far, H: half-life
-//! level_i  = round(256 · (log2 pop_i(W) + W/H − base))    0: never seen
+//! level_i  = round(32 · (log2 pop_i(W) + W/H − base))     0: never seen
+//! x_i      = ln(1 + pop_i(W))                             what the score weighs
 //! ```
 //!
 //! Ageing multiplies every pop_i by the same factor, which adds the same constant to every level:
-//! it changes no ranking, so untouched items keep their level (W/H makes up for it) and a patch
-//! carries only the touched ones. `base` shifts all levels when they outgrow 16 bits.
+//! untouched items keep their level (W/H makes up for it) and a patch carries only the touched
+//! ones. `base` shifts all levels when they outgrow 16 bits; a patch tells of the shift.
 
-/// Steps of a level to one doubling.
-pub const STEPS_PER_OCTAVE: f64 = 256.0;
+use serde::{Deserialize, Serialize};
 
-/// Natural logarithm of one step: the unit in which the blend weighs levels.
-pub const NATS_PER_STEP: f32 = (std::f64::consts::LN_2 / STEPS_PER_OCTAVE) as f32;
+/// Counts of popularity that are kept: all events at four half-lives (what is in demand now, and
+/// what always is), and the events that begin a sitting at one.
+pub const HALF_LIVES: usize = 5;
+
+/// The count of events that begin a sitting.
+pub const ENTRIES: usize = 4;
+
+/// Steps of a level to one doubling: 2.2 % a step, and 2,048 doublings in 16 bits.
+pub const STEPS_PER_OCTAVE: f64 = 32.0;
+
+/// Octaves above the base at which the base moves up by half of them.
+pub(crate) const OCTAVES_MAX: f64 = 1600.0;
+
+/// Where the levels of one half-life stand at a version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scale {
+    /// Octaves that all levels leave out.
+    pub base: f64,
+    /// Level of an item whose decayed count is 1 at this version.
+    pub one: i32,
+}
+
+impl Scale {
+    /// Returns the scale at merged weight `merged`.
+    pub fn at(merged: f64, half_life: f64, base: f64) -> Self {
+        Self { base, one: libm::round((merged / half_life - base) * STEPS_PER_OCTAVE) as i32 }
+    }
+
+    /// Returns by how many steps levels of the scale `before` go down to stand on this one.
+    pub(crate) fn shift_from(&self, before: &Self) -> u32 {
+        libm::round((self.base - before.base) * STEPS_PER_OCTAVE).clamp(0.0, f64::from(u32::MAX)) as u32
+    }
+}
 
 /// Returns the level of a popularity `count` that was last aged at merged weight `merged`.
 pub fn level(count: f64, merged: f64, half_life: f64, base: f64) -> u16 {
@@ -24,9 +55,45 @@ pub fn level(count: f64, merged: f64, half_life: f64, base: f64) -> u16 {
     libm::round(octaves * STEPS_PER_OCTAVE).clamp(1.0, f64::from(u16::MAX)) as u16
 }
 
+/// Returns a level that stands on a base `steps` higher; what was ever seen stays seen.
+pub(crate) fn shifted(level: u16, steps: u32) -> u16 {
+    if level == 0 { 0 } else { u32::from(level).saturating_sub(steps).max(1) as u16 }
+}
+
 /// Returns what remains of a sum after `weight` more was merged.
 pub fn decay(weight: f64, half_life: f64) -> f64 {
     if half_life.is_infinite() { 1.0 } else { libm::exp2(-weight / half_life) }
+}
+
+/// ln(1 + count) by the distance of a level from the level of one, without a logarithm a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LogTable {
+    /// Entries for distances −REACH to REACH.
+    values: Vec<f32>,
+}
+
+/// Steps on either side of one that the table holds: below, ln(1 + x) is under 10⁻⁶; above, it is
+/// linear in the level.
+const REACH: i32 = 20 * STEPS_PER_OCTAVE as i32;
+
+impl LogTable {
+    pub(crate) fn new() -> Self {
+        let count = |distance: i32| libm::exp2(f64::from(distance) / STEPS_PER_OCTAVE);
+        Self { values: (-REACH..=REACH).map(|distance| libm::log1p(count(distance)) as f32).collect() }
+    }
+
+    /// Returns ln(1 + pop) of a level.
+    pub(crate) fn value(&self, level: u16, one: i32) -> f32 {
+        let distance = i32::from(level) - one;
+        if level == 0 || distance < -REACH {
+            0.0
+        } else if distance > REACH {
+            const NATS_PER_STEP: f32 = (std::f64::consts::LN_2 / STEPS_PER_OCTAVE) as f32;
+            distance as f32 * NATS_PER_STEP
+        } else {
+            self.values[(distance + REACH) as usize]
+        }
+    }
 }
 
 #[cfg(test)]
@@ -38,7 +105,33 @@ mod tests {
         let before = level(8.0, 100.0, 50.0, -4.0);
         let aged = 8.0 * decay(30.0, 50.0);
         assert_eq!(level(aged, 130.0, 50.0, -4.0), before);
-        assert_eq!(level(16.0, 100.0, 50.0, -4.0), before + 256);
+        assert_eq!(level(16.0, 100.0, 50.0, -4.0), before + 32);
         assert_eq!(level(0.0, 100.0, 50.0, -4.0), 0);
+    }
+
+    #[test]
+    fn a_level_reads_as_the_logarithm_of_its_count() {
+        let table = LogTable::new();
+        let (half_life, base) = (50.0, -16.0);
+        for merged in [0.0, 333.0] {
+            let scale = Scale::at(merged, half_life, base);
+            for count in [0.001, 0.5, 1.0, 7.0, 900.0, 3e7] {
+                let read = f64::from(table.value(level(count, merged, half_life, base), scale.one));
+                assert!((read - (1.0 + count).ln()).abs() < 0.03, "{count} reads as {read}");
+            }
+        }
+        assert_eq!(table.value(0, 100), 0.0);
+    }
+
+    #[test]
+    fn a_moved_base_changes_no_reading() {
+        let table = LogTable::new();
+        let before = Scale::at(1000.0, 50.0, -16.0);
+        let after = Scale::at(1000.0, 50.0, -6.0);
+        let steps = after.shift_from(&before);
+        let held = level(5.0, 1000.0, 50.0, -16.0);
+        assert_eq!(table.value(shifted(held, steps), after.one), table.value(held, before.one));
+        assert_eq!(shifted(0, steps), 0);
+        assert_eq!(shifted(3, steps), 1);
     }
 }

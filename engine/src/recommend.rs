@@ -1,5 +1,6 @@
 //! The exact top k: the best items of the whole catalogue, ties to the lower row.
 
+use crate::hyper::Scenario;
 use crate::ids::Row;
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +12,8 @@ pub const COUNT_MAX: u32 = 1000;
 pub struct Request {
     /// Length of the list, up to 1000 (default 20).
     pub count: u32,
-    /// Leave out what the person's history holds (default true).
-    pub exclude_seen: bool,
+    /// What the list is for (default: discover, which leaves out what the history holds).
+    pub scenario: Scenario,
     /// Only these rows, where given.
     pub allow: Option<Vec<Row>>,
     /// Not these rows.
@@ -21,7 +22,7 @@ pub struct Request {
 
 impl Default for Request {
     fn default() -> Self {
-        Self { count: 20, exclude_seen: true, allow: None, deny: Vec::new() }
+        Self { count: 20, scenario: Scenario::Discover, allow: None, deny: Vec::new() }
     }
 }
 

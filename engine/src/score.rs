@@ -2,15 +2,17 @@
 //! listed rows. Exact pruning rests on that form.
 //!
 //! ```text
-//! s_i = β_f(m) · (p·q_i) / σ  +  β_p(m) · ln pop_i  +  β_t(m) · ln(1 + c·t_i)  +  β_r(m) · ln(1 + r_i)
-//! σ²  = pᵀ G p / n − (p·q̄)²
+//! s_i  = u·q_i + prior_i(m) + Σ_f β_f(m) x_fi                    the last sum over listed rows only
+//! u    = Σ_v β_v(m) p_v / σ_v        σ_v² = p_vᵀ G p_v / n − (p_v·q̄)²
+//! prior_i = Σ_H β_H(m) ln(1 + pop_i,H) + β_cold(m) [row i has no factor]
 //! ```
 //!
-//! with m the bucket of history length, p the recency-weighted factor, q̄ the mean row (so that σ
-//! is the spread of p·q over the catalogue, without a scan), t the transitions' term, r the
-//! person's own decayed count of the item. The dot product is an integer one: p at 16 bits, q at
-//! 8, the sum in an `i32`; so it is the same in any order on any host.
+//! with m the bucket of history length, p_v the person's vectors (recency-weighted factor, plain
+//! factor, newest item's row), q̄ the mean row (so that σ is the spread of p·q over the catalogue,
+//! without a scan), and the listed features of [`crate::features`]. The dot product is an integer
+//! one: u at 16 bits, q at 8, the sum in an `i32`; so it is the same in any order on any host.
 
+use crate::features::Weights;
 use crate::fold_in::quadratic_form;
 use crate::ids::Row;
 use crate::model::Model;
@@ -18,48 +20,62 @@ use crate::model::Model;
 /// A person's side of the score, ready to rank any row.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// p at 16 bits.
+    /// u at 16 bits.
     pub user: Vec<i16>,
-    /// Turns an integer dot product, times the row's scale, into β_f · (p·q) / σ.
+    /// Turns an integer dot product, times the row's scale, into u·q.
     pub dot_scale: f32,
-    /// β_p in units of a popularity step.
-    pub prior_scale: f32,
     /// Rows with a boost, each once, in rising order.
     pub boosts: Vec<(Row, f32)>,
+    /// u, before it is quantised.
+    vector: Vec<f32>,
 }
 
 impl Query {
-    /// Sets the factor part from p and its blend weight.
-    pub(crate) fn set_factor(&mut self, model: &Model, p: &[f32], weight: f32) {
-        self.user.clear();
-        self.user.resize(model.dim, 0);
-        self.dot_scale = 0.0;
-        let largest = p.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        let spread = spread(model, p);
-        if largest == 0.0 || spread <= 0.0 || weight == 0.0 {
-            return;
-        }
-        let scale = largest / 32767.0;
-        for (user, value) in self.user.iter_mut().zip(p) {
-            *user = libm::rintf(value / scale) as i16;
-        }
-        self.dot_scale = weight * scale / spread;
+    /// Begins a new query without vectors and boosts.
+    pub(crate) fn clear(&mut self, dim: usize) {
+        self.vector.clear();
+        self.vector.resize(dim, 0.0);
+        self.boosts.clear();
     }
 
-    /// Returns the score of one row; `boost` is what the row is listed with, else 0.
-    #[inline]
-    pub(crate) fn combine(&self, model: &Model, row: usize, dot: i32, boost: f32) -> f32 {
-        let prior = self.prior_scale * f32::from(model.popularity[row]);
-        dot as f32 * (self.dot_scale * model.scales[row]) + prior + boost
+    /// Adds weight · p / σ to the user vector.
+    pub(crate) fn add_vector(&mut self, model: &Model, p: &[f32], weight: f32) {
+        if weight == 0.0 {
+            return;
+        }
+        let spread = spread(model, p);
+        if spread > 0.0 {
+            crate::fold_in::add_scaled(&mut self.vector, p, weight / spread);
+        }
+    }
+
+    /// Quantises the user vector.
+    pub(crate) fn settle(&mut self) {
+        self.user.clear();
+        self.user.resize(self.vector.len(), 0);
+        self.dot_scale = 0.0;
+        let largest = self.vector.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        if largest == 0.0 || !largest.is_finite() {
+            return;
+        }
+        self.dot_scale = largest / 32767.0;
+        for (user, value) in self.user.iter_mut().zip(&self.vector) {
+            *user = libm::rintf(value / self.dot_scale) as i16;
+        }
+    }
+
+    /// Lists a row with its features; rows come in rising order.
+    pub(crate) fn list(&mut self, row: Row, weights: &Weights, features: &Weights) {
+        self.boosts.push((row, crate::features::boost(weights, features)));
     }
 
     /// Calls `visit` with every row and its score, in rising order of rows.
-    pub fn for_each(&self, model: &Model, mut visit: impl FnMut(Row, f32)) {
+    pub fn for_each(&self, model: &Model, priors: &[f32], mut visit: impl FnMut(Row, f32)) {
         let mut boosts = self.boosts.iter().peekable();
         for (row, dot) in dot_rows(&self.user, &model.factors).enumerate() {
             let boost =
                 boosts.next_if(|(listed, _)| *listed as usize == row).map_or(0.0, |(_, boost)| *boost);
-            visit(row as Row, self.combine(model, row, dot, boost));
+            visit(row as Row, dot as f32 * (self.dot_scale * model.scales[row]) + priors[row] + boost);
         }
     }
 }

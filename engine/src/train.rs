@@ -21,10 +21,10 @@ use crate::event_log::EventLog;
 use crate::fold_in::NormalEquations;
 use crate::hyper::{Bounds, Hyperparameters};
 use crate::ids::{Lineage, Row, short_hash};
-use crate::merge::{Statistics, TrainedRow, TrainedSums};
+use crate::merge::{Pair, Statistics, TrainedRow, TrainedSums};
 use crate::model::Model;
-use crate::popularity::decay;
-use crate::transitions::followers_for_budget;
+use crate::popularity::{ENTRIES, HALF_LIVES, decay};
+use crate::transitions::neighbours_for_budget;
 use crate::user_state::SITTING_GAP_MS;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -202,9 +202,9 @@ pub(crate) fn assemble(
     hyper.bounds = Bounds { factor_norm_max: (2.0 * largest).clamp(0.1, 64.0), ..hyper.bounds };
 
     let id_bytes: usize = data.items.iter().map(|item| log.items[*item as usize].len() + 1).sum();
-    let followers_max = followers_for_budget(dim, id_bytes / data.items.len().max(1));
+    let neighbours_max = neighbours_for_budget(dim, id_bytes / data.items.len().max(1));
     let lineage = lineage.unwrap_or_else(|| name_of(log, until));
-    let mut statistics = Statistics::new(lineage, dim, followers_max, hyper.clone());
+    let mut statistics = Statistics::new(lineage, dim, neighbours_max, hyper.clone());
     for item in &data.items {
         // Ids were checked when the file was read; equal keys of different ids are 2⁻⁶⁴ apart.
         statistics.register(&log.items[*item as usize]).expect("ids of an event log are sound");
@@ -215,15 +215,17 @@ pub(crate) fn assemble(
     let rows = equations
         .into_iter()
         .zip(counts.popularity)
-        .zip(counts.followers)
-        .map(|((equations, popularity), followers)| {
-            let total = followers.values().sum::<f64>() as f32;
-            TrainedRow {
-                equations,
-                popularity,
-                followers: followers.into_iter().map(|(row, weight)| (row, weight as f32)).collect(),
-                followers_total: total,
+        .zip(counts.neighbours)
+        .map(|((equations, popularity), neighbours)| {
+            let neighbours: Vec<Pair> = neighbours
+                .into_iter()
+                .map(|(row, sums)| Pair { row, sums: sums.map(|sum| sum as f32) })
+                .collect();
+            let mut totals = [0.0; 3];
+            for pair in &neighbours {
+                totals.iter_mut().zip(pair.sums).for_each(|(total, sum)| *total += sum);
             }
+            TrainedRow { equations, popularity, neighbours, totals }
         })
         .collect();
     let (c, m) = factors.user_gram();
@@ -243,8 +245,9 @@ fn name_of(log: &EventLog, until: usize) -> Lineage {
 
 /// Popularity and transitions of the training events, aged to their end.
 struct Counts {
-    popularity: Vec<f64>,
-    followers: Vec<BTreeMap<Row, f64>>,
+    popularity: Vec<[f64; HALF_LIVES]>,
+    /// T to other rows, from them, and to them of late.
+    neighbours: Vec<BTreeMap<Row, [f64; 3]>>,
     merged: f64,
 }
 
@@ -256,8 +259,8 @@ fn count(log: &EventLog, until: usize, data: &ials::Data, hyper: &Hyperparameter
         .map(|event| f64::from(hyper.kind(event.kind).weight))
         .sum();
     let mut counts = Counts {
-        popularity: vec![0.0; data.items.len()],
-        followers: vec![BTreeMap::new(); data.items.len()],
+        popularity: vec![[0.0; HALF_LIVES]; data.items.len()],
+        neighbours: vec![BTreeMap::new(); data.items.len()],
         merged,
     };
     let settings = &hyper.transitions;
@@ -268,20 +271,33 @@ fn count(log: &EventLog, until: usize, data: &ials::Data, hyper: &Hyperparameter
         passed += f64::from(weights.weight);
         let wanted = f64::from(weights.weight * weights.target);
         let (last_ms, sitting) = sittings.entry(event.user).or_default();
+        let mut begins_sitting = *last_ms == 0;
         if event.time_ms.saturating_sub(*last_ms) > SITTING_GAP_MS {
             sitting.clear();
+            begins_sitting = true;
         }
         *last_ms = event.time_ms;
         if wanted == 0.0 {
             continue;
         }
         let row = data.row(event.item);
-        counts.popularity[row as usize] +=
-            wanted * decay(merged - passed, f64::from(hyper.popularity_half_life));
-        let mut share = f64::from(weights.weight) * decay(merged - passed, f64::from(settings.half_life));
+        let begins = std::mem::take(&mut begins_sitting);
+        for (at, count) in counts.popularity[row as usize].iter_mut().enumerate() {
+            if at < ENTRIES || begins {
+                *count += wanted * decay(merged - passed, f64::from(hyper.popularity_half_lives[at]));
+            }
+        }
+        let weight = f64::from(weights.weight);
+        let kept = weight * decay(merged - passed, f64::from(settings.half_life));
+        let fresh = weight * decay(merged - passed, f64::from(settings.fresh_half_life));
+        let mut share = 1.0;
         for leader in sitting.iter().rev().take(usize::from(settings.reach)) {
             if *leader != row {
-                *counts.followers[*leader as usize].entry(row).or_insert(0.0) += share;
+                let new = [share * kept, 0.0, share * fresh];
+                let held = counts.neighbours[*leader as usize].entry(row).or_default();
+                held.iter_mut().zip(new).for_each(|(held, new)| *held += new);
+                let held = counts.neighbours[row as usize].entry(*leader).or_default();
+                held.iter_mut().zip([0.0, share * kept, 0.0]).for_each(|(held, new)| *held += new);
             }
             share *= f64::from(settings.distance_decay);
         }

@@ -6,17 +6,16 @@
 use crate::delta::{DELTA_EVENTS, DELTA_IDLE_MS, Delta, RANK_BINS, SHARE_STEPS, Touch, VersionMetrics};
 use crate::error::{EventError, StateError};
 use crate::event::{Event, Kind};
+use crate::features::{self, Listing, Seen};
 use crate::fold_in::{NormalEquations, Solver};
-use crate::hyper::bucket;
+use crate::hyper::{Scenario, bucket};
 use crate::ids::{DeltaId, ItemKey, Lineage, ModelVersion, Row, short_hash};
 use crate::model::{Model, quantise};
-use crate::popularity::NATS_PER_STEP;
 use crate::recommend::{COUNT_MAX, Request, Scored, TopK};
 use crate::score::Query;
-use crate::transitions::unpack_follower;
 use crate::wire::Outcome;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Events of history kept.
 pub const HISTORY_MAX: usize = 512;
@@ -136,6 +135,7 @@ pub struct UserState {
     /// Rows of the list shown last, until the next choice.
     shown: Vec<Row>,
     query: Query,
+    listing: Listing,
     row: Vec<f32>,
 }
 
@@ -220,7 +220,8 @@ impl UserState {
     /// The list is remembered as the one shown: the next choice is counted by its rank in it.
     pub fn recommend(&mut self, model: &Model, request: &Request) -> Vec<Scored> {
         self.settle_basis(model);
-        self.prepare(model);
+        let bucket = bucket(self.kept.history.len());
+        self.prepare(model, request.scenario, bucket);
         let mut barred = vec![false; model.len()];
         if let Some(allow) = &request.allow {
             barred.fill(true);
@@ -231,14 +232,14 @@ impl UserState {
             }
         }
         let seen = self.basis.iter().flat_map(|basis| basis.rows.iter().flatten());
-        let seen = seen.filter(|_| request.exclude_seen);
+        let seen = seen.filter(|_| request.scenario == Scenario::Discover);
         for row in request.deny.iter().chain(seen) {
             if let Some(place) = barred.get_mut(*row as usize) {
                 *place = true;
             }
         }
         let mut top = TopK::new(request.count.min(COUNT_MAX) as usize);
-        self.query.for_each(model, |row, score| {
+        self.query.for_each(model, model.priors(request.scenario, bucket), |row, score| {
             if !barred[row as usize] && !model.withdrawn[row as usize] {
                 top.offer(row, score);
             }
@@ -250,11 +251,12 @@ impl UserState {
     }
 
     /// Writes the score of every row into `out`, for evaluation; nothing is filtered.
-    pub fn scores(&mut self, model: &Model, out: &mut Vec<f32>) {
+    pub fn scores(&mut self, model: &Model, scenario: Scenario, out: &mut Vec<f32>) {
         self.settle_basis(model);
-        self.prepare(model);
+        let bucket = bucket(self.kept.history.len());
+        self.prepare(model, scenario, bucket);
         out.clear();
-        self.query.for_each(model, |_, score| out.push(score));
+        self.query.for_each(model, model.priors(scenario, bucket), |_, score| out.push(score));
     }
 
     /// Returns whether a delta should go out: 20 new events, or a minute idle with something new.
@@ -466,57 +468,71 @@ impl UserState {
         solver.solve(&parts[..used], ridge, &b).map(<[f32]>::to_vec)
     }
 
+    /// Returns the person's vectors that the score weighs: the recency-weighted factor, the plain
+    /// factor, the newest item's row; `None` where a weight of 0 makes it idle or there is none.
+    fn vectors(&mut self, model: &Model, weights: &[f32]) -> [Option<Vec<f32>>; 3] {
+        let recent_weight = model.hyper.recent_weight;
+        let recent =
+            if weights[features::FACTOR_RECENT] == 0.0 { None } else { self.factor(model, recent_weight) };
+        let whole = if weights[features::FACTOR_WHOLE] == 0.0 { None } else { self.factor(model, 0.0) };
+        let newest = self.basis.as_ref().and_then(|basis| basis.rows.back().copied().flatten());
+        let last = newest.filter(|_| weights[features::FACTOR_LAST] != 0.0).map(|row| {
+            let mut q = vec![0.0; model.dim];
+            model.dequantise(row, &mut q);
+            q
+        });
+        [recent, whole, last]
+    }
+
     /// Builds the query of the current state.
-    fn prepare(&mut self, model: &Model) {
-        let weights = model.hyper.blend[bucket(self.kept.history.len())];
-        let p = if weights.factor == 0.0 { None } else { self.factor(model, model.hyper.recent_weight) };
-        self.query.set_factor(model, p.as_deref().unwrap_or(&[]), weights.factor);
-        self.query.prior_scale = weights.popularity * NATS_PER_STEP;
-        self.query.boosts.clear();
-        let (followers, own) = self.sparse_terms(model);
-        let mut boosts = BTreeMap::new();
-        let gain = model.hyper.transitions.gain;
-        for (row, t) in followers {
-            *boosts.entry(row).or_insert(0.0) += weights.transition * libm::logf(1.0 + gain * t);
+    fn prepare(&mut self, model: &Model, scenario: Scenario, bucket: usize) {
+        let weights = model.hyper.blend.weights(scenario, bucket);
+        let vectors = self.vectors(model, &weights[features::FACTORS]);
+        self.query.clear(model.dim);
+        for (p, weight) in vectors.iter().zip(weights) {
+            self.query.add_vector(model, p.as_deref().unwrap_or(&[]), *weight);
         }
-        if weights.own != 0.0 {
-            for (row, r) in own {
-                *boosts.entry(row).or_insert(0.0) += weights.own * libm::logf(1.0 + r);
-            }
+        self.query.settle();
+        self.list(model, scenario == Scenario::Continue);
+        for (row, features) in &self.listing.rows {
+            self.query.list(*row, weights, features);
         }
-        self.query.boosts.extend(boosts);
     }
 
-    /// Returns t and r of the rows where they are not zero, before gain, logarithm and weight.
-    pub(crate) fn sparse_terms(&self, model: &Model) -> (BTreeMap<Row, f32>, BTreeMap<Row, f32>) {
-        let mut followers = BTreeMap::new();
-        let mut own = BTreeMap::new();
-        let Some(basis) = &self.basis else { return (followers, own) };
-        let settings = &model.hyper.transitions;
-        let mut share = 1.0;
-        let mut own_share = 1.0;
-        for (place, (row, entry)) in basis.rows.iter().zip(&self.kept.history).rev().enumerate() {
-            let wanted = model.hyper.kind(entry.kind()).target > 0.0;
-            if let Some(row) = row.filter(|_| wanted) {
-                if place < usize::from(settings.recent) {
-                    for (follower, weight) in model.followers(row).iter().filter_map(|f| unpack_follower(*f))
-                    {
-                        *followers.entry(follower).or_insert(0.0) += share * weight;
-                    }
-                }
-                *own.entry(row).or_insert(0.0) += own_share;
-            }
-            share *= settings.recent_decay;
-            own_share *= model.hyper.own_decay;
-        }
-        (followers, own)
+    /// Reads the history into the listing.
+    fn list(&mut self, model: &Model, own: bool) {
+        let mut listing = std::mem::take(&mut self.listing);
+        let nothing = VecDeque::new();
+        let rows = self.basis.as_ref().map_or(&nothing, |basis| &basis.rows);
+        let mut in_sitting = true;
+        let mut next_ms = None;
+        let history =
+            rows.iter().zip(&self.kept.history).rev().enumerate().filter_map(|(place, (row, entry))| {
+                let stay = next_ms.map_or(0.0, |next: u64| {
+                    next.saturating_sub(entry.time_ms).min(120_000) as f32 / 120_000.0
+                });
+                next_ms = Some(entry.time_ms);
+                let seen = row.filter(|_| model.hyper.kind(entry.kind()).target > 0.0).map(|row| Seen {
+                    row,
+                    place,
+                    in_sitting,
+                    stay,
+                });
+                in_sitting &= !entry.begins_sitting;
+                seen
+            });
+        listing.read(model, history, own);
+        self.listing = listing;
     }
 
-    /// Returns the recency-weighted factor's score parts for the trainer: p, if there is one.
+    /// Returns all that the trainer weighs: the person's vectors, and the listed rows with their
+    /// features, the own ones among them.
     #[cfg(feature = "train")]
-    pub(crate) fn scoring_factor(&mut self, model: &Model) -> Option<Vec<f32>> {
+    pub(crate) fn features(&mut self, model: &Model) -> ([Option<Vec<f32>>; 3], &[(Row, features::Weights)]) {
         self.settle_basis(model);
-        self.factor(model, model.hyper.recent_weight)
+        let vectors = self.vectors(model, &[1.0; 3]);
+        self.list(model, true);
+        (vectors, &self.listing.rows)
     }
 
     /// Writes the plain factor's score of every row into `out` (κ = 0, no blend): what the factors
@@ -525,10 +541,8 @@ impl UserState {
     pub fn factor_scores(&mut self, model: &Model, out: &mut Vec<f32>) {
         self.settle_basis(model);
         let p = self.factor(model, 0.0);
-        let mut query = Query::default();
-        query.set_factor(model, p.as_deref().unwrap_or(&[]), 1.0);
         out.clear();
-        query.for_each(model, |_, score| out.push(score));
+        factor_scores(model, p.as_deref().unwrap_or(&[]), out);
     }
 
     /// Builds the delta of the oldest untold events, and says how many of them it settles.
@@ -581,6 +595,17 @@ impl UserState {
         };
         Some((delta, told))
     }
+}
+
+/// Writes z(p·q) of every row into `out`.
+#[cfg(feature = "train")]
+pub(crate) fn factor_scores(model: &Model, p: &[f32], out: &mut Vec<f32>) {
+    let mut query = Query::default();
+    query.clear(model.dim);
+    query.add_vector(model, p, 1.0);
+    query.settle();
+    let priors = vec![0.0; model.len()];
+    query.for_each(model, &priors, |_, score| out.push(score));
 }
 
 fn gap_ends_sitting(last: &HistoryEntry, event: &Event) -> bool {

@@ -95,7 +95,9 @@ fn filters_bar_what_they_name() {
     assert_eq!(rows, [2, 3], "row 0 was seen");
     let denied = only(&mut person, &model, Request { deny: vec![3], ..allowed.clone() });
     assert_eq!(denied, [2]);
-    assert!(only(&mut person, &model, Request { exclude_seen: false, ..allowed.clone() }).contains(&0));
+    assert!(
+        only(&mut person, &model, Request { scenario: Scenario::Continue, ..allowed.clone() }).contains(&0)
+    );
     statistics.withdraw("i2").unwrap();
     model.apply(&statistics.publish(&mut Window::new(&statistics), 1).patch).unwrap();
     assert_eq!(only(&mut person, &model, allowed), [3], "i2 is withdrawn");
@@ -149,7 +151,7 @@ fn a_restored_state_gives_the_same_list_and_keeps_its_outbox() {
     person.take_delta(&model, DeltaId([9; 16])).unwrap();
     let mut restored = UserState::from_bytes(&person.to_bytes()).unwrap();
     assert_eq!(restored.outbox(), person.outbox());
-    let all = Request { exclude_seen: false, ..Request::default() };
+    let all = Request { scenario: Scenario::Continue, ..Request::default() };
     let (kept, again) = (person.recommend(&model, &all), restored.recommend(&model, &all));
     for (kept, again) in kept.iter().zip(&again) {
         // The running sums of the one and the rebuilt sums of the other differ by rounding.

@@ -8,6 +8,7 @@
 //! chose a tent should see is plain before anything runs. Version 3 adds `tent-new`.
 
 use ed25519_dalek::SigningKey;
+use nearfield_engine::features::OWN_COUNT;
 use nearfield_engine::manifest::{FileRef, Manifest, Slot, sign};
 use nearfield_engine::wire::{decode_request, encode_reply};
 use nearfield_engine::{
@@ -39,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
     let mut hyper = Hyperparameters::starting_point();
     hyper.alpha = 0.1;
-    hyper.blend.iter_mut().for_each(|weights| weights.own = 0.5);
+    hyper.blend.go_on.iter_mut().for_each(|weights| weights[OWN_COUNT] = 0.5);
     let mut statistics = Statistics::new(LINEAGE, DIM, 8, hyper);
     for taste in TASTES {
         for item in 0..ITEMS_EACH {

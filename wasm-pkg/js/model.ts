@@ -56,8 +56,11 @@ export interface Recommendation {
 export interface RecommendRequest {
   /** Length of the list, up to 1000 (default 20). */
   count?: number;
-  /** Leave out what the person's history holds (default true). */
-  excludeSeen?: boolean;
+  /**
+   * What the list is for: `discover` leaves out what the person's history holds (default);
+   * `continue` ranks it too, to go on where one was or to buy again.
+   */
+  scenario?: 'discover' | 'continue';
   /** Only these items, where given: ids, or rows. Unknown ids are passed over. */
   allow?: readonly string[] | Uint32Array;
   /** Not these items: ids, or rows. */
@@ -277,7 +280,7 @@ export class User {
     const allow = request.allow && model.rowsOf(request.allow);
     const deny = model.rowsOf(request.deny ?? []);
     const list = guarded(() =>
-      this.#raw.recommend(model.raw, request.count ?? 20, request.excludeSeen ?? true, allow, deny),
+      this.#raw.recommend(model.raw, request.count ?? 20, request.scenario === 'continue', allow, deny),
     );
     return new Ranking(list, model);
   }

@@ -5,7 +5,7 @@ use crate::model::Model;
 use crate::object::{array, object, packed, whole};
 use nearfield_engine::delta::SHARE_STEPS;
 use nearfield_engine::wire::{self, SyncRequest};
-use nearfield_engine::{DeltaId, Event, Kind, Learned, Outcome, Request, UserState};
+use nearfield_engine::{DeltaId, Event, Kind, Learned, Outcome, Request, Scenario, UserState};
 use wasm_bindgen::prelude::*;
 
 /// Most deltas of one sync: a choice that keeps a body far below the limit, so that a long time
@@ -86,16 +86,18 @@ impl User {
         Ok(name.to_owned())
     }
 
-    /// Returns the person's list, packed: rows, then the bits of the scores.
+    /// Returns the person's list, packed: rows, then the bits of the scores. `go_on` asks for what
+    /// the person wants next, own items among it; else the list leaves them out.
     pub fn recommend(
         &mut self,
         model: &Model,
         count: u32,
-        exclude_seen: bool,
+        go_on: bool,
         allow: Option<Vec<u32>>,
         deny: Vec<u32>,
     ) -> Vec<u32> {
-        packed(&self.inner.recommend(&model.inner, &Request { count, exclude_seen, allow, deny }))
+        let scenario = if go_on { Scenario::Continue } else { Scenario::Discover };
+        packed(&self.inner.recommend(&model.inner, &Request { count, scenario, allow, deny }))
     }
 
     /// Returns whether a delta should go out.

@@ -50,7 +50,7 @@ describe('personalising', () => {
     assert.equal(list.length, 9);
     assert.ok(list.every((id) => id.startsWith('tent-')), list.join());
     assert.ok(!list.includes('tent-1'));
-    assert.ok(ids(nf.recommend({ count: 40, excludeSeen: false })).includes('tent-1'));
+    assert.ok(ids(nf.recommend({ count: 40, scenario: 'continue' })).includes('tent-1'));
   });
 
   test('the list follows each click, and tells listeners', async () => {

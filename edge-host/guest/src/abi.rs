@@ -1,7 +1,7 @@
 //! The messages between host and guest, as postcard. One file, included by both, so that the two
 //! halves cannot drift apart unseen: whoever changes a message raises [`ABI_VERSION`].
 
-use nearfield_engine::{DeltaId, Event, Lineage, ModelVersion, Outcome, Row};
+use nearfield_engine::{DeltaId, Event, Lineage, ModelVersion, Outcome, Row, Scenario};
 use serde::{Deserialize, Serialize};
 
 /// Version of exports and messages. The host refuses a guest that answers another number.
@@ -109,8 +109,8 @@ pub struct Learnt {
 pub struct Recommend {
     /// Length of the list.
     pub count: u32,
-    /// Leave out what the history holds.
-    pub exclude_seen: bool,
+    /// What the list is for.
+    pub scenario: Scenario,
 }
 
 /// An item of a list.

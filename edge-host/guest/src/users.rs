@@ -101,9 +101,9 @@ impl Core {
     }
 
     pub(crate) fn user_recommend(&mut self, handle: u32, input: &[u8]) -> Result<Vec<u8>, Refused> {
-        let Recommend { count, exclude_seen } = decode(input)?;
+        let Recommend { count, scenario } = decode(input)?;
         let (user, model) = self.user(handle)?;
-        let request = Request { count, exclude_seen, ..Request::default() };
+        let request = Request { count, scenario, ..Request::default() };
         let items = user
             .recommend(model, &request)
             .into_iter()

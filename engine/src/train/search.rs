@@ -10,10 +10,13 @@ use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 
 /// Share of the training events that candidates learn from; the rest judges them.
-const FIT_SHARE: f64 = 0.8;
+const FIT_SHARE: f64 = 0.75;
 
 /// Held-out events that judge a candidate at most, evenly drawn.
 const JUDGES_MAX: usize = 6_000;
+
+/// Held-out moments that the blend is fitted on at most, evenly drawn.
+const EXAMPLES_MAX: usize = 20_000;
 
 /// A held-out moment: what the person had touched, oldest first, and what came next.
 struct Judge {
@@ -83,8 +86,8 @@ pub(super) fn choose(
         "recency",
         &mut hyper,
         &[
-            (&[0.3, 0.5, 0.7, 0.85, 0.95], |hyper, value| hyper.recent_decay = value),
-            (&[0.0, 0.5, 1.0, 2.0, 4.0, 8.0], |hyper, value| hyper.recent_weight = value),
+            (&[0.3, 0.5, 0.7, 0.85, 0.95, 0.98], |hyper, value| hyper.recent_decay = value),
+            (&[0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0], |hyper, value| hyper.recent_weight = value),
         ],
         progress,
         trials,
@@ -96,10 +99,11 @@ pub(super) fn choose(
         "transitions",
         &mut hyper,
         &[
-            (&[1.0, 2.0, 5.0, 10.0], |hyper, value| hyper.transitions.reach = value as u8),
+            (&[1.0, 2.0, 5.0, 10.0, 20.0], |hyper, value| hyper.transitions.reach = value as u8),
+            (&[4.0, 8.0, 20.0], |hyper, value| hyper.transitions.recent = value as u8),
             (&[0.4, 0.6, 0.8, 0.95], |hyper, value| hyper.transitions.distance_decay = value),
             (&[0.2, 0.4, 0.6, 0.8, 0.95], |hyper, value| hyper.transitions.recent_decay = value),
-            (&[0.0, 0.5, 2.0, 8.0], |hyper, value| hyper.transitions.shrinkage = value),
+            (&[0.0, 0.5, 2.0, 8.0, 32.0], |hyper, value| hyper.transitions.shrinkage = value),
             (&[0.15, 0.5, 2.0], |hyper, value| hyper.transitions.half_life = value),
         ],
         progress,
@@ -115,23 +119,26 @@ pub(super) fn choose(
     descend(
         "popularity",
         &mut hyper,
-        &[(&[0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0], |hyper, value| hyper.popularity_half_life = value)],
+        &[(&[0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0], |hyper, value| {
+            // A ladder around the best single half-life: the blend weighs its rungs.
+            hyper.popularity_half_lives = [value / 16.0, value / 4.0, value, value * 8.0, value];
+        })],
         progress,
         trials,
         |candidate| {
             let mut candidate = candidate.clone();
-            if candidate.popularity_half_life < 10.0 {
-                candidate.popularity_half_life *= until as f32;
-            }
+            candidate.popularity_half_lives[2] *= until as f32;
             judge_counts(log, fit_until, until, &candidate, Part::Popularity)
         },
     );
     // Half-lives were searched as shares of the training events.
-    for half_life in [&mut hyper.transitions.half_life, &mut hyper.popularity_half_life] {
-        if *half_life < 10.0 {
-            *half_life *= until as f32;
-        }
+    if hyper.transitions.half_life < 10.0 {
+        hyper.transitions.half_life *= until as f32;
     }
+    hyper.popularity_half_lives = hyper.popularity_half_lives.map(|half_life| half_life * until as f32);
+
+    // What is asked for of late is told by popularity's half-life; so is what follows of late.
+    hyper.transitions.fresh_half_life = hyper.popularity_half_lives[2];
 
     fit_blend(log, fit_until, until, &data, factors, &mut hyper, progress, trials);
     hyper
@@ -263,7 +270,7 @@ enum Part {
 fn judge_counts(log: &EventLog, fit_until: usize, until: usize, hyper: &Hyperparameters, part: Part) -> f64 {
     let settings = &hyper.transitions;
     let half_life =
-        f64::from(if part == Part::Popularity { hyper.popularity_half_life } else { settings.half_life });
+        f64::from(if part == Part::Popularity { hyper.popularity_half_lives[2] } else { settings.half_life });
     // Growing units instead of shrinking counts: the ranking is the same.
     let (mut unit, growth) = (1.0f64, 2f64.powf(1.0 / half_life));
     let mut popularity = vec![0.0f64; log.items.len()];
@@ -344,22 +351,19 @@ fn fit_blend(
     let mut replay = Replay::new(log, fit_until, model, statistics, Flow::default());
     progress.stage("blend", (until - fit_until) as u64);
     let mut examples = blend::Examples::default();
+    let every = (until - fit_until).div_ceil(EXAMPLES_MAX);
+    let mut place = 0;
     replay.run(fit_until..until, |moment| {
         progress.advance(1);
+        place += 1;
         let Moment { person, model, target, touched, novel, history } = moment;
-        if let Some(target) = target {
+        if let Some(target) = target.filter(|_| place % every == 0) {
             examples.observe(person, model, target, touched, novel, history);
         }
     });
-    let gains = [1.0, 5.0, 20.0, 100.0, 500.0];
-    let mut best = f64::NEG_INFINITY;
-    let fitted: Vec<_> = gains.par_iter().map(|gain| (*gain, examples.fit(*gain))).collect();
-    for (gain, (weights, figure)) in fitted {
-        trials.push(Trial { stage: "blend", candidate: format!("gain {gain}"), ndcg10: figure });
-        if figure > best {
-            best = figure;
-            hyper.blend = weights;
-            hyper.transitions.gain = gain;
-        }
+    let fitted = examples.fit();
+    for (scenario, figure) in ["discover", "continue"].into_iter().zip(fitted.ndcg10) {
+        trials.push(Trial { stage: "blend", candidate: scenario.to_owned(), ndcg10: figure });
     }
+    hyper.blend = fitted.blend;
 }
