@@ -1,8 +1,10 @@
 //! `evaluate`: how good the recommendations are, by the product's own path.
 
+use crate::plot;
 use crate::terminal::Bar;
 use crate::train::{Training, open, read_events, train_log};
 use anyhow::{Context, bail, ensure};
+use nearfield_engine::evaluate::compare::{Comparison, compare};
 use nearfield_engine::evaluate::{Flow, stream};
 use nearfield_engine::event_log::EventLog;
 use nearfield_engine::train::{Progress, Trained};
@@ -49,6 +51,12 @@ pub struct Args {
     /// Devices that a row's contributions wait for.
     #[arg(long, default_value_t = 1)]
     k: u32,
+    /// Run baselines and the parts of the score beside the product, on the same moments of the stream.
+    #[arg(long)]
+    compare: bool,
+    /// Draw the learning curves of the comparison into this .svg file.
+    #[arg(long, value_name = "FILE", requires = "compare")]
+    plot: Option<PathBuf>,
     /// Print compact JSON, without the progress bar.
     #[arg(long)]
     json: bool,
@@ -68,6 +76,14 @@ enum Protocol {
 /// # Errors
 /// What is wrong with a file or an argument.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    ensure!(
+        !args.compare || args.protocol == Protocol::Stream,
+        "--compare needs --protocol stream: its baselines learn from a stream"
+    );
+    if let Some(path) = &args.plot {
+        let svg = path.extension().is_some_and(|extension| extension == "svg");
+        ensure!(svg, "--plot {}: the name must end in .svg", path.display());
+    }
     let report = match args.protocol {
         Protocol::Stream => stream_report(args)?,
         Protocol::Loo => loo_report(args)?,
@@ -101,11 +117,23 @@ fn stream_report(args: &Args) -> anyhow::Result<Value> {
         frozen: args.frozen,
     };
     let bar = Bar::new();
-    bar.stage("replay", (log.events.len() - half) as u64);
-    let started = Instant::now();
-    let found = stream(&log, half, model, statistics, flow, |steps| bar.advance(steps));
+    let (mut value, replay_s) = if args.compare {
+        let found = compare(&log, half, model, statistics, flow, &bar);
+        if let Some(path) = &args.plot {
+            std::fs::write(path, plot::learning_curves(&found)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let Comparison { report, compare, parts, replay_s, .. } = found;
+        let mut value = serde_json::to_value(&report)?;
+        merge(&mut value, json!({ "compare": compare, "parts": parts }));
+        (value, replay_s)
+    } else {
+        bar.stage("replay", (log.events.len() - half) as u64);
+        let started = Instant::now();
+        let found = stream(&log, half, model, statistics, flow, |steps| bar.advance(steps));
+        (serde_json::to_value(&found)?, started.elapsed().as_secs_f64())
+    };
     bar.finish();
-    let mut value = serde_json::to_value(&found)?;
     let rest = json!({
         "protocol": "stream",
         "method": if args.frozen { "nearfield-frozen" } else { "nearfield" },
@@ -113,7 +141,7 @@ fn stream_report(args: &Args) -> anyhow::Result<Value> {
         "shuffled": args.shuffle_within_day.is_some(),
         "events": log.events.len(),
         "train_s": train_s,
-        "replay_s": started.elapsed().as_secs_f64(),
+        "replay_s": replay_s,
         "chosen": report.chosen,
     });
     merge(&mut value, rest);

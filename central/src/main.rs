@@ -5,6 +5,7 @@
 mod catalog;
 mod evaluate;
 mod numpy;
+mod plot;
 mod serve;
 mod terminal;
 mod train;

@@ -1,6 +1,13 @@
 //! Evaluation through the product's own path: devices learn, deltas flow, central publishes.
 //!
 //! The stream protocol is prequential (test, then learn): Dawid (1984), doi 10.2307/2981683.
+//! `baselines` holds the methods that it is measured against, `compare` runs them beside it.
+
+pub mod baselines;
+pub mod compare;
+pub mod outcomes;
+
+use outcomes::{ListFigures, Outcomes, Stream};
 
 use crate::ItemKey;
 use crate::event_log::EventLog;
@@ -41,25 +48,46 @@ pub struct Figures {
     pub n: u64,
     /// Share of targets ranked among the first ten.
     pub hr10: f64,
+    /// Standard error of `hr10`, targets taken as independent; a sum of squares until the mean is taken.
+    pub hr10_se: f64,
     /// Mean of 1 / log2(1 + rank) over targets, 0 beyond rank ten.
     pub ndcg10: f64,
+    /// Standard error of `ndcg10`; a sum of squares until the mean is taken.
+    pub ndcg10_se: f64,
 }
 
 impl Figures {
     /// Counts one target; sums until [`Figures::mean`].
     pub fn add(&mut self, rank: Option<f64>) {
+        let (hit, gain) = hit_and_gain(rank);
         self.n += 1;
-        if let Some(rank) = rank.filter(|rank| *rank <= 10.0) {
-            self.hr10 += 1.0;
-            self.ndcg10 += 1.0 / (1.0 + rank).log2();
-        }
+        self.hr10 += hit;
+        self.hr10_se += hit * hit;
+        self.ndcg10 += gain;
+        self.ndcg10_se += gain * gain;
     }
 
-    /// Returns the means of what was counted.
+    /// Returns the means of what was counted, and their standard errors.
     pub fn mean(self) -> Self {
-        let n = self.n.max(1) as f64;
-        Self { n: self.n, hr10: self.hr10 / n, ndcg10: self.ndcg10 / n }
+        let (hr10, hr10_se) = mean_and_error(self.n, self.hr10, self.hr10_se);
+        let (ndcg10, ndcg10_se) = mean_and_error(self.n, self.ndcg10, self.ndcg10_se);
+        Self { n: self.n, hr10, hr10_se, ndcg10, ndcg10_se }
     }
+}
+
+/// Returns whether a rank is among the first ten, as 0 or 1, and 1 / log2(1 + rank) if so.
+fn hit_and_gain(rank: Option<f64>) -> (f64, f64) {
+    rank.filter(|rank| *rank <= 10.0).map_or((0.0, 0.0), |rank| (1.0, 1.0 / (1.0 + rank).log2()))
+}
+
+/// Returns the mean of `n` numbers and its standard error, s / √n, from their sum and sum of squares.
+fn mean_and_error(n: u64, sum: f64, squares: f64) -> (f64, f64) {
+    if n == 0 {
+        return (0.0, 0.0);
+    }
+    let mean = sum / n as f64;
+    let variance = (squares - sum * mean).max(0.0) / n.saturating_sub(1).max(1) as f64;
+    (mean, (variance / n as f64).sqrt())
 }
 
 /// Figures of one history bucket.
@@ -85,6 +113,8 @@ pub struct StreamReport {
     pub all: Figures,
     /// Both, by length of history.
     pub by_history: Vec<BucketFigures>,
+    /// Coverage and novelty of the lists.
+    pub lists: ListFigures,
     /// Deltas admitted and refused, and versions published.
     pub deltas: u64,
     /// Deltas refused; none is expected.
@@ -275,6 +305,31 @@ pub fn rank(scores: &[f32], target: Row, excluded: impl Iterator<Item = Row>) ->
     1.0 + above as f64 + equal as f64 / 2.0
 }
 
+/// A way to score the catalogue at a moment of the replay: the product's blend, or a part of it.
+pub trait Scorer {
+    /// Returns the name in the report.
+    fn name(&self) -> &'static str;
+
+    /// Writes the score of every row. `novel` asks for a list of items new to the person; the ranking
+    /// leaves the others out.
+    fn scores(&mut self, moment: &mut Moment<'_>, novel: bool, out: &mut Vec<f32>);
+}
+
+/// The product's own score.
+#[derive(Clone, Copy, Debug)]
+pub struct Blend;
+
+impl Scorer for Blend {
+    fn name(&self) -> &'static str {
+        "blend"
+    }
+
+    fn scores(&mut self, moment: &mut Moment<'_>, novel: bool, out: &mut Vec<f32>) {
+        let scenario = if novel { Scenario::Discover } else { Scenario::Continue };
+        moment.person.scores(moment.model, scenario, out);
+    }
+}
+
 /// Replays everything after the first `trained` events and reports how targets were ranked.
 /// `advance` is told of every 1,000 events.
 pub fn stream(
@@ -283,51 +338,71 @@ pub fn stream(
     model: Model,
     statistics: Statistics,
     flow: Flow,
-    mut advance: impl FnMut(u64),
+    advance: impl FnMut(u64),
 ) -> StreamReport {
+    let stream = Stream::new(log);
     let mut replay = Replay::new(log, trained, model, statistics, flow);
-    let mut report = StreamReport::default();
-    let mut buckets = [BucketFigures::default(); BUCKETS];
+    let outcomes = observe(&mut replay, &stream, trained, &mut [&mut Blend], advance);
+    report(&replay, &outcomes[0])
+}
+
+/// Replays everything after the first `trained` events and returns how each scorer ranked the
+/// targets, at the same moments.
+fn observe<'s>(
+    replay: &mut Replay<'_>,
+    stream: &'s Stream<'s>,
+    trained: usize,
+    scorers: &mut [&mut dyn Scorer],
+    mut advance: impl FnMut(u64),
+) -> Vec<Outcomes<'s>> {
+    let mut outcomes: Vec<_> = scorers.iter().map(|_| Outcomes::new(stream, trained)).collect();
     let mut scores = Vec::new();
+    // Number in the stream of each row of the model.
+    let mut numbers: Vec<u32> = Vec::new();
     let mut done = 0;
-    replay.run(trained..log.events.len(), |moment| {
+    replay.run(trained..stream.events.len(), |mut moment| {
         done += 1;
         if done % 1000 == 0 {
             advance(1000);
         }
-        let place = &mut buckets[bucket(moment.history)];
-        let (mut all, mut novel) = (None, None);
-        if let Some(target) = moment.target {
-            moment.person.scores(moment.model, Scenario::Continue, &mut scores);
-            all = Some(rank(&scores, target, std::iter::empty()));
-            if moment.novel {
-                moment.person.scores(moment.model, Scenario::Discover, &mut scores);
-                novel = Some(rank(&scores, target, moment.touched.iter().copied()));
+        let model = moment.model;
+        numbers.extend((numbers.len()..model.len()).map(|row| {
+            stream.number(model.item_id(row as Row)).expect("the model has no item that the log has not")
+        }));
+        for (scorer, outcomes) in scorers.iter_mut().zip(&mut outcomes) {
+            let mut all = None;
+            if let Some(target) = moment.target {
+                scorer.scores(&mut moment, false, &mut scores);
+                all = Some(rank(&scores, target, std::iter::empty()));
             }
-        }
-        report.all.add(all);
-        place.all.add(all);
-        if moment.novel {
-            report.novel.add(novel);
-            place.novel.add(novel);
+            let novel = moment.novel.then(|| {
+                scorer.scores(&mut moment, true, &mut scores);
+                let rank = moment.target.map(|target| rank(&scores, target, moment.touched.iter().copied()));
+                moment.touched.iter().for_each(|row| scores[*row as usize] = f32::NEG_INFINITY);
+                let mut list = outcomes::list(&scores);
+                list.iter_mut().for_each(|row| *row = numbers[*row as usize]);
+                (rank, list)
+            });
+            let novel = novel.as_ref().map(|(rank, list)| (*rank, &list[..]));
+            outcomes.add(bucket(moment.history), all, novel);
         }
     });
-    report.all = report.all.mean();
-    report.novel = report.novel.mean();
-    report.by_history = buckets
-        .into_iter()
-        .zip(BUCKET_NAMES)
-        .map(|(figures, history)| BucketFigures {
-            history,
-            novel: figures.novel.mean(),
-            all: figures.all.mean(),
-        })
-        .collect();
-    report.deltas = replay.deltas;
-    report.refused = replay.refused;
-    report.versions = replay.versions;
-    report.delta_bytes_mean = replay.delta_bytes as f64 / replay.deltas.max(1) as f64;
-    report
+    outcomes
+}
+
+/// Returns what a replay found, with the product's own outcomes.
+fn report(replay: &Replay<'_>, own: &Outcomes<'_>) -> StreamReport {
+    let (novel, all, by_history) = own.figures();
+    StreamReport {
+        novel,
+        all,
+        by_history,
+        lists: own.lists(),
+        deltas: replay.deltas,
+        refused: replay.refused,
+        versions: replay.versions,
+        delta_bytes_mean: replay.delta_bytes as f64 / replay.deltas.max(1) as f64,
+    }
 }
 
 #[cfg(test)]
@@ -340,5 +415,16 @@ mod tests {
         assert_eq!(rank(&scores, 1, std::iter::empty()), 4.0);
         assert_eq!(rank(&scores, 1, [4, 2].into_iter()), 2.5);
         assert_eq!(rank(&scores, 4, [4].into_iter()), 1.0);
+    }
+
+    #[test]
+    fn a_mean_of_hits_comes_with_its_standard_error() {
+        let mut figures = Figures::default();
+        [Some(1.0), Some(11.0), None, Some(2.0)].into_iter().for_each(|rank| figures.add(rank));
+        let figures = figures.mean();
+        // Hits 1, 0, 0, 1: variance 1/3 over 4.
+        assert_eq!((figures.n, figures.hr10), (4, 0.5));
+        assert!((figures.hr10_se - (1.0f64 / 12.0).sqrt()).abs() < 1e-12, "{figures:?}");
+        assert!((figures.ndcg10 - (1.0 + 1.0 / 3f64.log2()) / 4.0).abs() < 1e-12, "{figures:?}");
     }
 }

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 /// what always is), and the events that begin a sitting at one.
 pub const HALF_LIVES: usize = 5;
 
+/// The count at the half-life that ranks best by itself.
+pub const BEST: usize = 2;
+
 /// The count of events that begin a sitting.
 pub const ENTRIES: usize = 4;
 

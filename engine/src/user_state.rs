@@ -115,6 +115,9 @@ struct Basis {
     since_rebuild: u32,
 }
 
+/// The recency-weighted factor, the plain factor, the newest item's row.
+type Vectors = [Option<Vec<f32>>; 3];
+
 /// One person's state.
 ///
 /// ```
@@ -470,7 +473,7 @@ impl UserState {
 
     /// Returns the person's vectors that the score weighs: the recency-weighted factor, the plain
     /// factor, the newest item's row; `None` where a weight of 0 makes it idle or there is none.
-    fn vectors(&mut self, model: &Model, weights: &[f32]) -> [Option<Vec<f32>>; 3] {
+    fn vectors(&mut self, model: &Model, weights: &[f32]) -> Vectors {
         let recent_weight = model.hyper.recent_weight;
         let recent =
             if weights[features::FACTOR_RECENT] == 0.0 { None } else { self.factor(model, recent_weight) };
@@ -528,7 +531,7 @@ impl UserState {
     /// Returns all that the trainer weighs: the person's vectors, and the listed rows with their
     /// features, the own ones among them.
     #[cfg(feature = "train")]
-    pub(crate) fn features(&mut self, model: &Model) -> ([Option<Vec<f32>>; 3], &[(Row, features::Weights)]) {
+    pub(crate) fn features(&mut self, model: &Model) -> (Vectors, &[(Row, features::Weights)]) {
         self.settle_basis(model);
         let vectors = self.vectors(model, &[1.0; 3]);
         self.list(model, true);
