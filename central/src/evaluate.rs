@@ -142,7 +142,7 @@ fn stream_report(args: &Args) -> anyhow::Result<Value> {
         "events": log.events.len(),
         "train_s": train_s,
         "replay_s": replay_s,
-        "chosen": report.chosen,
+        "dim": report.dim, "sweeps": report.sweeps, "chosen": report.chosen,
     });
     merge(&mut value, rest);
     Ok(value)
@@ -210,7 +210,7 @@ fn loo_report(args: &Args) -> anyhow::Result<Value> {
     let all = json!({ "n": n, "hr10": hits / n.max(1) as f64, "ndcg10": gain / n.max(1) as f64 });
     Ok(json!({
         "protocol": "loo", "method": "nearfield", "events": log.events.len(), "all": all,
-        "train_s": train_s, "replay_s": started.elapsed().as_secs_f64(), "chosen": report.chosen,
+        "train_s": train_s, "replay_s": started.elapsed().as_secs_f64(), "dim": report.dim, "sweeps": report.sweeps, "chosen": report.chosen,
     }))
 }
 
@@ -282,7 +282,7 @@ fn holdout_report(args: &Args) -> anyhow::Result<Value> {
     Ok(json!({
         "protocol": "holdout-users", "method": "nearfield", "events": log.events.len(),
         "all": { "n": n, "recall20": mean(r20), "recall50": mean(r50), "ndcg100": mean(n100) },
-        "train_s": train_s, "replay_s": started.elapsed().as_secs_f64(), "chosen": report.chosen,
+        "train_s": train_s, "replay_s": started.elapsed().as_secs_f64(), "dim": report.dim, "sweeps": report.sweeps, "chosen": report.chosen,
     }))
 }
 

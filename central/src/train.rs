@@ -33,12 +33,14 @@ pub struct Args {
 /// What a caller may decide of a training.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct Training {
-    /// Number of factors, 1 to 512; more follow finer tastes and cost bytes and time.
-    #[arg(long, default_value_t = Options::default().dim)]
-    dim: usize,
-    /// Sweeps of the final training; more come nearer to the optimum.
-    #[arg(long, default_value_t = Options::default().sweeps)]
-    sweeps: usize,
+    /// Number of factors, 1 to 512; more follow finer tastes and cost bytes and time [default: chosen
+    /// on held-out events, up to what the pack's budget of bytes allows].
+    #[arg(long, value_name = "N")]
+    dim: Option<usize>,
+    /// Sweeps of the final training; more come nearer to the optimum [default: chosen on held-out
+    /// events].
+    #[arg(long, value_name = "N")]
+    sweeps: Option<usize>,
 }
 
 impl Training {
@@ -74,9 +76,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let chosen = &trained.report.chosen;
     eprintln!(
-        "trained on {until} events, {} people, {} items: alpha {}, lambda {}, recency {} × {}",
+        "trained on {until} events, {} people, {} items: {} factors, {} sweeps, alpha {}, lambda {}, recency {} × {}",
         trained.report.users,
         trained.report.items,
+        trained.report.dim,
+        trained.report.sweeps,
         chosen.alpha,
         chosen.lambda,
         chosen.recent_decay,

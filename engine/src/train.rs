@@ -7,18 +7,20 @@
 //!
 //! Hu, Koren, Volinsky (2008), doi 10.1109/ICDM.2008.22, as revisited by Rendle et al. (2021).
 //!
-//! The search: the last fifth of the training events is held out. α0 and λ are found by descent on
-//! a logarithmic grid, each candidate trained for a few sweeps and judged by how it ranks the held-out
-//! events by fold-in alone; then ρ and κ, transitions, and half-lives by coordinate descent; last
+//! The search: a fifth of the training events is held out (`held_out.rs`). α0, λ, d, the number of
+//! sweeps, ρ and κ are chosen by how candidates rank the held-out events by fold-in alone
+//! (`factor_search.rs`); then transitions and half-lives by coordinate descent; last
 //! the blend, by a listwise softmax over what a replay through the product's own path saw. The final
 //! model is trained on all training events with what was chosen.
 
 mod blend;
+mod dense;
+mod factor_search;
+mod held_out;
 mod ials;
 mod search;
 
 use crate::event_log::EventLog;
-use crate::fold_in::NormalEquations;
 use crate::hyper::{Bounds, Hyperparameters};
 use crate::ids::{Lineage, Row, short_hash};
 use crate::merge::{Pair, Statistics, TrainedRow, TrainedSums};
@@ -48,23 +50,16 @@ impl Progress for Silent {
 }
 
 /// What a caller may decide; everything else is chosen from the events.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
-    /// d, the number of factors, 1 to 512 (default 64).
-    pub dim: usize,
-    /// Sweeps of the final training (default 12).
-    pub sweeps: usize,
-    /// Sweeps of each candidate of the search (default 5).
-    pub search_sweeps: usize,
+    /// d, the number of factors, 1 to 512 (default: chosen on held-out events, up to what the
+    /// pack's byte budget allows). Larger follows finer tastes, and costs bytes and time.
+    pub dim: Option<usize>,
+    /// Sweeps of the final training (default: chosen on held-out events).
+    pub sweeps: Option<usize>,
     /// Name of the new lineage; without one it follows from the events, and training on the same
     /// events again gives the same name. A service that publishes wants a random one.
     pub lineage: Option<Lineage>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { dim: 64, sweeps: 12, search_sweeps: 5, lineage: None }
-    }
 }
 
 /// Why a training was refused.
@@ -120,6 +115,10 @@ pub struct TrainReport {
     pub users: usize,
     /// Items among them.
     pub items: usize,
+    /// d, as chosen or asked for.
+    pub dim: usize,
+    /// Sweeps of the final training, as chosen or asked for.
+    pub sweeps: usize,
     /// Every candidate.
     pub trials: Vec<Trial>,
     /// What was chosen.
@@ -150,40 +149,50 @@ pub fn train(
     if until < EVENTS_MIN {
         return Err(TrainError::TooFewEvents { found: until, needed: EVENTS_MIN });
     }
-    if !(1..=crate::model::DIM_MAX).contains(&options.dim) {
-        return Err(TrainError::Dim { found: options.dim });
+    if let Some(found) = options.dim.filter(|dim| !(1..=crate::model::DIM_MAX).contains(dim)) {
+        return Err(TrainError::Dim { found });
     }
     let mut trials = Vec::new();
-    let chosen = search::choose(log, until, options, progress, &mut trials);
-    let (model, statistics) = fit(log, until, options, &chosen, progress);
+    let (chosen, shape) = search::choose(log, until, options, progress, &mut trials);
+    let (model, statistics) = fit(log, until, shape, options.lineage, &chosen, progress);
     let users =
         log.events[..until].iter().map(|event| event.user).collect::<std::collections::HashSet<_>>().len();
     let report = TrainReport {
         events: until,
         users,
         items: model.len(),
+        dim: shape.dim,
+        sweeps: shape.sweeps,
         trials,
         chosen: model.hyperparameters().clone(),
     };
     Ok(Trained { model, statistics, report })
 }
 
+/// How many factors, and how often they are solved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) dim: usize,
+    pub(crate) sweeps: usize,
+}
+
 /// Trains with given hyperparameters.
 pub(crate) fn fit(
     log: &EventLog,
     until: usize,
-    options: &Options,
+    shape: Shape,
+    lineage: Option<Lineage>,
     hyper: &Hyperparameters,
     progress: &dyn Progress,
 ) -> (Model, Statistics) {
     let data = ials::Data::new(log, until, hyper);
-    progress.stage("factors", options.sweeps as u64);
-    let mut factors = ials::Factors::new(&data, options.dim);
-    for _ in 0..options.sweeps {
+    progress.stage("factors", shape.sweeps as u64);
+    let mut factors = ials::Factors::new(&data, shape.dim);
+    for _ in 0..shape.sweeps {
         factors.sweep(&data, hyper.alpha, hyper.lambda);
         progress.advance(1);
     }
-    assemble(log, until, &data, &factors, hyper, options.lineage)
+    assemble(log, until, &data, &factors, hyper, lineage)
 }
 
 /// Turns trained factors into statistics and the first version.
@@ -306,13 +315,10 @@ fn count(log: &EventLog, until: usize, data: &ials::Data, hyper: &Hyperparameter
     counts
 }
 
-/// Sums of one side's equations for one row.
-fn equations(entries: &[(u32, f32, f32)], other: &[f32], dim: usize, into: &mut NormalEquations) {
-    into.clear();
-    for (index, weight, wanted) in entries {
-        let row = &other[*index as usize * dim..][..dim];
-        crate::fold_in::add_outer(&mut into.a, row, *weight);
-        crate::fold_in::add_scaled(&mut into.b, row, *wanted);
-        into.h += weight;
-    }
+/// Two rounds of a multiplicative hash (the finaliser of SplitMix64, Steele, Lea, Flood 2014, doi
+/// 10.1145/2660193.2660195): uniform enough for starting points and for drawing what is held out.
+fn hash(number: u64) -> u64 {
+    let mut z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
 }

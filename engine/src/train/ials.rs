@@ -1,9 +1,9 @@
 //! Sweeps of alternating least squares, in parallel over rows; the result does not depend on the
 //! number of threads.
 
-use super::equations;
+use super::dense::{System, pack};
 use crate::event_log::EventLog;
-use crate::fold_in::{NormalEquations, Solver, add_outer, packed_len};
+use crate::fold_in::NormalEquations;
 use crate::hyper::Hyperparameters;
 use crate::ids::Row;
 use rayon::prelude::*;
@@ -79,13 +79,8 @@ impl Factors {
     /// Returns small fixed pseudo-random item factors and no user factors yet.
     pub(crate) fn new(data: &Data, dim: usize) -> Self {
         let scale = 0.1 / (dim as f32).sqrt();
-        let items = (0..data.items.len() * dim).map(|place| {
-            // Two rounds of a multiplicative hash: uniform enough for a starting point.
-            let mut z = (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((z >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * scale
-        });
+        let items = (0..data.items.len() * dim)
+            .map(|place| ((super::hash(place as u64 + 1) >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * scale);
         Self { dim, users: vec![0.0; data.by_user.len() * dim], items: items.collect() }
     }
 
@@ -103,39 +98,49 @@ impl Factors {
 
     /// Returns each item's sums over the people as they are.
     pub(crate) fn item_equations(&self, data: &Data) -> Vec<NormalEquations> {
-        let sums = data.by_item.par_iter().map(|entries| {
-            let mut sums = NormalEquations::default();
-            if !entries.is_empty() {
-                sums = NormalEquations::new(self.dim);
-                equations(entries, &self.users, self.dim, &mut sums);
-            }
-            sums
-        });
+        let sums = data.by_item.par_iter().map_init(
+            || System::new(self.dim),
+            |system, entries| {
+                if entries.is_empty() {
+                    return NormalEquations::default();
+                }
+                system.begin_empty();
+                observe(system, entries, &self.users, self.dim);
+                system.take_equations()
+            },
+        );
         sums.collect()
     }
 
     /// Returns C = Σ p pᵀ and the number of people.
     pub(crate) fn user_gram(&self) -> (Vec<f64>, f64) {
-        let gram = gram(&self.users, self.dim);
+        let gram = pack(&gram(&self.users, self.dim), self.dim);
         (gram.into_iter().map(f64::from).collect(), (self.users.len() / self.dim) as f64)
     }
 }
 
-/// Returns Σ x xᵀ over rows, packed: partial sums of fixed blocks, added in order.
+/// Returns Σ x xᵀ over rows, as a [`System`] begins with it: partial sums of fixed blocks, added in
+/// order.
 pub(crate) fn gram(rows: &[f32], dim: usize) -> Vec<f32> {
     let blocks: Vec<Vec<f32>> = rows
         .par_chunks(1024 * dim)
         .map(|block| {
-            let mut sum = vec![0.0; packed_len(dim)];
-            block.chunks_exact(dim).for_each(|row| add_outer(&mut sum, row, 1.0));
-            sum
+            let mut system = System::new(dim);
+            block.chunks_exact(dim).for_each(|row| system.add(row, 1.0, 0.0));
+            system.square().to_vec()
         })
         .collect();
-    let mut total = vec![0.0; packed_len(dim)];
+    let mut total = System::new(dim).square().to_vec();
     for block in blocks {
         total.iter_mut().zip(block).for_each(|(total, part)| *total += part);
     }
     total
+}
+
+fn observe(system: &mut System, entries: &[(u32, f32, f32)], other: &[f32], dim: usize) {
+    for (index, weight, wanted) in entries {
+        system.add(&other[*index as usize * dim..][..dim], *weight, *wanted);
+    }
 }
 
 fn solve_side(
@@ -149,11 +154,11 @@ fn solve_side(
     let gram = gram(other, dim);
     let all = alpha * (other.len() / dim) as f32;
     own.par_chunks_mut(dim).zip(entries).for_each_init(
-        || (Solver::new(dim), NormalEquations::new(dim)),
-        |(solver, sums), (own, entries)| {
-            equations(entries, other, dim, sums);
-            let ridge = lambda * (sums.h + all);
-            match solver.solve(&[(alpha, &gram), (1.0, &sums.a)], ridge, &sums.b) {
+        || System::new(dim),
+        |system, (own, entries)| {
+            system.begin(alpha, &gram);
+            observe(system, entries, other, dim);
+            match system.solve(lambda * (system.weight() + all)) {
                 Some(x) => own.copy_from_slice(x),
                 None => own.fill(0.0),
             }

@@ -1,29 +1,17 @@
-//! The search for hyperparameters, on held-out time.
+//! The search for hyperparameters, on held-out events.
 
-use super::{Options, Progress, Trial, assemble, blend, ials};
-use crate::evaluate::{Figures, Flow, Moment, Replay, rank};
+use super::{Options, Progress, Shape, Trial, assemble, blend, factor_search, held_out, ials};
+use crate::evaluate::{Figures, Flow, Moment, Replay};
 use crate::event_log::EventLog;
-use crate::fold_in::{NormalEquations, Solver};
 use crate::hyper::Hyperparameters;
-use crate::ids::Row;
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 
-/// Share of the training events that candidates learn from; the rest judges them.
-const FIT_SHARE: f64 = 0.75;
-
-/// Held-out events that judge a candidate at most, evenly drawn.
+/// Held-out events that judge a candidate of the counts at most, evenly drawn.
 const JUDGES_MAX: usize = 6_000;
 
 /// Held-out moments that the blend is fitted on at most, evenly drawn.
 const EXAMPLES_MAX: usize = 20_000;
-
-/// A held-out moment: what the person had touched, oldest first, and what came next.
-struct Judge {
-    history: Vec<(Row, f32, f32)>,
-    touched: HashSet<Row>,
-    target: Row,
-}
 
 /// Chooses everything for the first `until` events.
 pub(super) fn choose(
@@ -32,67 +20,12 @@ pub(super) fn choose(
     options: &Options,
     progress: &dyn Progress,
     trials: &mut Vec<Trial>,
-) -> Hyperparameters {
+) -> (Hyperparameters, Shape) {
     let mut hyper = Hyperparameters::starting_point();
-    let fit_until = ((until as f64 * FIT_SHARE) as usize).max(1);
-    let data = ials::Data::new(log, fit_until, &hyper);
-    let judges = judges(log, fit_until, until, &data, &hyper);
-    let dim = options.dim;
-
-    progress.stage("alpha and lambda", 12);
-    let train = |hyper: &Hyperparameters| {
-        let mut factors = ials::Factors::new(&data, dim);
-        for _ in 0..options.search_sweeps {
-            factors.sweep(&data, hyper.alpha, hyper.lambda);
-        }
-        factors
-    };
-    let alphas = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4];
-    let lambdas = [0.3, 0.1, 0.03, 0.01, 0.003, 0.001];
-    let mut seen: HashMap<(usize, usize), f64> = HashMap::new();
-    let mut best = (5, 2);
-    let mut best_factors = None;
-    let mut best_figure = f64::NEG_INFINITY;
-    // Descent over the grid: from the middle to the best neighbour, until none is better.
-    let mut frontier = vec![best, (3, 2), (7, 2)];
-    while !frontier.is_empty() {
-        for (a, l) in std::mem::take(&mut frontier) {
-            let candidate = Hyperparameters { alpha: alphas[a], lambda: lambdas[l], ..hyper.clone() };
-            let factors = train(&candidate);
-            let figure = judge_factors(&judges, &factors, &candidate);
-            progress.advance(1);
-            seen.insert((a, l), figure);
-            trials.push(Trial {
-                stage: "alpha and lambda",
-                candidate: format!("alpha {}, lambda {}", alphas[a], lambdas[l]),
-                ndcg10: figure,
-            });
-            if figure > best_figure {
-                (best, best_figure, best_factors) = ((a, l), figure, Some(factors));
-            }
-        }
-        let (a, l) = best;
-        let around = [(a.wrapping_sub(1), l), (a + 1, l), (a, l.wrapping_sub(1)), (a, l + 1)];
-        frontier.extend(
-            around
-                .into_iter()
-                .filter(|(a, l)| *a < alphas.len() && *l < lambdas.len() && !seen.contains_key(&(*a, *l))),
-        );
-    }
-    (hyper.alpha, hyper.lambda) = (alphas[best.0], lambdas[best.1]);
-    let factors = best_factors.unwrap_or_else(|| train(&hyper));
-
-    descend(
-        "recency",
-        &mut hyper,
-        &[
-            (&[0.3, 0.5, 0.7, 0.85, 0.95, 0.98], |hyper, value| hyper.recent_decay = value),
-            (&[0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0], |hyper, value| hyper.recent_weight = value),
-        ],
-        progress,
-        trials,
-        |hyper| judge_factors(&judges, &factors, hyper),
-    );
+    let (log, fit_until) = held_out::split(log, until);
+    let log = &*log;
+    let factor_search::Found { shape, data, factors } =
+        factor_search::choose(log, fit_until, until, options, &mut hyper, progress, trials);
 
     // Transitions and popularity are judged as they live: learned on from the held-out events.
     descend(
@@ -141,15 +74,15 @@ pub(super) fn choose(
     hyper.transitions.fresh_half_life = hyper.popularity_half_lives[2];
 
     fit_blend(log, fit_until, until, &data, factors, &mut hyper, progress, trials);
-    hyper
+    (hyper, shape)
 }
 
 /// One coordinate of a descent: the values to try, and where they go.
-type Coordinate<'a> = (&'a [f32], fn(&mut Hyperparameters, f32));
+pub(super) type Coordinate<'a> = (&'a [f32], fn(&mut Hyperparameters, f32));
 
 /// Tries each coordinate's values in turn, keeping the best, until a round changes nothing (two
 /// rounds at most).
-fn descend(
+pub(super) fn descend(
     stage: &'static str,
     hyper: &mut Hyperparameters,
     coordinates: &[Coordinate<'_>],
@@ -186,71 +119,6 @@ fn descend(
             break;
         }
     }
-}
-
-fn judges(
-    log: &EventLog,
-    fit_until: usize,
-    until: usize,
-    data: &ials::Data,
-    hyper: &Hyperparameters,
-) -> Vec<Judge> {
-    let mut histories: HashMap<u32, Vec<(Row, f32, f32)>> = HashMap::new();
-    let mut judges = Vec::new();
-    let every = ((until - fit_until) / JUDGES_MAX).max(1);
-    for (index, event) in log.events[..until].iter().enumerate() {
-        let history = histories.entry(event.user).or_default();
-        let Some(row) = data.known_row(event.item) else { continue };
-        let novel = history.iter().all(|(touched, ..)| *touched != row);
-        if index >= fit_until && index % every == 0 && novel && !history.is_empty() {
-            let touched = history.iter().map(|(row, ..)| *row).collect();
-            judges.push(Judge { history: history.clone(), touched, target: row });
-        }
-        let weights = hyper.kind(event.kind);
-        if event.kind.is_history() {
-            history.push((row, weights.weight, weights.target));
-        }
-    }
-    judges
-}
-
-/// Returns NDCG@10 of the fold-in alone.
-fn judge_factors(judges: &[Judge], factors: &ials::Factors, hyper: &Hyperparameters) -> f64 {
-    let dim = factors.dim;
-    let gram = ials::gram(&factors.items, dim);
-    let n = (factors.items.len() / dim) as f32;
-    let ranks: Vec<f64> = judges
-        .par_iter()
-        .map_init(
-            || (Solver::new(dim), NormalEquations::new(dim), NormalEquations::new(dim)),
-            |(solver, whole, recent), judge| {
-                whole.clear();
-                recent.clear();
-                let start = judge.history.len().saturating_sub(crate::user_state::HISTORY_MAX);
-                let mut share = 1.0;
-                for (row, weight, target) in judge.history[start..].iter().rev() {
-                    let q = &factors.items[*row as usize * dim..][..dim];
-                    whole.add(q, *weight, *target);
-                    if share > 1e-3 {
-                        recent.add(q, share * weight, *target);
-                    }
-                    share *= hyper.recent_decay;
-                }
-                let mut b = whole.b.clone();
-                crate::fold_in::add_scaled(&mut b, &recent.b, hyper.recent_weight);
-                let parts = [(hyper.alpha, &gram[..]), (1.0, &whole.a), (hyper.recent_weight, &recent.a)];
-                let ridge = hyper.lambda * (whole.h + hyper.alpha * n);
-                let Some(p) = solver.solve(&parts, ridge, &b) else { return f64::INFINITY };
-                let scores: Vec<f32> = factors
-                    .items
-                    .chunks_exact(dim)
-                    .map(|q| p.iter().zip(q).map(|(p, q)| p * q).sum())
-                    .collect();
-                rank(&scores, judge.target, judge.touched.iter().copied())
-            },
-        )
-        .collect();
-    ndcg(ranks)
 }
 
 fn ndcg(ranks: impl IntoIterator<Item = f64>) -> f64 {
