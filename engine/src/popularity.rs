@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub const HALF_LIVES: usize = 5;
 
 /// The count at the half-life that ranks best by itself.
-pub const BEST: usize = 2;
+pub const BEST: usize = 1;
 
 /// The count of events that begin a sitting.
 pub const ENTRIES: usize = 4;

@@ -4,6 +4,7 @@ use super::{Options, Progress, Shape, Trial, assemble, blend, factor_search, hel
 use crate::evaluate::{Figures, Flow, Moment, Replay};
 use crate::event_log::EventLog;
 use crate::hyper::Hyperparameters;
+use crate::popularity::BEST;
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -53,14 +54,15 @@ pub(super) fn choose(
         "popularity",
         &mut hyper,
         &[(&[0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0], |hyper, value| {
-            // A ladder around the best single half-life: the blend weighs its rungs.
-            hyper.popularity_half_lives = [value / 16.0, value / 4.0, value, value * 8.0, value];
+            // The best single half-life follows trends; the blend wants a faster and two slower ones
+            // beside it, and weighs them.
+            hyper.popularity_half_lives = [value / 4.0, value, value * 4.0, value * 32.0, value * 4.0];
         })],
         progress,
         trials,
         |candidate| {
             let mut candidate = candidate.clone();
-            candidate.popularity_half_lives[2] *= until as f32;
+            candidate.popularity_half_lives[BEST] *= until as f32;
             judge_counts(log, fit_until, until, &candidate, Part::Popularity)
         },
     );
@@ -70,8 +72,8 @@ pub(super) fn choose(
     }
     hyper.popularity_half_lives = hyper.popularity_half_lives.map(|half_life| half_life * until as f32);
 
-    // What is asked for of late is told by popularity's half-life; so is what follows of late.
-    hyper.transitions.fresh_half_life = hyper.popularity_half_lives[2];
+    // What follows changes more slowly than what is asked for.
+    hyper.transitions.fresh_half_life = 4.0 * hyper.popularity_half_lives[BEST];
 
     fit_blend(log, fit_until, until, &data, factors, &mut hyper, progress, trials);
     (hyper, shape)
@@ -137,8 +139,11 @@ enum Part {
 /// know. Cheap enough to try many settings.
 fn judge_counts(log: &EventLog, fit_until: usize, until: usize, hyper: &Hyperparameters, part: Part) -> f64 {
     let settings = &hyper.transitions;
-    let half_life =
-        f64::from(if part == Part::Popularity { hyper.popularity_half_lives[2] } else { settings.half_life });
+    let half_life = f64::from(if part == Part::Popularity {
+        hyper.popularity_half_lives[BEST]
+    } else {
+        settings.half_life
+    });
     // Growing units instead of shrinking counts: the ranking is the same.
     let (mut unit, growth) = (1.0f64, 2f64.powf(1.0 / half_life));
     let mut popularity = vec![0.0f64; log.items.len()];
