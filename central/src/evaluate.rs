@@ -11,7 +11,7 @@ use nearfield_engine::train::{Progress, Trained};
 use nearfield_engine::{Event, ItemKey, Kind, UserState};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Measures recommendation quality and prints one JSON object.
@@ -174,15 +174,16 @@ fn shuffle_within_day(log: &mut EventLog, seed: u64) {
 
 fn loo_report(args: &Args) -> anyhow::Result<Value> {
     let Some(test) = &args.test else { bail!("--test FILE is missing; the loo protocol needs it") };
-    let log = read_events(&args.events)?;
+    let mut log = read_events(&args.events)?;
+    let users: HashMap<String, u32> =
+        log.users.iter().enumerate().map(|(index, name)| (name.clone(), index as u32)).collect();
+    drop_held_out(&mut log, &users, test)?;
     let started = Instant::now();
     let Trained { model, report, .. } =
         train_log(&log, log.events.len(), args.training.options(), !args.json)?;
     let train_s = started.elapsed().as_secs_f64();
     let started = Instant::now();
     let mut people = people(&log);
-    let users: HashMap<&str, u32> =
-        log.users.iter().enumerate().map(|(index, name)| (name.as_str(), index as u32)).collect();
     let mut reader = csv::Reader::from_reader(open(test)?);
     let (mut n, mut hits, mut gain) = (0u64, 0.0, 0.0);
     let mut scores = Vec::new();
@@ -212,6 +213,21 @@ fn loo_report(args: &Args) -> anyhow::Result<Value> {
         "protocol": "loo", "method": "nearfield", "events": log.events.len(), "all": all,
         "train_s": train_s, "replay_s": started.elapsed().as_secs_f64(), "dim": report.dim, "sweeps": report.sweeps, "chosen": report.chosen,
     }))
+}
+
+/// Drops the pairs that the test asks for: a file of all pairs has them too.
+fn drop_held_out(log: &mut EventLog, users: &HashMap<String, u32>, test: &Path) -> anyhow::Result<()> {
+    let items: HashMap<&str, u32> =
+        log.items.iter().enumerate().map(|(index, id)| (id.as_str(), index as u32)).collect();
+    let mut held_out = HashSet::new();
+    for record in csv::Reader::from_reader(open(test)?).records() {
+        let record = record.with_context(|| format!("cannot read {}", test.display()))?;
+        let pair =
+            record.get(0).and_then(|user| users.get(user)).zip(record.get(1).and_then(|id| items.get(id)));
+        held_out.extend(pair.map(|(user, item)| (*user, *item)));
+    }
+    log.events.retain(|event| !held_out.contains(&(event.user, event.item)));
+    Ok(())
 }
 
 fn holdout_report(args: &Args) -> anyhow::Result<Value> {
@@ -298,5 +314,22 @@ fn people(log: &EventLog) -> HashMap<u32, UserState> {
 fn merge(value: &mut Value, more: Value) {
     if let (Value::Object(value), Value::Object(more)) = (value, more) {
         value.extend(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_test_asks_for_is_not_trained_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let test = folder.path().join("test.csv");
+        std::fs::write(&test, "user,item,timestamp,n0\na,x,1,y\nb,unknown,1,y\n").unwrap();
+        let mut log = EventLog::read_csv("user,item\na,x\na,y\nb,x\n".as_bytes()).unwrap();
+        let users = HashMap::from([("a".to_owned(), 0), ("b".to_owned(), 1)]);
+        drop_held_out(&mut log, &users, &test).unwrap();
+        let left: Vec<(u32, u32)> = log.events.iter().map(|event| (event.user, event.item)).collect();
+        assert_eq!(left, [(0, 1), (1, 0)]);
     }
 }

@@ -109,3 +109,21 @@ pub fn permutation(seed: u64, n: usize) -> Vec<u32> {
     }
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use super::permutation;
+
+    #[test]
+    fn the_order_is_numpys() {
+        // numpy 2.4.6: numpy.random.default_rng(seed).permutation(n), whole or its last six.
+        assert_eq!(permutation(98765, 10), [8, 0, 6, 5, 4, 9, 3, 1, 2, 7]);
+        let cases: [(u64, usize, [u32; 6]); 2] = [
+            (98765, 6040, [2033, 2995, 4257, 5282, 841, 4663]),
+            ((1 << 40) + 5, 100, [1, 78, 27, 24, 4, 22]),
+        ];
+        for (seed, n, last) in cases {
+            assert_eq!(permutation(seed, n)[n - 6..], last, "seed {seed}, n {n}");
+        }
+    }
+}
