@@ -83,6 +83,38 @@ impl Model {
         }
     }
 
+    /// Returns a model of given factors (n × d, row after row), for measuring the ranking apart from
+    /// any training: ids `item-0` …, no popularity, no neighbours.
+    ///
+    /// # Panics
+    /// When `rows` is no multiple of `dim`.
+    #[cfg(feature = "train")]
+    pub fn from_factors(lineage: Lineage, dim: usize, rows: &[f32], hyper: Hyperparameters) -> Self {
+        assert!(rows.len().is_multiple_of(dim), "{} numbers are no rows of {dim}", rows.len());
+        let mut model = Self::empty(lineage, dim, 0, hyper);
+        model.version = ModelVersion(1);
+        let count = rows.len() / dim;
+        let mut gram = vec![0.0f64; packed_len(dim)];
+        let mut sum = vec![0.0f64; dim];
+        let mut row = vec![0.0; dim];
+        for (at, q) in rows.chunks_exact(dim).enumerate() {
+            model.push_row(format!("item-{at}"));
+            model.scales[at] = quantise(q, &mut model.factors[at * dim..][..dim]);
+            model.dequantise(at as Row, &mut row);
+            let mut entry = 0;
+            for i in 0..dim {
+                sum[i] += f64::from(row[i]);
+                for j in 0..=i {
+                    gram[entry] += f64::from(row[i]) * f64::from(row[j]);
+                    entry += 1;
+                }
+            }
+        }
+        model.gram = gram.into_iter().map(|value| value as f32).collect();
+        model.mean = sum.into_iter().map(|value| (value / count.max(1) as f64) as f32).collect();
+        model
+    }
+
     /// Adds an item with an empty row. Its key must be new.
     pub(crate) fn push_row(&mut self, id: String) {
         self.rows_by_key.insert(ItemKey::of(&id), self.ids.len() as Row);

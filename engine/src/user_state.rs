@@ -253,6 +253,28 @@ impl UserState {
         list
     }
 
+    /// As [`UserState::recommend`], into a list that is used again and again.
+    pub fn recommend_into(&mut self, model: &Model, request: &Request, list: &mut Vec<Scored>) {
+        *list = self.recommend(model, request);
+    }
+
+    /// Learns from an event and ranks the whole catalogue again, in one call.
+    ///
+    /// # Errors
+    /// [`EventError`] names the field; nothing is changed, the list neither.
+    pub fn observe(
+        &mut self,
+        model: &Model,
+        event: &Event,
+        now_ms: u64,
+        request: &Request,
+        list: &mut Vec<Scored>,
+    ) -> Result<Learned, EventError> {
+        let learned = self.learn(model, event, now_ms)?;
+        self.recommend_into(model, request, list);
+        Ok(learned)
+    }
+
     /// Writes the score of every row into `out`, for evaluation; nothing is filtered.
     pub fn scores(&mut self, model: &Model, scenario: Scenario, out: &mut Vec<f32>) {
         self.settle_basis(model);
