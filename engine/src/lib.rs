@@ -25,6 +25,7 @@ pub mod fold_in;
 pub mod golden;
 pub mod hyper;
 pub mod ids;
+mod kernel;
 pub mod manifest;
 pub mod merge;
 pub mod model;

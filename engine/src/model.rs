@@ -4,9 +4,10 @@ use crate::features::{COLD, POPULARITY, STATIC};
 use crate::fold_in::packed_len;
 use crate::hyper::{BUCKETS, Hyperparameters, Scenario};
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
+use crate::kernel::BLOCK;
 use crate::popularity::{HALF_LIVES, LogTable, Scale};
 use crate::recommend::{Scored, TopK};
-use crate::score::dot_rows;
+use crate::score::{Priors, dot_rows, largest_norm};
 use crate::transitions::{Neighbour, Stored};
 use std::collections::HashMap;
 use std::sync::{LazyLock, OnceLock};
@@ -27,6 +28,8 @@ pub struct Model {
     pub(crate) factors: Vec<i8>,
     /// n; row i is scale[i] · factors[i].
     pub(crate) scales: Vec<f32>,
+    /// Largest norm in each block of rows: not below any |q_i| of it.
+    pub(crate) norms: Vec<f32>,
     /// G = QᵀQ of the dequantised rows, packed.
     pub(crate) gram: Vec<f32>,
     /// Mean row, d.
@@ -48,7 +51,7 @@ pub struct Model {
 pub(crate) struct Derived {
     popularity_mean: OnceLock<[f32; HALF_LIVES]>,
     /// Static priors of all rows, by scenario and bucket.
-    priors: [[OnceLock<Vec<f32>>; BUCKETS]; 2],
+    priors: [[OnceLock<Priors>; BUCKETS]; 2],
 }
 
 impl PartialEq for Derived {
@@ -71,6 +74,7 @@ impl Model {
             hyper,
             factors: Vec::new(),
             scales: Vec::new(),
+            norms: Vec::new(),
             gram: vec![0.0; packed_len(dim)],
             mean: vec![0.0; dim],
             popularity: Vec::new(),
@@ -112,6 +116,7 @@ impl Model {
         }
         model.gram = gram.into_iter().map(|value| value as f32).collect();
         model.mean = sum.into_iter().map(|value| (value / count.max(1) as f64) as f32).collect();
+        model.settle_norms(0..count as Row);
         model
     }
 
@@ -124,6 +129,20 @@ impl Model {
         self.popularity.push([0; HALF_LIVES]);
         self.neighbours.resize(self.ids.len() * self.neighbours_max, Stored::default());
         self.withdrawn.push(false);
+        self.norms.resize(self.ids.len().div_ceil(BLOCK), 0.0);
+    }
+
+    /// Works out the largest norm of the blocks that hold the given rows, which rise.
+    pub(crate) fn settle_norms(&mut self, rows: impl Iterator<Item = Row>) {
+        let mut settled = None;
+        for block in rows.map(|row| row as usize / BLOCK) {
+            if settled.replace(block) == Some(block) {
+                continue;
+            }
+            let (first, last) = (block * BLOCK, (block * BLOCK + BLOCK).min(self.len()));
+            let rows = &self.factors[first * self.dim..last * self.dim];
+            self.norms[block] = largest_norm(rows, &self.scales[first..last], self.dim);
+        }
     }
 
     /// Returns the lineage: factors of another one share no basis with this.
@@ -203,7 +222,7 @@ impl Model {
     }
 
     /// Returns the static prior of every row: what the score holds that is the same for everyone.
-    pub(crate) fn priors(&self, scenario: Scenario, bucket: usize) -> &[f32] {
+    pub(crate) fn priors(&self, scenario: Scenario, bucket: usize) -> &Priors {
         self.derived.priors[scenario as usize][bucket].get_or_init(|| {
             let weights = &self.hyper.blend.weights(scenario, bucket)[STATIC];
             let prior = |row: usize| {
@@ -212,7 +231,7 @@ impl Model {
                 let prior = parts.fold(0.0, |sum, (weight, value)| sum + weight * value);
                 prior + weights[COLD - POPULARITY] * self.cold(row as Row)
             };
-            (0..self.len()).map(prior).collect()
+            Priors::new((0..self.len()).map(prior).collect())
         })
     }
 
@@ -250,7 +269,7 @@ impl Model {
     /// person of whom nothing is known.
     pub fn popular(&self, count: usize) -> Vec<Scored> {
         let mut top = TopK::new(count);
-        for (row, prior) in self.priors(Scenario::Discover, 0).iter().enumerate() {
+        for (row, prior) in self.priors(Scenario::Discover, 0).values.iter().enumerate() {
             if !self.withdrawn[row] {
                 top.offer(row as Row, *prior);
             }

@@ -154,6 +154,8 @@ impl Model {
             model.ids.push(id);
         }
         field(sections.rest.is_empty(), "id_bytes", "the length of all ids")?;
+        model.norms = vec![0.0; n.div_ceil(crate::kernel::BLOCK)];
+        model.settle_norms(0..n as u32);
         let finite =
             model.scales.iter().chain(&model.gram).chain(&model.mean).all(|number| number.is_finite());
         field(finite, "scales, gram and mean", "finite")?;

@@ -137,6 +137,7 @@ impl Model {
         }
         self.scales_of_popularity = patch.popularity;
         self.derived = Derived::default();
+        let rows: Vec<Row> = patch.rows.iter().map(|changed| changed.row).collect();
         for changed in patch.rows {
             if let Some(id) = changed.id {
                 self.push_row(id);
@@ -150,6 +151,7 @@ impl Model {
             neighbours.fill(Stored::default());
             neighbours[..changed.neighbours.len()].copy_from_slice(&changed.neighbours);
         }
+        self.settle_norms(rows.into_iter());
         Ok(())
     }
 

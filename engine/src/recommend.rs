@@ -35,9 +35,9 @@ pub struct Scored {
     pub score: f32,
 }
 
-/// Keeps the k best of what is offered, in order: an insertion list, since k is small and most
+/// Keeps the k best of what is offered, sorted: an insertion list, since k is small and most
 /// offers lose to the last place at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TopK {
     count: usize,
     best: Vec<Scored>,
@@ -49,21 +49,81 @@ impl TopK {
         Self { count, best: Vec::with_capacity(count + 1) }
     }
 
-    /// Takes the item if it is among the best. Rows must be offered in rising order, so that of
-    /// equal scores the lower row stays ahead.
+    /// Empties the list, for `count` items from now on.
+    pub(crate) fn reset(&mut self, count: usize) {
+        self.count = count;
+        self.best.clear();
+    }
+
+    /// Returns the score below which nothing is taken any more.
+    #[inline]
+    pub(crate) fn threshold(&self) -> f32 {
+        match self.best.last() {
+            _ if self.count == 0 => f32::INFINITY,
+            Some(last) if self.best.len() == self.count => last.score,
+            _ => f32::NEG_INFINITY,
+        }
+    }
+
+    /// Takes the item if it is among the best; of equal scores the lower row is ahead, in whatever
+    /// order they are offered. No row may be offered twice.
     #[inline]
     pub fn offer(&mut self, row: Row, score: f32) {
-        if self.best.len() == self.count && self.best.last().is_none_or(|last| score <= last.score) {
-            return;
+        let ahead = |held: &Scored| held.score > score || (held.score == score && held.row < row);
+        if self.best.len() == self.count {
+            if self.best.last().is_none_or(ahead) {
+                return;
+            }
+            self.best.pop();
         }
-        let place = self.best.partition_point(|held| held.score >= score);
+        let place = self.best.partition_point(ahead);
         self.best.insert(place, Scored { row, score });
-        self.best.truncate(self.count);
+    }
+
+    /// Returns the list so far, best first.
+    pub(crate) fn as_sorted(&self) -> &[Scored] {
+        &self.best
     }
 
     /// Returns the list, best first.
     pub fn into_sorted(self) -> Vec<Scored> {
         self.best
+    }
+}
+
+/// A set of rows, as bits; emptying it costs what was put in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RowSet {
+    bits: Vec<u64>,
+    rows: Vec<Row>,
+}
+
+impl RowSet {
+    /// Empties the set and makes room for rows below `len`.
+    pub(crate) fn reset(&mut self, len: usize) {
+        for row in self.rows.drain(..) {
+            self.bits[row as usize / 64] = 0;
+        }
+        self.bits.resize(len.div_ceil(64), 0);
+    }
+
+    /// Adds a row and returns whether it is new; rows out of range are never new.
+    #[inline]
+    pub(crate) fn insert(&mut self, row: Row) -> bool {
+        let Some(word) = self.bits.get_mut(row as usize / 64) else { return false };
+        let bit = 1 << (row % 64);
+        let new = *word & bit == 0;
+        if new {
+            *word |= bit;
+            self.rows.push(row);
+        }
+        new
+    }
+
+    /// Returns whether the row is in the set.
+    #[inline]
+    pub(crate) fn contains(&self, row: Row) -> bool {
+        self.bits.get(row as usize / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
     }
 }
 
@@ -77,7 +137,9 @@ mod tests {
         fn top_k_is_what_a_full_sort_gives(scores in prop::collection::vec(0u8..20, 0..200), count in 0usize..30) {
             let mut top = TopK::new(count);
             let mut all = Vec::new();
-            for (row, score) in scores.iter().enumerate() {
+            let (front, back) = scores.split_at(scores.len() / 2);
+            let rows = (front.len()..scores.len()).chain(0..front.len());
+            for (row, score) in rows.zip(back.iter().chain(front)) {
                 top.offer(row as Row, f32::from(*score));
                 all.push(Scored { row: row as Row, score: f32::from(*score) });
             }

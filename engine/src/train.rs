@@ -214,33 +214,52 @@ pub(crate) fn assemble(
     let neighbours_max = neighbours_for_budget(dim, id_bytes / data.items.len().max(1));
     let lineage = lineage.unwrap_or_else(|| name_of(log, until));
     let mut statistics = Statistics::new(lineage, dim, neighbours_max, hyper.clone());
-    for item in &data.items {
+    let order = falling_norms(factors);
+    for item in order.iter().map(|place| data.items[*place]) {
         // Ids were checked when the file was read; equal keys of different ids are 2⁻⁶⁴ apart.
-        statistics.register(&log.items[*item as usize]).expect("ids of an event log are sound");
+        statistics.register(&log.items[item as usize]).expect("ids of an event log are sound");
     }
     let counts = count(log, until, data, &hyper);
     let equations = factors.item_equations(data);
     let merged = counts.merged;
-    let rows = equations
+    let mut row_of = vec![0; order.len()];
+    for (row, place) in order.iter().enumerate() {
+        row_of[*place] = row as Row;
+    }
+    let mut rows: Vec<(Row, TrainedRow)> = equations
         .into_iter()
         .zip(counts.popularity)
         .zip(counts.neighbours)
-        .map(|((equations, popularity), neighbours)| {
-            let neighbours: Vec<Pair> = neighbours
+        .zip(&row_of)
+        .map(|(((equations, popularity), neighbours), row)| {
+            let mut neighbours: Vec<Pair> = neighbours
                 .into_iter()
-                .map(|(row, sums)| Pair { row, sums: sums.map(|sum| sum as f32) })
+                .map(|(place, sums)| Pair { row: row_of[place as usize], sums: sums.map(|sum| sum as f32) })
                 .collect();
+            neighbours.sort_unstable_by_key(|pair| pair.row);
             let mut totals = [0.0; 3];
             for pair in &neighbours {
                 totals.iter_mut().zip(pair.sums).for_each(|(total, sum)| *total += sum);
             }
-            TrainedRow { equations, popularity, neighbours, totals }
+            (*row, TrainedRow { equations, popularity, neighbours, totals })
         })
         .collect();
+    rows.sort_unstable_by_key(|(row, _)| *row);
+    let rows = rows.into_iter().map(|(_, row)| row).collect();
     let (c, m) = factors.user_gram();
     statistics.set_trained(TrainedSums { rows, c, m, merged });
     let model = statistics.publish_trained();
     (model, statistics)
+}
+
+/// Returns the items of a training in falling order of the norm of their rows: in that order they
+/// become rows of the model, so that ranking, which goes by the norms of blocks, reads few of them.
+fn falling_norms(factors: &ials::Factors) -> Vec<usize> {
+    let norms: Vec<f32> =
+        factors.items.chunks_exact(factors.dim).map(|q| q.iter().map(|x| x * x).sum()).collect();
+    let mut order: Vec<usize> = (0..norms.len()).collect();
+    order.sort_by(|a, b| norms[*b].total_cmp(&norms[*a]));
+    order
 }
 
 /// Names a lineage by the events that it was trained on.

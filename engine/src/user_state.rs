@@ -11,7 +11,7 @@ use crate::fold_in::{NormalEquations, Solver};
 use crate::hyper::{Scenario, bucket};
 use crate::ids::{DeltaId, ItemKey, Lineage, ModelVersion, Row, short_hash};
 use crate::model::{Model, quantise};
-use crate::recommend::{COUNT_MAX, Request, Scored, TopK};
+use crate::recommend::{COUNT_MAX, Request, RowSet, Scored, TopK};
 use crate::score::Query;
 use crate::wire::Outcome;
 use serde::{Deserialize, Serialize};
@@ -137,7 +137,11 @@ pub struct UserState {
     solver: Option<Solver>,
     /// Rows of the list shown last, until the next choice.
     shown: Vec<Row>,
+    /// Rows of the last list, of this model or the one before: where to look first.
+    likely: Vec<Row>,
     query: Query,
+    barred: RowSet,
+    top: TopK,
     listing: Listing,
     row: Vec<f32>,
 }
@@ -222,40 +226,34 @@ impl UserState {
     ///
     /// The list is remembered as the one shown: the next choice is counted by its rank in it.
     pub fn recommend(&mut self, model: &Model, request: &Request) -> Vec<Scored> {
-        self.settle_basis(model);
-        let bucket = bucket(self.kept.history.len());
-        self.prepare(model, request.scenario, bucket);
-        let mut barred = vec![false; model.len()];
-        if let Some(allow) = &request.allow {
-            barred.fill(true);
-            for row in allow {
-                if let Some(place) = barred.get_mut(*row as usize) {
-                    *place = false;
-                }
-            }
-        }
-        let seen = self.basis.iter().flat_map(|basis| basis.rows.iter().flatten());
-        let seen = seen.filter(|_| request.scenario == Scenario::Discover);
-        for row in request.deny.iter().chain(seen) {
-            if let Some(place) = barred.get_mut(*row as usize) {
-                *place = true;
-            }
-        }
-        let mut top = TopK::new(request.count.min(COUNT_MAX) as usize);
-        self.query.for_each(model, model.priors(request.scenario, bucket), |row, score| {
-            if !barred[row as usize] && !model.withdrawn[row as usize] {
-                top.offer(row, score);
-            }
-        });
-        let list = top.into_sorted();
-        self.shown.clear();
-        self.shown.extend(list.iter().take(20).map(|item| item.row));
+        let mut list = Vec::new();
+        self.recommend_into(model, request, &mut list);
         list
     }
 
     /// As [`UserState::recommend`], into a list that is used again and again.
     pub fn recommend_into(&mut self, model: &Model, request: &Request, list: &mut Vec<Scored>) {
-        *list = self.recommend(model, request);
+        self.settle_basis(model);
+        let bucket = bucket(self.kept.history.len());
+        self.prepare(model, request.scenario, bucket);
+        self.barred.reset(model.len());
+        let seen = self.basis.iter().flat_map(|basis| basis.rows.iter().flatten());
+        let seen = seen.filter(|_| request.scenario == Scenario::Discover);
+        for row in request.deny.iter().chain(seen) {
+            self.barred.insert(*row);
+        }
+        self.top.reset(request.count.min(COUNT_MAX) as usize);
+        let priors = model.priors(request.scenario, bucket);
+        match &request.allow {
+            Some(allow) => self.query.rank_only(model, priors, allow, &mut self.barred, &mut self.top),
+            None => self.query.rank(model, priors, &self.likely, &mut self.barred, &mut self.top),
+        }
+        list.clear();
+        list.extend_from_slice(self.top.as_sorted());
+        self.shown.clear();
+        self.shown.extend(list.iter().take(20).map(|item| item.row));
+        self.likely.clear();
+        self.likely.extend_from_slice(&self.shown);
     }
 
     /// Learns from an event and ranks the whole catalogue again, in one call.
@@ -281,7 +279,7 @@ impl UserState {
         let bucket = bucket(self.kept.history.len());
         self.prepare(model, scenario, bucket);
         out.clear();
-        self.query.for_each(model, model.priors(scenario, bucket), |_, score| out.push(score));
+        self.query.for_each(model, &model.priors(scenario, bucket).values, |_, score| out.push(score));
     }
 
     /// Returns whether a delta should go out: 20 new events, or a minute idle with something new.

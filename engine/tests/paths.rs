@@ -485,3 +485,88 @@ proptest! {
         );
     }
 }
+
+/// The list by its definition: every row's score, filtered, sorted; ties to the lower row.
+fn by_brute_force(person: &mut UserState, model: &Model, request: &Request) -> Vec<(u32, u32)> {
+    let mut scores = Vec::new();
+    person.scores(model, request.scenario, &mut scores);
+    let seen: Vec<Option<u32>> = person.history().map(|entry| model.row(entry.key)).collect();
+    let mut ranked: Vec<(u32, f32)> = (0..model.len() as u32).zip(scores).collect();
+    ranked.retain(|(row, _)| {
+        !model.is_withdrawn(*row)
+            && !request.deny.contains(row)
+            && request.allow.as_ref().is_none_or(|allow| allow.contains(row))
+            && (request.scenario == Scenario::Continue || !seen.contains(&Some(*row)))
+    });
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    ranked.truncate(request.count as usize);
+    ranked.into_iter().map(|(row, score)| (row, score.to_bits())).collect()
+}
+
+#[test]
+fn the_list_is_what_scoring_every_row_gives_through_patches_and_filters() {
+    const ITEMS: u64 = 700;
+    let mut seed = 7u64;
+    let mut random = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for dim in [5, 16, 40] {
+        let mut hyper = Hyperparameters::starting_point();
+        hyper.bounds.step_max = f32::INFINITY;
+        let blend = &mut hyper.blend;
+        for weight in blend.discover.iter_mut().chain(&mut blend.go_on).flatten() {
+            *weight = random(200) as f32 / 100.0 - 0.5;
+        }
+        let mut statistics = Statistics::new(Lineage(9), dim, 6, hyper);
+        for item in 0..ITEMS {
+            statistics.register(&format!("item-{item}")).unwrap();
+        }
+        let mut window = Window::new(&statistics);
+        let mut model = statistics.empty_model();
+        model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+        let mut people: Vec<UserState> = (0..12).map(|_| UserState::new()).collect();
+        for round in 0..6u64 {
+            for number in 0..120u64 {
+                let items = (0..8).map(|at| {
+                    let skewed = random(ITEMS).min(random(ITEMS)).min(random(ITEMS));
+                    nearfield_engine::Touch::new(skewed as u32, 1, at == 0)
+                });
+                let delta = nearfield_engine::Delta {
+                    id: DeltaId(u128::from(round * 1000 + number).to_le_bytes()),
+                    lineage: model.lineage(),
+                    base_version: model.version(),
+                    factor_scale: 0.01,
+                    items: items.collect(),
+                    factor: (0..dim).map(|_| (random(255) as i16 - 127) as i8).collect(),
+                    share: 4096,
+                    metrics: vec![],
+                };
+                window.admit(&statistics, &delta, number);
+            }
+            statistics.withdraw(&format!("item-{}", random(ITEMS))).unwrap();
+            statistics.register(&format!("new-{round}")).unwrap();
+            model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+            for (number, person) in people.iter_mut().enumerate() {
+                for step in 0..number as u64 {
+                    let item = format!("item-{}", random(ITEMS).min(random(ITEMS)));
+                    person.learn(&model, &Event::new(Kind::Click, item, 1 + step), 1_000_000).unwrap();
+                    let mut request = Request { count: 1 + random(30) as u32, ..Request::default() };
+                    if random(2) == 0 {
+                        request.scenario = Scenario::Continue;
+                    }
+                    if random(3) == 0 {
+                        request.deny = (0..40).map(|_| random(ITEMS) as u32).collect();
+                    }
+                    if random(4) == 0 {
+                        request.allow = Some((0..random(300)).map(|_| random(ITEMS) as u32).collect());
+                    }
+                    let expected = by_brute_force(person, &model, &request);
+                    let list = person.recommend(&model, &request);
+                    let found: Vec<_> = list.iter().map(|item| (item.row, item.score.to_bits())).collect();
+                    assert_eq!(found, expected, "d = {dim}, round {round}, {request:?}");
+                }
+            }
+        }
+    }
+}
