@@ -24,7 +24,6 @@
 
 use crate::ids::Row;
 use crate::model::Model;
-use crate::transitions::Neighbour;
 
 /// Number of features.
 pub const FEATURES: usize = 36;
@@ -139,50 +138,78 @@ pub struct Seen {
     pub stay: f32,
 }
 
-/// What one event says of one row.
-#[derive(Clone, Copy, Debug)]
-struct Mention {
+/// What a history says of one row.
+#[derive(Clone, Debug, Default)]
+struct Sums {
     row: Row,
-    /// What kind of mention, with its place: orders the sums.
-    source: Source,
-    /// What the neighbour's shares say; only `forward` for a hop, nothing for an own item.
-    neighbour: Neighbour,
-    stay: f32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
-    Neighbour(u16),
-    Hop(u16),
-    Own(u16, bool),
+    forward: f32,
+    slow: f32,
+    backward: f32,
+    both: f32,
+    fresh: f32,
+    stayed: f32,
+    hop: f32,
+    /// Shares after the newest event, the second, the third.
+    forward_at: [f32; 3],
+    backward_0: f32,
+    fresh_0: f32,
+    listers: u32,
+    own: [f32; 3],
+    own_count: f32,
+    own_recent: f32,
+    own_place: f32,
+    own_sitting: f32,
 }
 
 /// The rows that a history lists, with their features.
+///
+/// Sums of a row are taken in the order of the events, newest first, and a neighbour list holds a
+/// row once: so they are the same in whatever order neighbours are stored.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    mentions: Vec<Mention>,
-    /// Rising rows with the features that a listing gives; dense ones are 0 here.
-    pub rows: Vec<(Row, Weights)>,
+    sums: Vec<Sums>,
+    /// For each row of `sums` its place there and one; 0 is free. Open addressing, a power of two long.
+    places: Vec<u32>,
+    /// Events whose neighbours were read.
+    recents: usize,
 }
 
 impl Listing {
     /// Reads a history, newest event first. `own` lists the person's own items too.
     pub fn read(&mut self, model: &Model, history: impl Iterator<Item = Seen>, own: bool) {
-        self.mentions.clear();
-        self.rows.clear();
+        self.sums.clear();
+        self.places.fill(0);
+        self.recents = 0;
         let settings = &model.hyper.transitions;
         let recent = usize::from(settings.recent);
-        let mut recents = 0;
+        let (mut share, mut slow_share, mut own_share) = (1.0, 1.0, 1.0);
+        let mut place_reached = 0;
         for seen in history {
+            for _ in place_reached..seen.place {
+                share *= settings.recent_decay;
+                slow_share *= SLOW_DECAY;
+                own_share *= model.hyper.own_decay;
+            }
+            place_reached = seen.place;
             if seen.place < recent {
-                recents += 1;
-                let source = Source::Neighbour(seen.place as u16);
-                self.mentions.extend(model.neighbours(seen.row).map(|neighbour| Mention {
-                    row: neighbour.row,
-                    source,
-                    neighbour,
-                    stay: seen.stay,
-                }));
+                self.recents += 1;
+                for neighbour in model.neighbours(seen.row) {
+                    let sums = self.sums_of(neighbour.row);
+                    sums.forward += share * neighbour.forward;
+                    sums.backward += share * neighbour.backward;
+                    sums.fresh += share * neighbour.fresh;
+                    sums.slow += slow_share * neighbour.forward;
+                    sums.both += slow_share * 0.5 * (neighbour.forward + neighbour.backward);
+                    sums.stayed += seen.stay * neighbour.forward;
+                    sums.listers += 1;
+                    if let Some(forward_at) = sums.forward_at.get_mut(seen.place) {
+                        *forward_at = neighbour.forward;
+                    }
+                    if seen.place == 0 {
+                        sums.backward_0 = neighbour.backward;
+                        sums.fresh_0 = neighbour.fresh;
+                    }
+                }
                 if seen.place == 0 {
                     self.read_second_hop(model, seen.row);
                 }
@@ -190,114 +217,131 @@ impl Listing {
                 break;
             }
             if own {
-                let source = Source::Own(seen.place as u16, seen.in_sitting);
-                self.mentions.push(Mention {
-                    row: seen.row,
-                    source,
-                    neighbour: only_forward(seen.row, 0.0),
-                    stay: 0.0,
-                });
+                let sums = self.sums_of(seen.row);
+                if let Some(own) = sums.own.get_mut(seen.place) {
+                    *own = 1.0;
+                }
+                if sums.own_count == 0.0 {
+                    sums.own_place = 1.0 / libm::sqrtf(1.0 + seen.place as f32);
+                }
+                sums.own_count += 1.0;
+                sums.own_recent += own_share;
+                if seen.in_sitting {
+                    sums.own_sitting = 1.0;
+                }
             }
         }
-        // One order for the sums, whatever order the neighbours are stored in.
-        self.mentions.sort_unstable_by_key(|mention| (mention.row, mention.source));
-        let mut at = 0;
-        while let Some(first) = self.mentions.get(at) {
-            let of_row = self.mentions[at..].iter().take_while(|mention| mention.row == first.row).count();
-            let features = features_of(model, &self.mentions[at..at + of_row], recents);
-            self.rows.push((first.row, features));
-            at += of_row;
-        }
+    }
+
+    /// Returns the listed rows with their features, in no order of rows; dense features are 0.
+    pub fn rows<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (Row, Weights)> + 'a {
+        self.sums.iter().map(|sums| (sums.row, features_of(model, sums, self.recents)))
     }
 
     fn read_second_hop(&mut self, model: &Model, from: Row) {
-        let through = model.neighbours(from).filter(|neighbour| neighbour.forward > 0.0).take(HOPS);
-        for (order, first) in through.enumerate() {
-            let second = model.neighbours(first.row).filter(|neighbour| neighbour.forward > 0.0).take(HOPS);
-            self.mentions.extend(second.filter(|second| second.row != from).map(|second| Mention {
-                row: second.row,
-                source: Source::Hop(order as u16),
-                neighbour: only_forward(second.row, first.forward * second.forward),
-                stay: 0.0,
-            }));
+        for first in model.neighbours(from).filter(|neighbour| neighbour.forward > 0.0).take(HOPS) {
+            for second in model.neighbours(first.row).filter(|second| second.forward > 0.0).take(HOPS) {
+                if second.row != from {
+                    self.sums_of(second.row).hop += first.forward * second.forward;
+                }
+            }
         }
     }
-}
 
-fn only_forward(row: Row, forward: f32) -> Neighbour {
-    Neighbour { row, forward, backward: 0.0, fresh: 0.0 }
+    /// Returns the sums of a row, new ones where it has none.
+    fn sums_of(&mut self, row: Row) -> &mut Sums {
+        if self.places.len() < 4 * (self.sums.len() + 1) {
+            self.make_room();
+        }
+        let mut at = self.slot(row);
+        loop {
+            match self.places[at] {
+                0 => {
+                    self.sums.push(Sums { row, ..Sums::default() });
+                    self.places[at] = self.sums.len() as u32;
+                    break;
+                }
+                place if self.sums[place as usize - 1].row == row => break,
+                _ => at = (at + 1) & (self.places.len() - 1),
+            }
+        }
+        let place = self.places[at] as usize - 1;
+        &mut self.sums[place]
+    }
+
+    /// Returns where the search for a row starts (multiplicative hashing by 2³²/φ, Knuth 6.4).
+    fn slot(&self, row: Row) -> usize {
+        let hash = row.wrapping_mul(0x9e37_79b1);
+        (hash >> (32 - self.places.len().trailing_zeros())) as usize
+    }
+
+    fn make_room(&mut self) {
+        let room = (2 * self.places.len()).max(2048);
+        self.places.clear();
+        self.places.resize(room, 0);
+        for place in 0..self.sums.len() {
+            let mut at = self.slot(self.sums[place].row);
+            while self.places[at] != 0 {
+                at = (at + 1) & (room - 1);
+            }
+            self.places[at] = place as u32 + 1;
+        }
+    }
 }
 
 /// lg x = ln(1 + 1000 x): tells shares of a thousandth from none, and stops growing beyond.
 fn lg(x: f32) -> f32 {
-    if x == 0.0 { 0.0 } else { libm::log1pf(1000.0 * x) }
+    if x == 0.0 { 0.0 } else { ln(1.0 + 1000.0 * x) }
+}
+
+/// ln x for finite x ≥ 1, to 2·10⁻⁷ of itself or of 1: with x = 2ᵉm, m in [√½, √2), and s = (m − 1)/(m + 1),
+///
+/// ```text
+/// ln x = e ln 2 + 2 (s + s³/3 + s⁵/5 + s⁷/7 + s⁹/9 + …)
+/// ```
+fn ln(x: f32) -> f32 {
+    const ROOT_HALF: u32 = std::f32::consts::FRAC_1_SQRT_2.to_bits();
+    let exponent = x.to_bits().wrapping_sub(ROOT_HALF) as i32 >> 23;
+    let m = f32::from_bits(x.to_bits().wrapping_sub((exponent << 23) as u32));
+    let s = (m - 1.0) / (m + 1.0);
+    let z = s * s;
+    let series = 1.0 + z * (1.0 / 3.0 + z * (1.0 / 5.0 + z * (1.0 / 7.0 + z * (1.0 / 9.0))));
+    exponent as f32 * std::f32::consts::LN_2 + 2.0 * s * series
 }
 
 /// Returns the features of one row from all that is said of it.
-fn features_of(model: &Model, mentions: &[Mention], recents: usize) -> Weights {
+fn features_of(model: &Model, sums: &Sums, recents: usize) -> Weights {
     let mut features = [0.0; FEATURES];
-    let settings = &model.hyper.transitions;
-    let (mut forward, mut slow, mut backward, mut both) = (0.0, 0.0, 0.0, 0.0);
-    let (mut fresh, mut stayed, mut hop) = (0.0, 0.0, 0.0);
-    let (mut listers, mut own_count, mut own_recent) = (0usize, 0.0, 0.0);
-    for Mention { source, neighbour, stay, .. } in mentions {
-        match *source {
-            Source::Neighbour(place) => {
-                let share = libm::powf(settings.recent_decay, f32::from(place));
-                let slow_share = libm::powf(SLOW_DECAY, f32::from(place));
-                forward += share * neighbour.forward;
-                backward += share * neighbour.backward;
-                fresh += share * neighbour.fresh;
-                slow += slow_share * neighbour.forward;
-                both += slow_share * 0.5 * (neighbour.forward + neighbour.backward);
-                stayed += stay * neighbour.forward;
-                listers += 1;
-                if place < 3 {
-                    features[FORWARD_AT + usize::from(place)] = lg(neighbour.forward);
-                }
-                if place == 0 {
-                    features[FORWARD_0_ROOT] = libm::sqrtf(neighbour.forward);
-                    features[BACKWARD_0] = lg(neighbour.backward);
-                    features[FRESH_0] = lg(neighbour.fresh);
-                }
-            }
-            Source::Hop(_) => hop += neighbour.forward,
-            Source::Own(place, in_sitting) => {
-                if place < 3 {
-                    features[OWN + usize::from(place)] = 1.0;
-                }
-                if own_count == 0.0 {
-                    features[OWN_PLACE] = 1.0 / libm::sqrtf(1.0 + f32::from(place));
-                }
-                own_count += 1.0;
-                own_recent += libm::powf(model.hyper.own_decay, f32::from(place));
-                if in_sitting {
-                    features[OWN_SITTING] = 1.0;
-                }
-            }
-        }
-    }
-    if listers > 0 {
+    if sums.listers > 0 {
         features[LISTED] = 1.0;
-        features[FORWARD] = lg(forward);
-        features[FORWARD_ROOT] = libm::sqrtf(forward);
-        features[FORWARD_SLOW] = lg(slow);
-        features[FORWARD_STAY] = lg(stayed);
-        features[BACKWARD] = lg(backward);
-        features[BOTH] = lg(both);
-        features[BOTH_ROOT] = libm::sqrtf(both);
-        features[FRESH] = lg(fresh);
-        features[LISTERS] = libm::sqrtf(listers as f32 / recents.max(1) as f32);
-        let popularity = model.popularity_features(mentions[0].row);
+        features[FORWARD] = lg(sums.forward);
+        features[FORWARD_ROOT] = libm::sqrtf(sums.forward);
+        for (feature, share) in features[FORWARD_AT..].iter_mut().zip(sums.forward_at) {
+            *feature = lg(share);
+        }
+        features[FORWARD_0_ROOT] = libm::sqrtf(sums.forward_at[0]);
+        features[FORWARD_SLOW] = lg(sums.slow);
+        features[FORWARD_STAY] = lg(sums.stayed);
+        features[BACKWARD_0] = lg(sums.backward_0);
+        features[BACKWARD] = lg(sums.backward);
+        features[BOTH] = lg(sums.both);
+        features[BOTH_ROOT] = libm::sqrtf(sums.both);
+        features[FRESH_0] = lg(sums.fresh_0);
+        features[FRESH] = lg(sums.fresh);
+        features[LISTERS] = libm::sqrtf(sums.listers as f32 / recents.max(1) as f32);
+        let popularity = model.popularity_features(sums.row);
         let mean = model.popularity_mean();
         features[LISTED_POPULARITY_1] = popularity[1] - mean[1];
         features[LISTED_POPULARITY_3] = popularity[3] - mean[3];
     }
-    features[SECOND_HOP] = lg(hop);
-    if own_count > 0.0 {
+    features[SECOND_HOP] = lg(sums.hop);
+    if sums.own_count > 0.0 {
+        features[OWN..OWN + 3].copy_from_slice(&sums.own);
+        features[OWN_COUNT] = ln(1.0 + sums.own_count);
+        features[OWN_RECENT] = ln(1.0 + sums.own_recent);
         features[OWNED] = 1.0;
-        features[OWN_COUNT] = libm::log1pf(own_count);
-        features[OWN_RECENT] = libm::log1pf(own_recent);
+        features[OWN_SITTING] = sums.own_sitting;
+        features[OWN_PLACE] = sums.own_place;
     }
     features
 }
@@ -350,7 +394,9 @@ mod tests {
             stay: 1.0,
         });
         listing.read(model, history, own);
-        listing.rows
+        let mut rows: Vec<_> = listing.rows(model).collect();
+        rows.sort_unstable_by_key(|(row, _)| *row);
+        rows
     }
 
     #[test]
@@ -377,6 +423,15 @@ mod tests {
         let listed = read(&model, &[4, 4, 2], true);
         let (_, own) = listed.iter().find(|(row, _)| *row == 4).unwrap();
         assert_eq!((own[OWN], own[OWN + 1], own[OWN + 2]), (1.0, 1.0, 0.0));
-        assert_eq!(own[OWN_COUNT], libm::log1pf(2.0));
+        assert!((own[OWN_COUNT] - libm::log1pf(2.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_logarithm_is_as_exact_as_the_features_need() {
+        for step in 0..200_000u32 {
+            let x = 1.0 + step as f32 * 0.37;
+            let exact = libm::log(f64::from(x));
+            assert!((f64::from(ln(x)) - exact).abs() <= 2e-7 * exact.max(1.0), "ln {x}");
+        }
     }
 }

@@ -26,7 +26,7 @@ pub struct Query {
     pub user: Vec<i16>,
     /// Turns an integer dot product, times the row's scale, into u·q.
     pub dot_scale: f32,
-    /// Rows with a boost, each once, in rising order.
+    /// Rows with a boost, each once; in rising order once [`Query::sort`] was called.
     pub boosts: Vec<(Row, f32)>,
     /// u, before it is quantised.
     vector: Vec<f32>,
@@ -71,12 +71,17 @@ impl Query {
         self.norm = (libm::sqrt(square as f64) * f64::from(self.dot_scale)) as f32 * (1.0 + MARGIN);
     }
 
-    /// Lists a row with its features; rows come in rising order.
+    /// Puts the listed rows in rising order.
+    pub(crate) fn sort(&mut self) {
+        self.boosts.sort_unstable_by_key(|(row, _)| *row);
+    }
+
+    /// Lists a row with its features.
     pub(crate) fn list(&mut self, row: Row, weights: &Weights, features: &Weights) {
         self.boosts.push((row, crate::features::boost(weights, features)));
     }
 
-    /// Calls `visit` with every row and its score, in rising order of rows.
+    /// Calls `visit` with every row and its score, in rising order of rows; the listed ones are sorted.
     pub fn for_each(&self, model: &Model, priors: &[f32], mut visit: impl FnMut(Row, f32)) {
         let mut boosts = self.boosts.iter().peekable();
         for (row, dot) in dot_rows(&self.user, &model.factors).enumerate() {
@@ -148,7 +153,7 @@ impl Query {
         }
     }
 
-    /// Offers the given rows to `top`, each once; those of `barred` are left out.
+    /// Offers the given rows to `top`, each once; those of `barred` are left out. The listed ones are sorted.
     pub(crate) fn rank_only(
         &self,
         model: &Model,

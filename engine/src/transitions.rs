@@ -63,19 +63,38 @@ impl Stored {
 
     /// Returns the neighbour, or `None` for an empty place.
     pub fn read(self) -> Option<Neighbour> {
-        let root = (self.row_and_forward >> 24) as f32 / 255.0;
-        let coarse = |weight: u8| {
-            let root = f32::from(weight) / 15.0;
-            root * root * root
-        };
-        (!self.is_empty()).then_some(Neighbour {
+        (!self.is_empty()).then(|| Neighbour {
             row: self.row(),
-            forward: root * root,
-            backward: coarse(self.backward_and_fresh >> 4),
-            fresh: coarse(self.backward_and_fresh & 15),
+            forward: FORWARD_SHARES[(self.row_and_forward >> 24) as usize],
+            backward: COARSE_SHARES[usize::from(self.backward_and_fresh >> 4)],
+            fresh: COARSE_SHARES[usize::from(self.backward_and_fresh & 15)],
         })
     }
 }
+
+/// (weight / 255)² by weight.
+static FORWARD_SHARES: [f32; 256] = {
+    let mut shares = [0.0; 256];
+    let mut weight = 0;
+    while weight < 256 {
+        let root = weight as f32 / 255.0;
+        shares[weight] = root * root;
+        weight += 1;
+    }
+    shares
+};
+
+/// (weight / 15)³ by weight.
+static COARSE_SHARES: [f32; 16] = {
+    let mut shares = [0.0; 16];
+    let mut weight = 0;
+    while weight < 16 {
+        let root = weight as f32 / 15.0;
+        shares[weight] = root * root * root;
+        weight += 1;
+    }
+    shares
+};
 
 /// Returns the neighbours that fit an item's share of the pack.
 ///

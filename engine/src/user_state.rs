@@ -113,9 +113,20 @@ struct Basis {
     /// Row of each history entry, as the model has it.
     rows: VecDeque<Option<Row>>,
     since_rebuild: u32,
+    /// What the equations were solved to since the last event: with recency, and without.
+    solved: [Solved; 2],
+}
+
+/// A factor, where the equations have been solved since they changed.
+#[derive(Clone, Debug, Default)]
+enum Solved {
+    #[default]
+    No,
+    Yes(Option<Vec<f32>>),
 }
 
 /// The recency-weighted factor, the plain factor, the newest item's row.
+#[cfg(feature = "train")]
 type Vectors = [Option<Vec<f32>>; 3];
 
 /// One person's state.
@@ -245,7 +256,10 @@ impl UserState {
         self.top.reset(request.count.min(COUNT_MAX) as usize);
         let priors = model.priors(request.scenario, bucket);
         match &request.allow {
-            Some(allow) => self.query.rank_only(model, priors, allow, &mut self.barred, &mut self.top),
+            Some(allow) => {
+                self.query.sort();
+                self.query.rank_only(model, priors, allow, &mut self.barred, &mut self.top);
+            }
             None => self.query.rank(model, priors, &self.likely, &mut self.barred, &mut self.top),
         }
         list.clear();
@@ -278,6 +292,7 @@ impl UserState {
         self.settle_basis(model);
         let bucket = bucket(self.kept.history.len());
         self.prepare(model, scenario, bucket);
+        self.query.sort();
         out.clear();
         self.query.for_each(model, &model.priors(scenario, bucket).values, |_, score| out.push(score));
     }
@@ -420,10 +435,12 @@ impl UserState {
                 recent: NormalEquations::new(model.dim),
                 rows: VecDeque::new(),
                 since_rebuild: 0,
+                solved: Default::default(),
             });
         basis.lineage = model.lineage;
         basis.version = model.version;
         basis.since_rebuild = 0;
+        basis.solved = Default::default();
         basis.whole.clear();
         basis.recent.clear();
         basis.rows.clear();
@@ -449,6 +466,7 @@ impl UserState {
     fn append(&mut self, model: &Model, entry: HistoryEntry) {
         let Some(basis) = &mut self.basis else { return };
         basis.since_rebuild += 1;
+        basis.solved = Default::default();
         if basis.since_rebuild >= REBUILD_EVERY {
             return self.rebuild(model);
         }
@@ -467,6 +485,7 @@ impl UserState {
     /// Subtracts what left the ring. The recent system has long forgotten it.
     fn forget(&mut self, model: &Model, oldest: HistoryEntry) {
         let Some(basis) = &mut self.basis else { return };
+        basis.solved = Default::default();
         if let Some(row) = basis.rows.pop_front().flatten() {
             let weight = model.hyper.kind(oldest.kind());
             model.dequantise(row, &mut self.row);
@@ -474,51 +493,71 @@ impl UserState {
         }
     }
 
-    /// Solves for the factor with `recent_weight` κ.
-    fn factor(&mut self, model: &Model, recent_weight: f32) -> Option<Vec<f32>> {
-        let basis = self.basis.as_ref()?;
-        if basis.whole.h == 0.0 {
-            return None;
+    /// Returns the factor with recency (κ > 0) or without; `None` where there is nothing to solve.
+    fn factor(&mut self, model: &Model, recency: bool) -> Option<&[f32]> {
+        let basis = self.basis.as_mut()?;
+        let solved = &mut basis.solved[usize::from(recency)];
+        if matches!(solved, Solved::No) {
+            let hyper = &model.hyper;
+            let recent_weight = if recency { hyper.recent_weight } else { 0.0 };
+            let solver = self.solver.get_or_insert_with(|| Solver::new(model.dim));
+            self.row.clear();
+            self.row.extend_from_slice(&basis.whole.b);
+            let ridge = hyper.lambda * (basis.whole.h + hyper.alpha * model.len() as f32);
+            let parts: &[(f32, &[f32])] =
+                &[(hyper.alpha, &model.gram), (1.0, &basis.whole.a), (recent_weight, &basis.recent.a)];
+            let used = if recent_weight == 0.0 { 2 } else { 3 };
+            if used == 3 {
+                crate::fold_in::add_scaled(&mut self.row, &basis.recent.b, recent_weight);
+            }
+            let p = (basis.whole.h != 0.0).then(|| solver.solve(&parts[..used], ridge, &self.row)).flatten();
+            *solved = Solved::Yes(p.map(<[f32]>::to_vec));
         }
-        let hyper = &model.hyper;
-        let solver = self.solver.get_or_insert_with(|| Solver::new(model.dim));
-        let mut b = basis.whole.b.clone();
-        crate::fold_in::add_scaled(&mut b, &basis.recent.b, recent_weight);
-        let ridge = hyper.lambda * (basis.whole.h + hyper.alpha * model.len() as f32);
-        let parts: &[(f32, &[f32])] =
-            &[(hyper.alpha, &model.gram), (1.0, &basis.whole.a), (recent_weight, &basis.recent.a)];
-        let used = if recent_weight == 0.0 { 2 } else { 3 };
-        solver.solve(&parts[..used], ridge, &b).map(<[f32]>::to_vec)
+        match solved {
+            Solved::Yes(p) => p.as_deref(),
+            Solved::No => None,
+        }
     }
 
     /// Returns the person's vectors that the score weighs: the recency-weighted factor, the plain
-    /// factor, the newest item's row; `None` where a weight of 0 makes it idle or there is none.
-    fn vectors(&mut self, model: &Model, weights: &[f32]) -> Vectors {
-        let recent_weight = model.hyper.recent_weight;
-        let recent =
-            if weights[features::FACTOR_RECENT] == 0.0 { None } else { self.factor(model, recent_weight) };
-        let whole = if weights[features::FACTOR_WHOLE] == 0.0 { None } else { self.factor(model, 0.0) };
-        let newest = self.basis.as_ref().and_then(|basis| basis.rows.back().copied().flatten());
-        let last = newest.filter(|_| weights[features::FACTOR_LAST] != 0.0).map(|row| {
-            let mut q = vec![0.0; model.dim];
-            model.dequantise(row, &mut q);
-            q
-        });
+    /// factor, the newest item's row; `None` where there is none.
+    #[cfg(feature = "train")]
+    fn vectors(&mut self, model: &Model) -> Vectors {
+        let recent = self.factor(model, true).map(<[f32]>::to_vec);
+        let whole = self.factor(model, false).map(<[f32]>::to_vec);
+        let last = self.newest_row(model).then(|| self.row.clone());
         [recent, whole, last]
+    }
+
+    /// Reads the newest item's row into `self.row`, and says whether there is one.
+    fn newest_row(&mut self, model: &Model) -> bool {
+        let newest = self.basis.as_ref().and_then(|basis| basis.rows.back().copied().flatten());
+        let Some(row) = newest else { return false };
+        self.row.resize(model.dim, 0.0);
+        model.dequantise(row, &mut self.row);
+        true
     }
 
     /// Builds the query of the current state.
     fn prepare(&mut self, model: &Model, scenario: Scenario, bucket: usize) {
         let weights = model.hyper.blend.weights(scenario, bucket);
-        let vectors = self.vectors(model, &weights[features::FACTORS]);
-        self.query.clear(model.dim);
-        for (p, weight) in vectors.iter().zip(weights) {
-            self.query.add_vector(model, p.as_deref().unwrap_or(&[]), *weight);
+        let mut query = std::mem::take(&mut self.query);
+        query.clear(model.dim);
+        for (feature, recency) in [(features::FACTOR_RECENT, true), (features::FACTOR_WHOLE, false)] {
+            if weights[feature] != 0.0
+                && let Some(p) = self.factor(model, recency)
+            {
+                query.add_vector(model, p, weights[feature]);
+            }
         }
-        self.query.settle();
+        if weights[features::FACTOR_LAST] != 0.0 && self.newest_row(model) {
+            query.add_vector(model, &self.row, weights[features::FACTOR_LAST]);
+        }
+        query.settle();
+        self.query = query;
         self.list(model, scenario == Scenario::Continue);
-        for (row, features) in &self.listing.rows {
-            self.query.list(*row, weights, features);
+        for (row, features) in self.listing.rows(model) {
+            self.query.list(row, weights, &features);
         }
     }
 
@@ -551,11 +590,13 @@ impl UserState {
     /// Returns all that the trainer weighs: the person's vectors, and the listed rows with their
     /// features, the own ones among them.
     #[cfg(feature = "train")]
-    pub(crate) fn features(&mut self, model: &Model) -> (Vectors, &[(Row, features::Weights)]) {
+    pub(crate) fn features(&mut self, model: &Model) -> (Vectors, Vec<(Row, features::Weights)>) {
         self.settle_basis(model);
-        let vectors = self.vectors(model, &[1.0; 3]);
+        let vectors = self.vectors(model);
         self.list(model, true);
-        (vectors, &self.listing.rows)
+        let mut rows: Vec<_> = self.listing.rows(model).collect();
+        rows.sort_unstable_by_key(|(row, _)| *row);
+        (vectors, rows)
     }
 
     /// Writes the plain factor's score of every row into `out` (κ = 0, no blend): what the factors
@@ -563,9 +604,8 @@ impl UserState {
     #[cfg(feature = "train")]
     pub fn factor_scores(&mut self, model: &Model, out: &mut Vec<f32>) {
         self.settle_basis(model);
-        let p = self.factor(model, 0.0);
         out.clear();
-        factor_scores(model, p.as_deref().unwrap_or(&[]), out);
+        factor_scores(model, self.factor(model, false).unwrap_or(&[]), out);
     }
 
     /// Builds the delta of the oldest untold events, and says how many of them it settles.
@@ -597,9 +637,8 @@ impl UserState {
         if items.is_empty() || weight == 0.0 {
             return None;
         }
-        let p = self.factor(model, 0.0)?;
         let mut factor = vec![0; model.dim];
-        let mut factor_scale = quantise(&p, &mut factor);
+        let mut factor_scale = quantise(self.factor(model, false)?, &mut factor);
         if factor_scale == 0.0 {
             // A factor of zero (an item without a row yet) still teaches transitions and popularity.
             factor_scale = f32::MIN_POSITIVE;

@@ -93,7 +93,7 @@ impl Examples {
                 Scenario::Discover => (&mut self.novel, touched),
                 Scenario::Continue => (&mut self.all, &nothing),
             };
-            let rows = candidates(model, target, &factors[0], listed, excluded, scenario);
+            let rows = candidates(model, target, &factors[0], &listed, excluded, scenario);
             let example = example(bucket, rows, excluded, model.len(), examples.len(), features);
             examples.push(example);
         }
