@@ -6,6 +6,7 @@
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use nearfield_engine::delta::RANK_BINS;
+use nearfield_engine::drift::{Drift, DriftMonitor, mean_gain};
 use nearfield_engine::{ModelVersion, VersionMetrics};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -24,6 +25,9 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     quality: Mutex<BTreeMap<ModelVersion, [u64; RANK_BINS]>>,
+    monitor: Mutex<DriftMonitor>,
+    quality_gain: Gauge,
+    quality_window: Gauge,
     /// Model files or snapshots that could not be written.
     pub publish_errors: Counter,
     /// Deltas acknowledged.
@@ -87,6 +91,9 @@ impl Metrics {
             store_healthy: gauge("nearfield_store_healthy"),
             publish_errors: counter("nearfield_publish_errors_total"),
             quality: Mutex::default(),
+            monitor: Mutex::default(),
+            quality_gain: gauge("nearfield_quality_gain"),
+            quality_window: gauge("nearfield_quality_window"),
             handle,
             recorder,
         };
@@ -122,6 +129,24 @@ impl Metrics {
             *sum += u64::from(count);
         }
         *versions = versions.split_off(kept.start());
+        drop(versions);
+        self.watch(quality);
+    }
+
+    /// Takes one delta's quality under one version into the drift detector.
+    fn watch(&self, quality: &VersionMetrics) {
+        let Some(gain) = mean_gain(&quality.bins) else { return };
+        let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
+        let drift = monitor.observe(quality.version, gain);
+        self.quality_gain.set(monitor.mean());
+        self.quality_window.set(monitor.len() as f64);
+        let Some(drift) = drift else { return };
+        let Drift { cause, before, after, since, version } = drift;
+        let (cause, direction) = (cause.as_str(), drift.direction());
+        let labels =
+            vec![Label::from_static_parts("cause", cause), Label::from_static_parts("direction", direction)];
+        self.counter("nearfield_drift_total", labels).increment(1);
+        tracing::warn!(cause, direction, before, after, since, %version, "the quality that people see has changed");
     }
 
     /// Returns the choices counted by rank bin, for each version kept.
@@ -171,6 +196,7 @@ fn describe(recorder: &PrometheusRecorder) {
             "requests not taken, and device tokens refused, by code of the error",
         ),
         ("nearfield_publishes_total", "model versions published"),
+        ("nearfield_drift_total", "changes of the quality that people see, by cause and direction"),
         ("nearfield_publish_errors_total", "model files or snapshots that could not be written"),
     ];
     for (name, text) in counters {
@@ -187,6 +213,12 @@ fn describe(recorder: &PrometheusRecorder) {
         ("nearfield_model_version", None, "version served"),
         ("nearfield_model_rows", None, "rows of the model served"),
         ("nearfield_log_length", None, "log entries since the last snapshot"),
+        ("nearfield_quality_gain", None, "mean gain of the choices since the last change, 0 to 1"),
+        (
+            "nearfield_quality_window",
+            None,
+            "deltas with choices since the last change, as far as the detector's window reaches",
+        ),
         ("nearfield_store_healthy", None, "0 once the store has failed and writes have stopped"),
     ];
     for (name, unit, text) in gauges {
@@ -222,6 +254,30 @@ mod tests {
             "{text}"
         );
         assert!(!Metrics::new().render().contains("stale"));
+    }
+
+    #[test]
+    fn a_version_that_fewer_choices_follow_raises_an_alarm_and_an_even_fleet_none() {
+        for (later, alarms) in [([0, 0, 0, 0, 3], true), ([2, 0, 0, 0, 1], false)] {
+            let metrics = Metrics::new();
+            let kept = ModelVersion(1)..=ModelVersion(9);
+            for _ in 0..600 {
+                metrics.quality(
+                    &VersionMetrics { version: ModelVersion(4), bins: [2, 0, 0, 0, 1] },
+                    kept.clone(),
+                );
+            }
+            for number in 0..600 {
+                let seen = if number % 3 == 0 { (4, [2, 0, 0, 0, 1]) } else { (5, later) };
+                metrics
+                    .quality(&VersionMetrics { version: ModelVersion(seen.0), bins: seen.1 }, kept.clone());
+            }
+            let text = metrics.render();
+            let alarm = text.contains("nearfield_drift_total{cause=\"version\",direction=\"worse\"} 1");
+            assert_eq!(alarm, alarms, "{text}");
+            assert_eq!(text.contains("nearfield_drift_total{"), alarms, "{text}");
+            assert!(text.contains("nearfield_quality_gain "), "{text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Event to list, beside plain loops that do the same scan: ratios within one run are what counts.
 
+use nearfield_engine::fold_in::{NormalEquations, Solver, packed_len};
 use nearfield_engine::{DeltaId, Hyperparameters, ModelVersion};
 use nearfield_engine::{Event, Kind, Lineage, Model, Request, Statistics, UserState, Window};
 use std::hint::black_box;
@@ -76,4 +77,45 @@ fn peer_plain_scan_and_sort(bencher: divan::Bencher<'_, '_>) {
 fn load_pack(bencher: divan::Bencher<'_, '_>) {
     let pack = model().1.to_pack();
     bencher.bench_local(|| black_box(Model::load(&pack)));
+}
+
+/// The systems of one person, n events, ready to solve.
+fn equations() -> (Vec<f32>, NormalEquations) {
+    let mut gram = vec![0.0; packed_len(DIM)];
+    let mut equations = NormalEquations::new(DIM);
+    for event in 0..200 {
+        let q: Vec<f32> =
+            (0..DIM).map(|at| (((event * DIM + at) * 7919) % 255) as f32 / 255.0 - 0.5).collect();
+        nearfield_engine::fold_in::add_outer(&mut gram, &q, 1.0);
+        if event % 10 == 0 {
+            equations.add(&q, 1.0, 1.0);
+        }
+    }
+    (gram, equations)
+}
+
+/// A fold-in: the solve of one system.
+#[divan::bench]
+fn fold_in(bencher: divan::Bencher<'_, '_>) {
+    let (gram, equations) = equations();
+    let mut solver = Solver::new(DIM);
+    bencher.bench_local(|| {
+        let x = solver.solve(&[(0.1, &gram), (1.0, &equations.a)], 0.5, &equations.b);
+        black_box(x.expect("a definite system")[0])
+    });
+}
+
+/// Peer: the same system solved by nalgebra.
+#[divan::bench]
+fn peer_fold_in_nalgebra(bencher: divan::Bencher<'_, '_>) {
+    let (gram, equations) = equations();
+    bencher.bench_local(|| {
+        let entry = |i: usize, j: usize| {
+            let at = packed_len(i.max(j)) + i.min(j);
+            0.1 * gram[at] + equations.a[at] + if i == j { 0.5 } else { 0.0 }
+        };
+        let matrix = nalgebra::DMatrix::from_fn(DIM, DIM, entry);
+        let b = nalgebra::DVector::from_column_slice(&equations.b);
+        black_box(matrix.cholesky().expect("a definite system").solve(&b))
+    });
 }

@@ -10,6 +10,7 @@ pub mod outcomes;
 use outcomes::{ListFigures, Outcomes, Stream};
 
 use crate::ItemKey;
+use crate::drift::{Drift, DriftMonitor};
 use crate::event_log::EventLog;
 use crate::hyper::{BUCKETS, Scenario, bucket};
 use crate::ids::{DeltaId, ModelVersion, Row};
@@ -123,6 +124,18 @@ pub struct StreamReport {
     pub versions: u64,
     /// Mean bytes of a sync body with one delta.
     pub delta_bytes_mean: f64,
+    /// Alarms of the drift detector over the ranks of all targets.
+    pub drift: Vec<Alarm>,
+}
+
+/// An alarm of the drift detector.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Alarm {
+    /// Index of the event at which it was raised.
+    pub event: usize,
+    /// What it says.
+    #[serde(flatten)]
+    pub drift: Drift,
 }
 
 /// The moment before a person's next event: what an observer may look at.
@@ -160,6 +173,8 @@ pub struct Replay<'a> {
     refused: u64,
     versions: u64,
     keys: Vec<ItemKey>,
+    monitor: DriftMonitor,
+    drift: Vec<Alarm>,
 }
 
 impl<'a> Replay<'a> {
@@ -192,6 +207,8 @@ impl<'a> Replay<'a> {
             delta_bytes: 0,
             refused: 0,
             versions: 0,
+            monitor: DriftMonitor::default(),
+            drift: Vec::new(),
         }
     }
 
@@ -360,6 +377,8 @@ fn observe<'s>(
     // Number in the stream of each row of the model.
     let mut numbers: Vec<u32> = Vec::new();
     let mut done = 0;
+    let mut monitor = std::mem::take(&mut replay.monitor);
+    let mut drift = Vec::new();
     replay.run(trained..stream.events.len(), |mut moment| {
         done += 1;
         if done % 1000 == 0 {
@@ -369,11 +388,17 @@ fn observe<'s>(
         numbers.extend((numbers.len()..model.len()).map(|row| {
             stream.number(model.item_id(row as Row)).expect("the model has no item that the log has not")
         }));
-        for (scorer, outcomes) in scorers.iter_mut().zip(&mut outcomes) {
+        for (number, (scorer, outcomes)) in scorers.iter_mut().zip(&mut outcomes).enumerate() {
             let mut all = None;
             if let Some(target) = moment.target {
                 scorer.scores(&mut moment, false, &mut scores);
-                all = Some(rank(&scores, target, std::iter::empty()));
+                let place = rank(&scores, target, std::iter::empty());
+                if number == 0
+                    && let Some(raised) = monitor.observe(model.version(), crate::drift::gain(place))
+                {
+                    drift.push(Alarm { event: trained + done - 1, drift: raised });
+                }
+                all = Some(place);
             }
             let novel = moment.novel.then(|| {
                 scorer.scores(&mut moment, true, &mut scores);
@@ -387,6 +412,8 @@ fn observe<'s>(
             outcomes.add(bucket(moment.history), all, novel);
         }
     });
+    replay.monitor = monitor;
+    replay.drift = drift;
     outcomes
 }
 
@@ -402,6 +429,7 @@ fn report(replay: &Replay<'_>, own: &Outcomes<'_>) -> StreamReport {
         refused: replay.refused,
         versions: replay.versions,
         delta_bytes_mean: replay.delta_bytes as f64 / replay.deltas.max(1) as f64,
+        drift: replay.drift.clone(),
     }
 }
 

@@ -18,6 +18,7 @@
 //! history a person, 128 bytes an item id.
 
 pub mod delta;
+pub mod drift;
 pub mod error;
 pub mod event;
 pub mod features;
