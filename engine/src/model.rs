@@ -240,6 +240,11 @@ impl Model {
         if self.scales[row as usize] == 0.0 { 1.0 } else { 0.0 }
     }
 
+    /// Returns the quantised rows, one after the other.
+    pub fn all_factors(&self) -> &[i8] {
+        &self.factors
+    }
+
     /// Returns the quantised row and its scale: qᵢ = scale · factors.
     pub fn factors(&self, row: Row) -> (&[i8], f32) {
         let start = row as usize * self.dim;

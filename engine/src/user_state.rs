@@ -266,8 +266,10 @@ impl UserState {
         list.extend_from_slice(self.top.as_sorted());
         self.shown.clear();
         self.shown.extend(list.iter().take(20).map(|item| item.row));
-        self.likely.clear();
-        self.likely.extend_from_slice(&self.shown);
+        if request.count > 0 {
+            self.likely.clear();
+            self.likely.extend_from_slice(&self.shown);
+        }
     }
 
     /// Learns from an event and ranks the whole catalogue again, in one call.
@@ -373,6 +375,7 @@ impl UserState {
     pub fn rest(&mut self) {
         self.basis = None;
         self.solver = None;
+        self.likely = Vec::new();
     }
 
     /// Takes an event into the history that the trained model has learned already, so that no

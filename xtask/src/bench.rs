@@ -1,17 +1,64 @@
-//! `cargo xtask bench`: the engine's benches, in the release profile.
+//! `cargo xtask bench`: the engine on every host beside its peers.
+//!
+//! Module for wasm32 → wasm-opt → packages of the peers (npm, PyPI) → `nearfield-bench`, which times,
+//! checks and writes the page.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::step::Step;
+use crate::{paths, step::Step, tools, wasm};
 
-/// Runs the benches; `arguments` go to their runner.
-pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
-    Step::cargo("benches of nearfield-engine")
-        .args(["bench", "--package", "nearfield-engine", "--features", "train", "--benches", "--"])
-        .args(arguments)
-        .passed_through()
+/// What is ranked, and where the figures go.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Train on these events (.csv or .csv.gz) and rank their catalogue beside the generated ones
+    #[arg(long)]
+    events: Option<PathBuf>,
+    /// Fewer rounds and smaller cases; the page is left as it is
+    #[arg(long)]
+    quick: bool,
+    /// Write every median as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Builds module, peers and driver, and starts the driver.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let peers = paths::root().join("tests/bench/peers");
+    let work = paths::target().join("bench");
+    std::fs::create_dir_all(&work).context("cannot make the folder of the benches")?;
+    let module = wasm::build_bench_module()?;
+    tools::npm_ci(&peers)?;
+    let environment = work.join("python");
+    let python = environment.join("bin/python");
+    if !python.is_file() {
+        Step::new("a Python environment", "python3").args(["-m", "venv"]).args([&environment]).run()?;
+    }
+    Step::new("faiss, implicit and onnx", &python)
+        .args(["-m", "pip", "install", "--quiet", "--requirement"])
+        .args([peers.join("requirements.txt")])
         .run()?;
+    Step::cargo("nearfield-bench").args(["build", "--release", "--package", "nearfield-bench"]).run()?;
+    let driver =
+        paths::target().join("release").join(format!("nearfield-bench{}", std::env::consts::EXE_SUFFIX));
+    let mut step = Step::new("every host and its peers, interleaved", driver)
+        .args(["--module".as_ref(), module.as_os_str(), "--peers".as_ref(), peers.as_os_str()])
+        .args(["--python".as_ref(), python.as_os_str(), "--work".as_ref(), work.as_os_str()])
+        .env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
+    if let Some(events) = &options.events {
+        let events = std::path::absolute(events)?;
+        step = step.args(["--events".as_ref(), events.as_os_str()]);
+    }
+    if let Some(json) = &options.json {
+        let json = std::path::absolute(json)?;
+        step = step.args(["--json".as_ref(), json.as_os_str()]);
+    }
+    if options.quick {
+        step = step.args(["--quick"]);
+    } else {
+        step = step.args(["--page".as_ref(), paths::root().join("docs/benchmarks.md").as_os_str()]);
+    }
+    step.passed_through().run()?;
     Ok(ExitCode::SUCCESS)
 }

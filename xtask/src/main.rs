@@ -40,12 +40,8 @@ enum Command {
     Test(test::Options),
     /// Build the npm package and the guest module of the edge host
     Wasm,
-    /// Run the engine's benches
-    Bench {
-        /// Passed on to the bench runner, such as a filter
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
+    /// Time the engine on every host beside its peers, and write docs/benchmarks.md
+    Bench(bench::Options),
     /// Formatting, lints, then every test
     Ci,
     /// Say what is here, what is missing, and the command that would install it
@@ -65,7 +61,7 @@ fn main() -> ExitCode {
             built.print();
             ExitCode::SUCCESS
         }),
-        Command::Bench { arguments } => bench::run(&arguments),
+        Command::Bench(options) => bench::run(&options),
         Command::Ci => ci::run(),
         Command::Doctor => Ok(doctor::run()),
         Command::Golden { runtime } => browser::golden(runtime).map(|()| ExitCode::SUCCESS),

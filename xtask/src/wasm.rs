@@ -94,6 +94,22 @@ pub(crate) fn build() -> Result<Built> {
     Ok(Built { package: shipped, guest })
 }
 
+/// Builds the module whose work `cargo xtask bench` times.
+///
+/// # Errors
+/// When a tool is missing and cannot be installed, or a step fails.
+pub(crate) fn build_bench_module() -> Result<PathBuf> {
+    tools::need_node()?;
+    wasm_std::toolchain()?
+        .cargo("nearfield-bench-module for wasm32")
+        .args(["build", "--profile", "wasm", "--target", TARGET, "-p", "nearfield-bench-module"])
+        .run()?;
+    tools::npm_ci(&paths::browser())?;
+    let module = paths::target().join("bench/nearfield_bench.wasm");
+    optimise(&paths::target_wasm().join(TARGET).join("wasm/nearfield_bench_module.wasm"), &module)?;
+    Ok(module)
+}
+
 /// Writes the JavaScript binding of a module, and the module that goes with it, into `wasm-pkg/pkg`.
 fn bind(module: &Path) -> Result<PathBuf> {
     let spinner = Spinner::start("wasm-bindgen");

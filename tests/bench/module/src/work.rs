@@ -1,0 +1,181 @@
+//! What is timed, the same text for every host: natively it is a module of the driver, elsewhere it
+//! is compiled to WebAssembly.
+
+use nearfield_engine::fold_in::{NormalEquations, Solver, add_outer, packed_len};
+use nearfield_engine::{Event, Kind, Model, Request, Scored, UserState};
+use serde::{Deserialize, Serialize};
+
+/// One person of a case: item ids in the order of their events.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Person {
+    /// Learned before anything is timed.
+    pub(crate) history: Vec<String>,
+    /// Learned one by one between timed calls, from the front again at the end.
+    pub(crate) next: Vec<String>,
+}
+
+/// One thing to do for the person whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Operation {
+    /// Untimed: forget the last list and solve the equations, so that a list starts from nothing.
+    Chill,
+    /// Untimed: learn one event and solve the equations, so that a list starts from the last one.
+    Warm,
+    /// A list of 20 of the whole catalogue, with blend and without what the person has seen.
+    Recommend,
+    /// One event, the equations solved anew, and a list.
+    Observe,
+    /// One solve of the person's equations, d × d.
+    FoldIn,
+    /// Reads the factors' bytes once and adds them up: the limit of a scan that reads all of them.
+    Stream,
+    /// Reads the case's pack into a model.
+    Load,
+}
+
+impl Operation {
+    /// Every operation, at the place of its number.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Chill, Self::Warm, Self::Recommend, Self::Observe, Self::FoldIn, Self::Stream, Self::Load];
+}
+
+/// Items of a list.
+pub(crate) const COUNT: u32 = 20;
+
+/// A model and the people who are served from it.
+#[derive(Default)]
+pub(crate) struct Work {
+    pack: Vec<u8>,
+    model: Option<Model>,
+    people: Vec<Member>,
+    equations: Option<(Vec<f32>, NormalEquations, Solver)>,
+    list: Vec<Scored>,
+    now_ms: u64,
+}
+
+#[derive(Default)]
+struct Member {
+    state: UserState,
+    next: Vec<Event>,
+    turn: usize,
+}
+
+impl Work {
+    /// Takes a case: a pack, and people as postcard of `Vec<Person>`.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub(crate) fn open(pack: Vec<u8>, people: &[u8]) -> Result<Self, String> {
+        let model = Model::load(&pack).map_err(|error| error.to_string())?;
+        let people: Vec<Person> = postcard::from_bytes(people).map_err(|error| error.to_string())?;
+        let mut work = Self { pack, equations: Some(equations(model.dim())), ..Self::default() };
+        for person in people {
+            let mut member = Member::default();
+            for id in &person.history {
+                work.now_ms += 1000;
+                let event = Event::new(Kind::Click, id.as_str(), work.now_ms);
+                member.state.learn(&model, &event, work.now_ms).map_err(|error| error.to_string())?;
+            }
+            member.next = person.next.iter().map(|id| Event::new(Kind::Click, id.as_str(), 0)).collect();
+            work.people.push(member);
+        }
+        work.model = Some(model);
+        Ok(work)
+    }
+
+    /// Does one operation for person `turn` (modulo their number) and returns a number that depends
+    /// on the result, so that none of it can be left out.
+    pub(crate) fn run(&mut self, operation: Operation, turn: usize) -> u32 {
+        let Some(model) = &self.model else { return 0 };
+        let count = self.people.len().max(1);
+        let Some(member) = self.people.get_mut(turn % count) else { return 0 };
+        let request = Request { count: COUNT, ..Request::default() };
+        let nothing = Request { count: 0, ..Request::default() };
+        match operation {
+            Operation::Chill => {
+                member.state.rest();
+                member.state.recommend_into(model, &nothing, &mut self.list);
+            }
+            Operation::Warm => {
+                self.now_ms += 1000;
+                member.learn(model, self.now_ms);
+                member.state.recommend_into(model, &nothing, &mut self.list);
+            }
+            Operation::Recommend => member.state.recommend_into(model, &request, &mut self.list),
+            Operation::Observe => {
+                self.now_ms += 1000;
+                member.learn(model, self.now_ms);
+                member.state.recommend_into(model, &request, &mut self.list);
+            }
+            Operation::FoldIn => {
+                let Some((gram, equations, solver)) = &mut self.equations else { return 0 };
+                let solved = solver.solve(&[(0.1, gram), (1.0, &equations.a)], 0.5, &equations.b);
+                return solved.map_or(0, |x| x[0].to_bits());
+            }
+            Operation::Stream => return sum(model.all_factors()),
+            Operation::Load => return Model::load(&self.pack).map_or(0, |model| model.len() as u32),
+        }
+        self.list.first().map_or(0, |item| item.row)
+    }
+
+    /// Returns the last list as (row, bits of the score).
+    pub(crate) fn list(&self) -> Vec<(u32, u32)> {
+        self.list.iter().map(|item| (item.row, item.score.to_bits())).collect()
+    }
+}
+
+impl Member {
+    fn learn(&mut self, model: &Model, now_ms: u64) {
+        let at = self.turn % self.next.len().max(1);
+        self.turn += 1;
+        if let Some(event) = self.next.get_mut(at) {
+            event.time_ms = now_ms;
+            // The ids are the pack's own and the time rises, so nothing is refused.
+            let _ = self.state.learn(model, event, now_ms);
+        }
+    }
+}
+
+/// The equations of one person with 20 events of pseudo-random rows, as the fold-in solves them.
+pub(crate) fn equations(dim: usize) -> (Vec<f32>, NormalEquations, Solver) {
+    let mut gram = vec![0.0; packed_len(dim)];
+    let mut equations = NormalEquations::new(dim);
+    for event in 0..200 {
+        let q: Vec<f32> =
+            (0..dim).map(|at| (((event * dim + at) * 7919) % 255) as f32 / 255.0 - 0.5).collect();
+        add_outer(&mut gram, &q, 1.0);
+        if event % 10 == 0 {
+            equations.add(&q, 1.0, 1.0);
+        }
+    }
+    (gram, equations, Solver::new(dim))
+}
+
+/// Adds up all bytes in lanes, which a compiler turns into the widest loads that it has.
+fn sum(bytes: &[i8]) -> u32 {
+    let mut lanes = [0u8; 128];
+    let (chunks, rest) = bytes.as_chunks::<128>();
+    for chunk in chunks {
+        for (lane, byte) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.wrapping_add(*byte as u8);
+        }
+    }
+    let rest = rest.iter().map(|byte| *byte as u8);
+    lanes.into_iter().chain(rest).map(u32::from).sum()
+}
+
+/// The list of a person with every row scored and none skipped, as (row, bits of the score), after
+/// `more` events beyond the history.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn every_row(model: &Model, people: &[Person], person: usize, more: usize) -> Vec<(u32, u32)> {
+    let person = &people[person % people.len()];
+    let mut state = UserState::new();
+    for (at, id) in person.history.iter().chain(person.next.iter().take(more)).enumerate() {
+        let event = Event::new(Kind::Click, id.as_str(), 1000 * (at as u64 + 1));
+        let _ = state.learn(model, &event, 1000 * (at as u64 + 1));
+    }
+    let allow = Some((0..model.len() as u32).collect());
+    let list = state.recommend(model, &Request { count: COUNT, allow, ..Request::default() });
+    list.iter().map(|item| (item.row, item.score.to_bits())).collect()
+}

@@ -1,0 +1,195 @@
+//! Medians, ratios, the page and its picture.
+
+use crate::cases::Case;
+use crate::deltas::Figures;
+use anyhow::{Context, Result};
+use plotters::prelude::*;
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::Path;
+
+/// What one method took on one host.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    /// Short name of the case.
+    pub(crate) case: &'static str,
+    /// What the case is.
+    pub(crate) title: String,
+    /// Where it ran.
+    pub(crate) host: &'static str,
+    /// What ran.
+    pub(crate) method: &'static str,
+    /// Median, microseconds a call.
+    pub(crate) median_us: f64,
+    /// 99th percentile of the samples, microseconds.
+    pub(crate) p99_us: f64,
+    /// Samples.
+    pub(crate) samples: usize,
+    /// Share of the exact best 20 that a peer finds.
+    pub(crate) recall: Option<f64>,
+}
+
+impl Row {
+    /// Takes the samples of all rounds.
+    pub(crate) fn new(
+        case: &Case,
+        host: &'static str,
+        method: &'static str,
+        recall: Option<f64>,
+        mut samples: Vec<f64>,
+    ) -> Self {
+        samples.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            samples
+                .get(((samples.len() as f64 * share) as usize).min(samples.len().saturating_sub(1)))
+                .copied()
+                .unwrap_or(f64::NAN)
+        };
+        let (median_us, p99_us) = (at(0.5), at(0.99));
+        Self {
+            case: case.name,
+            title: case.title.clone(),
+            host,
+            method,
+            median_us,
+            p99_us,
+            samples: samples.len(),
+            recall,
+        }
+    }
+}
+
+/// All that a run measured.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Report {
+    /// Every method on every host.
+    pub(crate) rows: Vec<Row>,
+    /// Figures of deltas.
+    pub(crate) deltas: Option<Figures>,
+}
+
+impl Report {
+    fn median(&self, case: &str, host: &str, method: &str) -> Option<f64> {
+        self.rows
+            .iter()
+            .find(|row| row.case == case && row.host == host && row.method == method)
+            .map(|row| row.median_us)
+    }
+
+    /// The peer of a method: what it is compared with in the last column.
+    fn peers(row: &Row) -> Vec<(&'static str, &'static str)> {
+        match (row.method, row.host) {
+            ("cold" | "warm", _) if row.case == "million" => vec![(row.host, "stream")],
+            ("cold" | "warm", "native" | "wasmtime") => vec![("python", "faiss"), ("python", "implicit")],
+            ("cold" | "warm", host) => vec![(host, "onnx"), (host, "js_loop")],
+            ("fold_in", host @ ("node" | "chromium")) => vec![(host, "js_fold_in")],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The table in Markdown.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::new();
+        let mut title = "";
+        for row in &self.rows {
+            if row.title != title {
+                title = &row.title;
+                let _ = write!(
+                    text,
+                    "\n### {title}\n\n| host | method | median µs | p99 µs | × faster than |\n|---|---|--:|--:|---|\n"
+                );
+            }
+            let ratios: Vec<String> = Self::peers(row)
+                .into_iter()
+                .filter_map(|(host, method)| {
+                    let peer = self.median(row.case, host, method)?;
+                    Some(format!("{method} {:.2}", peer / row.median_us))
+                })
+                .collect();
+            let recall = row.recall.map_or(String::new(), |recall| format!("recall {recall:.3}"));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {:.1} | {:.1} | {}{recall} |",
+                row.host,
+                row.method,
+                row.median_us,
+                row.p99_us,
+                ratios.join(", ")
+            );
+        }
+        if let Some(deltas) = &self.deltas {
+            let _ = write!(
+                text,
+                "\n### Deltas of 20 events, d = 64\n\n{} bytes; the events and their rows as JSON take {} bytes ({:.0} ×). One core decodes, checks and sums {:.0} a second.\n",
+                deltas.bytes,
+                deltas.json_bytes,
+                deltas.json_bytes as f64 / deltas.bytes as f64,
+                deltas.a_second
+            );
+        }
+        text
+    }
+
+    /// Writes the page and, beside it, its picture.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(crate) fn write_page(&self, page: &Path) -> Result<()> {
+        let picture = page.with_extension("svg");
+        std::fs::create_dir_all(page.parent().context("the page has no folder")?)?;
+        std::fs::write(page, format!("{HEAD}\n{}", self.table()))?;
+        self.draw(&picture)
+    }
+
+    /// Bars of the lists' medians, on a logarithmic axis.
+    fn draw(&self, picture: &Path) -> Result<()> {
+        let shown: Vec<&Row> = self
+            .rows
+            .iter()
+            .filter(|row| {
+                matches!(row.case, "real" | "gaussian") && row.host != "wasmtime" && row.host != "chromium"
+            })
+            .collect();
+        let longest = shown.iter().map(|row| row.median_us).fold(10.0, f64::max);
+        let height = 60 + 24 * shown.len() as u32;
+        let root = SVGBackend::new(picture, (860, height)).into_drawing_area();
+        let fault =
+            |error: &dyn std::fmt::Display| anyhow::anyhow!("cannot draw {}: {error}", picture.display());
+        root.fill(&WHITE).map_err(|error| fault(&error))?;
+        let style = ("sans-serif", 14).into_font();
+        let title = "Microseconds a list of 20, whole catalogue (logarithmic; shorter is faster)";
+        root.draw(&Text::new(title, (12, 12), ("sans-serif", 16).into_font()))
+            .map_err(|error| fault(&error))?;
+        for (at, row) in shown.iter().enumerate() {
+            let y = 44 + 24 * at as i32;
+            let width = (420.0 * row.median_us.max(1.0).ln() / longest.ln()) as i32;
+            let own = matches!(row.method, "cold" | "warm");
+            let colour = if own { RGBColor(20, 110, 180) } else { RGBColor(170, 170, 170) };
+            root.draw(&Text::new(
+                format!("{}: {} ({})", row.case, row.method, row.host),
+                (12, y),
+                style.clone(),
+            ))
+            .map_err(|error| fault(&error))?;
+            root.draw(&Rectangle::new([(270, y), (270 + width.max(1), y + 16)], colour.filled()))
+                .map_err(|error| fault(&error))?;
+            root.draw(&Text::new(format!("{:.0}", row.median_us), (278 + width, y), style.clone()))
+                .map_err(|error| fault(&error))?;
+        }
+        root.present().map_err(|error| fault(&error))
+    }
+}
+
+const HEAD: &str = "# Benchmarks
+
+Written by `cargo xtask bench`. All methods run on one machine in interleaved rounds; the ratios count,
+the absolute times are that machine's. `cold` is a list without a list before it, `warm` the list after
+one more event; both with blend and without what the person has seen, the solve of the equations
+before the clock starts. `observe` is all of it: one event, both solves, a list. The peers
+(onnxruntime-web: MatMul and TopK; a tuned JavaScript loop; faiss IndexFlatIP and implicit, one thread)
+rank the same rows in f32 with a given user vector: no blend, no filter. `stream` reads the factors'
+bytes once. Before the rounds the engine's lists are compared to the bit, on every host, with a scan of
+every row, and the peers' with a scan in f64 (recall).
+
+![Microseconds a list](benchmarks.svg)
+";
