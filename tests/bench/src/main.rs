@@ -223,7 +223,8 @@ fn check(
                 let native = report_list(case, timed.method, person)?;
                 ensure!(
                     list == native,
-                    "the pruned list of {} differs from a full scan, person {person}",
+                    "the {} list of {} differs from a full scan, person {person}",
+                    timed.method,
                     case.name
                 );
             }

@@ -51,7 +51,6 @@ pub(crate) struct Work {
     people: Vec<Member>,
     equations: Option<(Vec<f32>, NormalEquations, Solver)>,
     list: Vec<Scored>,
-    now_ms: u64,
 }
 
 #[derive(Default)]
@@ -59,6 +58,8 @@ struct Member {
     state: UserState,
     next: Vec<Event>,
     turn: usize,
+    /// One second later with each event.
+    now_ms: u64,
 }
 
 impl Work {
@@ -73,9 +74,9 @@ impl Work {
         for person in people {
             let mut member = Member::default();
             for id in &person.history {
-                work.now_ms += 1000;
-                let event = Event::new(Kind::Click, id.as_str(), work.now_ms);
-                member.state.learn(&model, &event, work.now_ms).map_err(|error| error.to_string())?;
+                member.now_ms += 1000;
+                let event = Event::new(Kind::Click, id.as_str(), member.now_ms);
+                member.state.learn(&model, &event, member.now_ms).map_err(|error| error.to_string())?;
             }
             member.next = person.next.iter().map(|id| Event::new(Kind::Click, id.as_str(), 0)).collect();
             work.people.push(member);
@@ -98,14 +99,12 @@ impl Work {
                 member.state.recommend_into(model, &nothing, &mut self.list);
             }
             Operation::Warm => {
-                self.now_ms += 1000;
-                member.learn(model, self.now_ms);
+                member.learn(model);
                 member.state.recommend_into(model, &nothing, &mut self.list);
             }
             Operation::Recommend => member.state.recommend_into(model, &request, &mut self.list),
             Operation::Observe => {
-                self.now_ms += 1000;
-                member.learn(model, self.now_ms);
+                member.learn(model);
                 member.state.recommend_into(model, &request, &mut self.list);
             }
             Operation::FoldIn => {
@@ -126,13 +125,14 @@ impl Work {
 }
 
 impl Member {
-    fn learn(&mut self, model: &Model, now_ms: u64) {
+    fn learn(&mut self, model: &Model) {
+        self.now_ms += 1000;
         let at = self.turn % self.next.len().max(1);
         self.turn += 1;
         if let Some(event) = self.next.get_mut(at) {
-            event.time_ms = now_ms;
+            event.time_ms = self.now_ms;
             // The ids are the pack's own and the time rises, so nothing is refused.
-            let _ = self.state.learn(model, event, now_ms);
+            let _ = self.state.learn(model, event, self.now_ms);
         }
     }
 }
@@ -172,8 +172,15 @@ pub(crate) fn every_row(model: &Model, people: &[Person], person: usize, more: u
     let person = &people[person % people.len()];
     let mut state = UserState::new();
     for (at, id) in person.history.iter().chain(person.next.iter().take(more)).enumerate() {
-        let event = Event::new(Kind::Click, id.as_str(), 1000 * (at as u64 + 1));
-        let _ = state.learn(model, &event, 1000 * (at as u64 + 1));
+        if at == person.history.len() {
+            // As the first list did: sums built anew from the history.
+            state.rest();
+        }
+        let now_ms = 1000 * (at as u64 + 1);
+        let _ = state.learn(model, &Event::new(Kind::Click, id.as_str(), now_ms), now_ms);
+    }
+    if more == 0 {
+        state.rest();
     }
     let allow = Some((0..model.len() as u32).collect());
     let list = state.recommend(model, &Request { count: COUNT, allow, ..Request::default() });
