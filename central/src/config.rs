@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Args, Clone, Debug)]
 pub struct Config {
     /// Data directory: store, keys, snapshots and model files. At first start it must hold
-    /// model.pack and statistics.bin, as `train --out` writes them.
+    /// model.pack and statistics.bin, as `nearfield-trainer train --out` writes them.
     #[arg(long, value_name = "DIR", env = "NEARFIELD_DATA")]
     pub data: PathBuf,
 

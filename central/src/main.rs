@@ -1,14 +1,9 @@
-//! `nearfield-central`: train, serve, feed the catalogue, evaluate.
+//! `nearfield-central`: serve, feed the catalogue, make keys.
 
 #![expect(unreachable_pub, reason = "the modules of a binary are seen by it alone")]
 
 mod catalog;
-mod evaluate;
-mod numpy;
-mod plot;
 mod serve;
-mod terminal;
-mod train;
 
 use clap::{Parser, Subcommand};
 use nearfield_central::keys::Keys;
@@ -27,15 +22,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train a model from a file of events.
-    Train(train::Args),
     /// Take deltas, merge them, publish model versions.
     Serve(nearfield_central::Config),
     /// Add items to the catalogue.
     #[command(subcommand)]
     Catalog(catalog::Command),
-    /// Measure the quality of recommendations.
-    Evaluate(evaluate::Args),
     /// Make or show the keys of a data directory.
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -57,10 +48,8 @@ fn main() -> ExitCode {
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     let result = match cli.command {
-        Command::Train(args) => train::run(&args),
         Command::Serve(config) => serve::run(config),
         Command::Catalog(command) => catalog::run(command),
-        Command::Evaluate(args) => evaluate::run(&args),
         Command::Keys(KeysCommand::Init { data }) => keys_init(data),
     };
     match result {

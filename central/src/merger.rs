@@ -7,10 +7,11 @@ use crate::entry::{Change, Entry, LoggedDelta, Mark, SnapshotRecord, VersionReco
 use crate::files;
 use crate::keys::{self, KeyError, hex};
 use crate::store::{Identity, SCHEMA, Store, StoreError};
-use nearfield_engine::manifest::FileRef;
+use nearfield_engine::model::manifest::FileRef;
+use nearfield_engine::sync::wire;
 use nearfield_engine::{
     CatalogError, Delta, ItemKey, Lineage, MergeError, Model, ModelVersion, PackError, Refusal, Row,
-    Statistics, Window, wire,
+    Statistics, Window,
 };
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -90,7 +91,7 @@ impl fmt::Display for OpenError {
             Self::Key(error) => write!(f, "{error}"),
             Self::NothingTrained { missing } => write!(
                 f,
-                "{} is missing: make it with nearfield-central train --events FILE --out DIR",
+                "{} is missing: make it with nearfield-trainer train --events FILE --out DIR",
                 missing.display()
             ),
             Self::Pack { path, error } => write!(f, "{}: {error}", path.display()),

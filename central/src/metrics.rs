@@ -5,8 +5,8 @@
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use nearfield_engine::delta::RANK_BINS;
-use nearfield_engine::drift::{Drift, DriftMonitor, mean_gain};
+use nearfield_engine::merge::drift::{Drift, DriftMonitor, mean_gain};
+use nearfield_engine::sync::delta::RANK_BINS;
 use nearfield_engine::{ModelVersion, VersionMetrics};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -8,7 +8,7 @@ use crate::entry::VersionRecord;
 use crate::files;
 use crate::merger::changed_since;
 use ed25519_dalek::SigningKey;
-use nearfield_engine::manifest::{self, FileRef, Manifest, Slot};
+use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
 use nearfield_engine::{Lineage, Model, ModelVersion, Patch};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

@@ -99,7 +99,7 @@ fn serving_without_a_model_or_on_a_busy_port_says_so() {
     let output = central(&["serve", "--data", data, "--listen", "127.0.0.1:0"]);
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("model.pack is missing: make it with nearfield-central train"), "{said}");
+    assert!(said.contains("model.pack is missing: make it with nearfield-trainer train"), "{said}");
 
     train(dir.path());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -108,99 +108,4 @@ fn serving_without_a_model_or_on_a_busy_port_says_so() {
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
-}
-
-/// Writes events of people who go through a cycle of 24 items, each from a place of the own.
-fn cycle(file: &Path) {
-    let mut text = String::from("user,item,timestamp\n");
-    for person in 0..60u64 {
-        for step in 0..10 {
-            let time = 1_700_000_000 + person * 4_000 + step * 20;
-            text += &format!("p{person},i{},{time}\n", (person * 5 + step) % 24);
-        }
-    }
-    std::fs::write(file, text).unwrap();
-}
-
-#[test]
-fn a_comparison_ranks_baselines_and_parts_on_the_same_targets_and_draws_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let (events, plot) = (dir.path().join("events.csv"), dir.path().join("curves.svg"));
-    cycle(&events);
-    let output = central(&[
-        "evaluate",
-        "--protocol",
-        "stream",
-        "--events",
-        events.to_str().unwrap(),
-        "--dim",
-        "8",
-        "--compare",
-        "--plot",
-        plot.to_str().unwrap(),
-        "--json",
-    ]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let methods = |field: &str| -> Vec<serde_json::Value> { report[field].as_array().unwrap().clone() };
-    let names: Vec<String> =
-        methods("compare").iter().map(|method| method["method"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(
-        names,
-        [
-            "Nearfield, model kept",
-            "VMIS-kNN",
-            "sequential rules",
-            "iALS, folded in with recency",
-            "iALS, folded in",
-            "popularity"
-        ]
-    );
-    for method in methods("compare").into_iter().chain(methods("parts")) {
-        for targets in ["novel", "all"] {
-            assert_eq!(method[targets]["n"], report[targets]["n"], "{method}");
-            let number = |value: &serde_json::Value| value.as_f64().unwrap();
-            let ahead = &method["nearfield_ahead"][targets];
-            let difference = number(&report[targets]["hr10"]) - number(&method[targets]["hr10"]);
-            assert!((number(&ahead["hr10"]) - difference).abs() < 1e-9, "{method}");
-            let (n, hits) = (number(&method[targets]["n"]), number(&method[targets]["hr10"]));
-            let error = (hits * (1.0 - hits) / (n - 1.0)).max(0.0).sqrt();
-            assert!((number(&method[targets]["hr10_se"]) - error).abs() < 1e-9, "{method}");
-            assert!(number(&ahead["hr10_se"]) >= 0.0, "{method}");
-        }
-    }
-    // On a cycle the rules know the next item of everyone with some history.
-    let rules = &methods("compare")[2];
-    for bucket in rules["by_history"].as_array().unwrap().iter().filter(|bucket| bucket["history"] != "0") {
-        let known = bucket["novel"]["n"] == 0 || bucket["novel"]["ndcg10"] == 1.0;
-        assert!(known, "{bucket}");
-    }
-    assert!(report["lists"]["coverage"].as_f64().unwrap() > 0.9, "{}", report["lists"]);
-
-    let svg = std::fs::read_to_string(plot).unwrap();
-    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-    assert!(svg.matches("<polyline").count() >= 7, "a line for each method");
-    for name in names.iter().map(String::as_str).chain(["Nearfield", "events replayed"]) {
-        assert!(svg.contains(name), "{name} is not written in the drawing");
-    }
-}
-
-#[test]
-fn a_comparison_is_refused_where_it_has_no_stream_or_no_svg() {
-    let dir = tempfile::tempdir().unwrap();
-    let events = dir.path().join("events.csv");
-    cycle(&events);
-    let said = |protocol: &str, more: &[&str]| {
-        let mut arguments = vec!["evaluate", "--protocol", protocol, "--events", events.to_str().unwrap()];
-        arguments.extend(more);
-        let output = central(&arguments);
-        assert!(!output.status.success());
-        String::from_utf8(output.stderr).unwrap()
-    };
-    let text = said("loo", &["--compare"]);
-    assert!(text.contains("--compare needs --protocol stream: its baselines learn from a stream"), "{text}");
-    let text = said("stream", &["--compare", "--plot", "curves.png"]);
-    assert!(text.contains("--plot curves.png: the name must end in .svg"), "{text}");
-    let text = said("stream", &["--plot", "curves.svg"]);
-    assert!(text.contains("--compare"), "{text}");
 }

@@ -7,8 +7,8 @@ use axum::http::{Request, Response, StatusCode};
 use common::{SITE, body, config, delta, outcomes, train};
 use http_body_util::BodyExt;
 use nearfield_central::{Central, Config, admin_app, app};
-use nearfield_engine::manifest::{self, Manifest};
-use nearfield_engine::wire::{SyncRequest, encode_request};
+use nearfield_engine::model::manifest::{self, Manifest};
+use nearfield_engine::sync::wire::{SyncRequest, encode_request};
 use nearfield_engine::{
     Delta, ItemKey, Lineage, Model, ModelVersion, Outcome, Refusal, Touch, VersionMetrics,
 };

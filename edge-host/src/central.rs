@@ -2,8 +2,9 @@
 
 use crate::Options;
 use crate::sync::SyncError;
-use nearfield_engine::manifest::FileRef;
-use nearfield_engine::{ModelVersion, wire};
+use nearfield_engine::ModelVersion;
+use nearfield_engine::model::manifest::FileRef;
+use nearfield_engine::sync::wire;
 use reqwest::{Client, RequestBuilder, StatusCode, header};
 use std::time::Duration;
 

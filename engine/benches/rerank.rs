@@ -1,6 +1,6 @@
 //! Event to list, beside plain loops that do the same scan: ratios within one run are what counts.
 
-use nearfield_engine::fold_in::{NormalEquations, Solver, packed_len};
+use nearfield_engine::algebra::{NormalEquations, Solver, packed_len};
 use nearfield_engine::{DeltaId, Hyperparameters, ModelVersion};
 use nearfield_engine::{Event, Kind, Lineage, Model, Request, Statistics, UserState, Window};
 use std::hint::black_box;
@@ -86,7 +86,7 @@ fn equations() -> (Vec<f32>, NormalEquations) {
     for event in 0..200 {
         let q: Vec<f32> =
             (0..DIM).map(|at| (((event * DIM + at) * 7919) % 255) as f32 / 255.0 - 0.5).collect();
-        nearfield_engine::fold_in::add_outer(&mut gram, &q, 1.0);
+        nearfield_engine::algebra::add_outer(&mut gram, &q, 1.0);
         if event % 10 == 0 {
             equations.add(&q, 1.0, 1.0);
         }

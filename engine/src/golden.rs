@@ -5,13 +5,13 @@
 //! goes into one BLAKE3. It catches a fused multiply-add, a reordered sum, a host's own `exp`.
 
 use crate::event::{Event, Kind};
-use crate::hyper::{Hyperparameters, Scenario};
 use crate::ids::{DeltaId, Lineage, ModelVersion};
 use crate::merge::{Statistics, Window};
 use crate::model::Model;
-use crate::recommend::Request;
-use crate::user_state::UserState;
-use crate::wire::{SyncRequest, decode_request, encode_request};
+use crate::model::hyper::{Hyperparameters, Scenario};
+use crate::person::UserState;
+use crate::rank::top_k::Request;
+use crate::sync::wire::{SyncRequest, decode_request, encode_request};
 
 const DIM: usize = 16;
 const ITEMS: usize = 200;

@@ -32,7 +32,7 @@ impl ItemKey {
 }
 
 /// Returns the first 8 bytes of BLAKE3 as a number.
-pub(crate) fn short_hash(bytes: &[u8]) -> u64 {
+pub fn short_hash(bytes: &[u8]) -> u64 {
     let hash = blake3::hash(bytes);
     let mut first = [0; 8];
     first.copy_from_slice(&hash.as_bytes()[..8]);

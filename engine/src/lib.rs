@@ -17,46 +17,28 @@
 //! At most 512 factors an item (the integer dot product must fit an `i32`), 2²⁴ rows, 512 events of
 //! history a person, 128 bytes an item id.
 
-pub mod delta;
-pub mod drift;
+pub mod algebra;
 pub mod error;
 pub mod event;
-pub mod features;
-pub mod fold_in;
 pub mod golden;
-pub mod hyper;
 pub mod ids;
-mod kernel;
-pub mod manifest;
 pub mod merge;
 pub mod model;
-pub mod pack;
-pub mod patch;
-pub mod popularity;
-pub mod recommend;
-pub mod score;
-pub mod transitions;
-pub mod user_state;
-pub mod wire;
+pub mod person;
+pub mod rank;
+pub mod sync;
 
-#[cfg(feature = "train")]
-pub mod evaluate;
-#[cfg(feature = "train")]
-pub mod event_log;
-#[cfg(feature = "train")]
-pub mod train;
-
-pub use delta::{Delta, Touch, VersionMetrics};
 pub use error::{
     CatalogError, DecodeError, EventError, ManifestError, MergeError, PackError, PatchError, Refusal,
     StateError, WireError,
 };
 pub use event::{Event, Kind};
-pub use hyper::{Blend, Bounds, Hyperparameters, Scenario};
 pub use ids::{DeltaId, ItemKey, Lineage, ModelVersion, Row};
 pub use merge::{Publication, Statistics, Window};
 pub use model::Model;
-pub use patch::Patch;
-pub use recommend::{Request, Scored};
-pub use user_state::{HistoryEntry, Learned, RankBins, UserState};
-pub use wire::{Outcome, SyncReply, SyncRequest};
+pub use model::hyper::{Blend, Bounds, Hyperparameters, Scenario};
+pub use model::patch::Patch;
+pub use person::{HistoryEntry, Learned, RankBins, UserState};
+pub use rank::top_k::{Request, Scored};
+pub use sync::delta::{Delta, Touch, VersionMetrics};
+pub use sync::wire::{Outcome, SyncReply, SyncRequest};

@@ -1,8 +1,8 @@
 //! The two paths of the engine, by their laws: order, replay, round trips, and bad input.
 
 use nearfield_engine::event::Kind;
-use nearfield_engine::manifest::{self, FileRef, Manifest, Slot};
-use nearfield_engine::wire::{decode_reply, decode_request, encode_reply, encode_request};
+use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
+use nearfield_engine::sync::wire::{decode_reply, decode_request, encode_reply, encode_request};
 use nearfield_engine::*;
 use proptest::prelude::*;
 

@@ -87,7 +87,7 @@ impl Fleet {
         write_events(&events);
         let data = folder.path().join("central");
         let out = run(
-            "nearfield-central",
+            "nearfield-trainer",
             &["train", "--events", events.to_str().unwrap(), "--out", data.to_str().unwrap(), "--dim", "16"],
         );
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -230,7 +230,7 @@ fn a_broken_file_of_events_is_named_with_its_line() {
         fs::write(&file, text).unwrap();
         let out = folder.path().join("out");
         let output = run(
-            "nearfield-central",
+            "nearfield-trainer",
             &["train", "--events", file.to_str().unwrap(), "--out", out.to_str().unwrap()],
         );
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -255,7 +255,7 @@ fn the_trained_model_does_not_depend_on_what_comes_after() {
         }
         let out = folder.path().join(name);
         let output = run(
-            "nearfield-central",
+            "nearfield-trainer",
             &[
                 "train",
                 "--events",

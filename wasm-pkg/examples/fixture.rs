@@ -8,9 +8,9 @@
 //! chose a tent should see is plain before anything runs. Version 3 adds `tent-new`.
 
 use ed25519_dalek::SigningKey;
-use nearfield_engine::features::OWN_COUNT;
-use nearfield_engine::manifest::{FileRef, Manifest, Slot, sign};
-use nearfield_engine::wire::{decode_request, encode_reply};
+use nearfield_engine::model::manifest::{FileRef, Manifest, Slot, sign};
+use nearfield_engine::rank::features::OWN_COUNT;
+use nearfield_engine::sync::wire::{decode_request, encode_reply};
 use nearfield_engine::{
     Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Refusal, Statistics,
     SyncReply, Touch, Window,

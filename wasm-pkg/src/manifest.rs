@@ -2,7 +2,7 @@
 
 use crate::error::{IntoJs, coded};
 use crate::object::whole;
-use nearfield_engine::manifest::{self, FileRef};
+use nearfield_engine::model::manifest::{self, FileRef};
 use nearfield_engine::{Lineage, ModelVersion};
 use wasm_bindgen::prelude::*;
 

@@ -3,8 +3,8 @@
 use crate::error::{IntoJs, coded};
 use crate::model::Model;
 use crate::object::{array, object, packed, whole};
-use nearfield_engine::delta::SHARE_STEPS;
-use nearfield_engine::wire::{self, SyncRequest};
+use nearfield_engine::sync::delta::SHARE_STEPS;
+use nearfield_engine::sync::wire::{self, SyncRequest};
 use nearfield_engine::{DeltaId, Event, Kind, Learned, Outcome, Request, Scenario, UserState};
 use wasm_bindgen::prelude::*;
 

@@ -13,7 +13,7 @@ use crate::{
 pub(crate) fn run() -> Result<ExitCode> {
     Step::cargo("formatting").args(["fmt", "--all", "--check"]).run()?;
     Step::cargo("lints")
-        .args(["clippy", "--workspace", "--all-targets", "--features", "nearfield-engine/train"])
+        .args(["clippy", "--workspace", "--all-targets"])
         .args(["--", "-D", "warnings"])
         .run()?;
     if first_line("cargo", &["deny", "--version"]).is_some() {

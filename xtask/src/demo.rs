@@ -85,8 +85,9 @@ impl Plan {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let plan = Plan::new(options)?;
     wasm::build()?;
-    Step::cargo("central, edge and shop")
-        .args(["build", "-p", "nearfield-central", "-p", "nearfield-edge", "-p", "nearfield-shop", "--bins"])
+    Step::cargo("central, trainer, edge and shop")
+        .args(["build", "--bins", "-p", "nearfield-central", "-p", "nearfield-trainer"])
+        .args(["-p", "nearfield-edge", "-p", "nearfield-shop"])
         .run()?;
     run_built(options, plan)
 }
@@ -180,6 +181,7 @@ fn prepare(state: &Path, events: Option<&Path>, fresh: bool) -> Result<()> {
     let stamp = json!({
         "events": events.map(identity).transpose()?,
         "until_fraction": UNTIL_FRACTION,
+        "trainer": identity(&paths::binary("nearfield-trainer"))?,
         "central": identity(&paths::binary("nearfield-central"))?,
         "shop": identity(&paths::binary("nearfield-shop"))?,
     })
@@ -216,7 +218,7 @@ fn prepare(state: &Path, events: Option<&Path>, fresh: bool) -> Result<()> {
     };
     let central = paths::binary("nearfield-central");
     let store = state.join("central");
-    Step::new("training on the first half", &central)
+    Step::new("training on the first half", paths::binary("nearfield-trainer"))
         .args(["train", "--until-fraction", UNTIL_FRACTION])
         .args(["--events".as_ref(), trained_on.as_os_str(), "--out".as_ref(), store.as_os_str()])
         .run()?;

@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     // Binaries and tests in one go: the fleet's tests start the binaries, and both get the same features, so
     // that nothing is compiled twice. xtask is left out, since its own dependencies have fewer features.
-    let selection = ["--workspace", "--exclude", "xtask", "--features", "nearfield-engine/train"];
+    let selection = ["--workspace", "--exclude", "xtask"];
     Step::cargo("programs and tests").args(["build", "--bins", "--tests"]).args(selection).run()?;
 
     let mut tally = Tally::default();

@@ -4,7 +4,7 @@
 #![allow(unreachable_pub, reason = "a module of test binaries")]
 
 use nearfield_central::Config;
-use nearfield_engine::wire::{SyncReply, SyncRequest, decode_reply, encode_request};
+use nearfield_engine::sync::wire::{SyncReply, SyncRequest, decode_reply, encode_request};
 use nearfield_engine::{
     Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Statistics, Touch, Window,
 };

@@ -4,7 +4,8 @@ use crate::abi::{
     EncodeSync, Inspection, Learn, Learnt, List, ModelInfo, Recommend, Recommended, Seen, Settled, Status,
     TakeDelta, Taken,
 };
-use nearfield_engine::{Learned, Model, Request, SyncRequest, UserState, wire};
+use nearfield_engine::sync::wire;
+use nearfield_engine::{Learned, Model, Request, SyncRequest, UserState};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 

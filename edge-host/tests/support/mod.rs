@@ -9,8 +9,8 @@ use axum::routing::{get, post};
 use ed25519_dalek::SigningKey;
 use nearfield_edge::sandbox::Limits;
 use nearfield_edge::{Edge, Options};
-use nearfield_engine::manifest::{self, FileRef, Manifest, Slot};
-use nearfield_engine::wire::{self, Outcome, SyncReply, SyncRequest};
+use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
+use nearfield_engine::sync::wire::{self, Outcome, SyncReply, SyncRequest};
 use nearfield_engine::{
     DeltaId, Event, Hyperparameters, Kind, Lineage, Model, ModelVersion, Statistics, UserState, Window,
 };

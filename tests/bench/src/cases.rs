@@ -3,9 +3,10 @@
 use crate::work::Person;
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
-use nearfield_engine::event_log::EventLog;
-use nearfield_engine::train::{Options, Silent, train};
 use nearfield_engine::{DeltaId, Event, Hyperparameters, Kind, Lineage, Model, UserState};
+use nearfield_trainer::event_log::EventLog;
+use nearfield_trainer::progress::Silent;
+use nearfield_trainer::train::{Options, train};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};

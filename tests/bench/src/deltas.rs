@@ -2,7 +2,7 @@
 
 use crate::cases::Random;
 use anyhow::Result;
-use nearfield_engine::wire::{decode_delta, encode_delta};
+use nearfield_engine::sync::wire::{decode_delta, encode_delta};
 use nearfield_engine::{Delta, DeltaId, Event, Hyperparameters, Kind, Lineage, Model, ModelVersion};
 use nearfield_engine::{Statistics, UserState, Window};
 use serde_json::json;

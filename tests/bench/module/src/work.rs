@@ -1,7 +1,7 @@
 //! What is timed, the same text for every host: natively it is a module of the driver, elsewhere it
 //! is compiled to WebAssembly.
 
-use nearfield_engine::fold_in::{NormalEquations, Solver, add_outer, packed_len};
+use nearfield_engine::algebra::{NormalEquations, Solver, add_outer, packed_len};
 use nearfield_engine::{Event, Kind, Model, Request, Scored, UserState};
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,245 @@
+//! Everything that the trainer chooses for a catalogue; nothing that depends on data is a constant
+//! in code.
+
+use crate::event::Kind;
+use crate::model::popularity::HALF_LIVES;
+use crate::rank::features::{self, FEATURES, Weights};
+use serde::{Deserialize, Serialize};
+
+/// History-length buckets of the blend, by number of events: 0, 1, 2–4, 5–9, 10–19, 20 and more.
+pub const BUCKETS: usize = 6;
+
+/// Returns the bucket of a history of `events` events.
+pub fn bucket(events: usize) -> usize {
+    match events {
+        0 => 0,
+        1 => 1,
+        2..=4 => 2,
+        5..=9 => 3,
+        10..=19 => 4,
+        _ => 5,
+    }
+}
+
+/// Confidence and target of one kind of event.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KindWeight {
+    /// Confidence w ≥ 0: how much one event of this kind counts.
+    pub weight: f32,
+    /// Target t: 1 for "wants it", 0 for "does not".
+    pub target: f32,
+}
+
+/// How directed transitions are learned and read.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransitionSettings {
+    /// L: events a follower may lie behind its leader, 1 to 20. Larger sees more pairs, less sharply.
+    pub reach: u8,
+    /// Weight of a pair at distance δ+1 as a share of the weight at distance δ, (0, 1].
+    pub distance_decay: f32,
+    /// Recent events whose followers are read, 1 to 20.
+    pub recent: u8,
+    /// δ: weight of the k-th newest event as a share of the one after it, (0, 1].
+    pub recent_decay: f32,
+    /// Pseudo-count added to a leader's total, ≥ 0: shrinks what rests on few observations.
+    pub shrinkage: f32,
+    /// Half-life of the counts, in merged weight (events of the fleet).
+    pub half_life: f32,
+    /// Half-life of the fresh counts, in merged weight: what follows of late.
+    pub fresh_half_life: f32,
+}
+
+/// What list a caller wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scenario {
+    /// Items that are new to the person: the own history is left out.
+    #[default]
+    Discover,
+    /// Whatever the person wants next, the own items among it: to go on where one was, or to buy again.
+    Continue,
+}
+
+/// The blend: one set of weights a scenario and bucket, fitted on held-out time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<f32>", into = "Vec<f32>")]
+pub struct Blend {
+    /// Weights for lists of items new to the person.
+    pub discover: [Weights; BUCKETS],
+    /// Weights for lists that may hold own items.
+    pub go_on: [Weights; BUCKETS],
+}
+
+impl Blend {
+    /// Returns the weights of one list.
+    pub fn weights(&self, scenario: Scenario, bucket: usize) -> &Weights {
+        match scenario {
+            Scenario::Discover => &self.discover[bucket],
+            Scenario::Continue => &self.go_on[bucket],
+        }
+    }
+}
+
+impl From<Blend> for Vec<f32> {
+    fn from(blend: Blend) -> Self {
+        blend.discover.iter().chain(&blend.go_on).flatten().copied().collect()
+    }
+}
+
+impl TryFrom<Vec<f32>> for Blend {
+    type Error = &'static str;
+
+    fn try_from(numbers: Vec<f32>) -> Result<Self, Self::Error> {
+        if numbers.len() != 2 * BUCKETS * FEATURES {
+            return Err("a blend has one weight a scenario, bucket and feature");
+        }
+        let mut sets = numbers.chunks_exact(FEATURES);
+        let mut next = || {
+            let mut weights = [0.0; FEATURES];
+            weights.iter_mut().zip(sets.next().unwrap_or(&[])).for_each(|(to, from)| *to = *from);
+            weights
+        };
+        let discover = std::array::from_fn(|_| next());
+        let go_on = std::array::from_fn(|_| next());
+        Ok(Self { discover, go_on })
+    }
+}
+
+/// What a delta may hold at most; central refuses anything beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Largest norm of a user factor: twice the largest seen in training.
+    pub factor_norm_max: f32,
+    /// Most items in one delta.
+    pub items_max: u16,
+    /// Most mentions of one item in one delta.
+    pub repeats_max: u16,
+    /// Largest step of an item's row in one publish, in units of the root mean square row norm.
+    pub step_max: f32,
+}
+
+/// All that a model carries besides its rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hyperparameters {
+    /// α0: weight of every unobserved pair (1.0 on dense ratings down to 0.0001 on sparse clicks).
+    pub alpha: f32,
+    /// λ: ridge, multiplied by the weight of a row or person (frequency-scaled, ν = 1).
+    pub lambda: f32,
+    /// ρ: what remains of the recent system after one more event, [0, 1).
+    /// Smaller follows the last clicks; larger remembers the month.
+    pub recent_decay: f32,
+    /// κ ≥ 0: weight of the recent system beside the whole history.
+    pub recent_weight: f32,
+    /// Half-life of the factor statistics, in merged weight; infinite keeps everything.
+    pub factor_half_life: f32,
+    /// Half-lives of popularity, in merged weight: four of all events, one of those
+    /// that begin a sitting.
+    pub popularity_half_lives: [f32; HALF_LIVES],
+    /// Share of an own count left after one more event, [0, 1].
+    pub own_decay: f32,
+    /// Transitions.
+    pub transitions: TransitionSettings,
+    /// Confidence and target by kind, at the index of [`Kind::ALL`].
+    pub kinds: [KindWeight; 8],
+    /// Blend by bucket of history length.
+    pub blend: Blend,
+    /// Clip bounds of deltas.
+    pub bounds: Bounds,
+}
+
+impl Hyperparameters {
+    /// Returns confidence and target of a kind.
+    pub fn kind(&self, kind: Kind) -> KindWeight {
+        self.kinds[kind as usize]
+    }
+
+    /// Returns where a search begins: the middle of every range, no blend fitted yet.
+    pub fn starting_point() -> Self {
+        let kind = |weight, target| KindWeight { weight, target };
+        let mut even = [0.0; FEATURES];
+        even[features::FACTOR_RECENT] = 1.0;
+        even[features::FORWARD] = 0.5;
+        even[features::POPULARITY + 2] = 0.5;
+        let mut popular = [0.0; FEATURES];
+        popular[features::POPULARITY + 2] = 1.0;
+        let mut weights = [even; BUCKETS];
+        weights[0] = popular;
+        let blend = Blend { discover: weights, go_on: weights };
+        Self {
+            alpha: 0.01,
+            lambda: 0.01,
+            recent_decay: 0.7,
+            recent_weight: 1.0,
+            factor_half_life: f32::INFINITY,
+            popularity_half_lives: [500.0, 3_000.0, 20_000.0, 200_000.0, 20_000.0],
+            own_decay: 0.8,
+            transitions: TransitionSettings {
+                reach: 5,
+                distance_decay: 0.6,
+                recent: 8,
+                recent_decay: 0.6,
+                shrinkage: 2.0,
+                half_life: 100_000.0,
+                fresh_half_life: 10_000.0,
+            },
+            // A choice: stated wishes count more than looks; a dismissal is a look at what is not wanted.
+            kinds: [
+                kind(1.0, 1.0),
+                kind(1.0, 1.0),
+                kind(1.5, 1.0),
+                kind(1.0, 0.0),
+                kind(2.0, 1.0),
+                kind(0.0, 0.0),
+                kind(1.0, 0.0),
+                kind(0.0, 0.0),
+            ],
+            blend,
+            bounds: Bounds { factor_norm_max: 8.0, items_max: 32, repeats_max: 16, step_max: 4.0 },
+        }
+    }
+
+    /// Names the first number that is out of its range, if any.
+    pub(crate) fn fault(&self) -> Option<(&'static str, &'static str)> {
+        let t = &self.transitions;
+        let blend = self.blend.discover.iter().chain(&self.blend.go_on);
+        let finite_blend = blend.flatten().all(|weight| weight.is_finite());
+        let half_lives = self.popularity_half_lives.iter().all(|half_life| *half_life > 0.0);
+        let checks = [
+            (self.alpha > 0.0 && self.alpha <= 10.0, "alpha", "above 0, at most 10"),
+            (self.lambda > 0.0 && self.lambda.is_finite(), "lambda", "above 0 and finite"),
+            ((0.0..1.0).contains(&self.recent_decay), "recent_decay", "0 to below 1"),
+            (self.recent_weight >= 0.0 && self.recent_weight.is_finite(), "recent_weight", "0 or more"),
+            (self.factor_half_life > 0.0, "factor_half_life", "above 0"),
+            (half_lives, "popularity_half_lives", "above 0"),
+            ((0.0..=1.0).contains(&self.own_decay), "own_decay", "0 to 1"),
+            ((1..=20).contains(&t.reach), "transitions.reach", "1 to 20"),
+            (
+                t.distance_decay > 0.0 && t.distance_decay <= 1.0,
+                "transitions.distance_decay",
+                "above 0, at most 1",
+            ),
+            ((1..=20).contains(&t.recent), "transitions.recent", "1 to 20"),
+            (t.recent_decay > 0.0 && t.recent_decay <= 1.0, "transitions.recent_decay", "above 0, at most 1"),
+            (t.shrinkage >= 0.0 && t.shrinkage.is_finite(), "transitions.shrinkage", "0 or more"),
+            (t.half_life > 0.0, "transitions.half_life", "above 0"),
+            (t.fresh_half_life > 0.0, "transitions.fresh_half_life", "above 0"),
+            (
+                self.kinds
+                    .iter()
+                    .all(|k| (0.0..=100.0).contains(&k.weight) && (0.0..=1.0).contains(&k.target)),
+                "kinds",
+                "weight 0 to 100, target 0 to 1",
+            ),
+            (finite_blend, "blend", "finite"),
+            (
+                self.bounds.factor_norm_max > 0.0 && self.bounds.factor_norm_max <= 64.0,
+                "bounds.factor_norm_max",
+                "above 0, at most 64",
+            ),
+            ((1..=256).contains(&self.bounds.items_max), "bounds.items_max", "1 to 256"),
+            (self.bounds.repeats_max >= 1, "bounds.repeats_max", "1 or more"),
+            (self.bounds.step_max > 0.0, "bounds.step_max", "above 0"),
+        ];
+        checks.into_iter().find(|(good, ..)| !good).map(|(_, field, limit)| (field, limit))
+    }
+}

@@ -1,0 +1,327 @@
+//! The shared model: versioned, the same for everyone.
+
+pub mod hyper;
+pub mod manifest;
+pub mod pack;
+pub mod patch;
+pub mod popularity;
+pub mod transitions;
+
+use crate::algebra::packed_len;
+use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
+use crate::model::hyper::{BUCKETS, Hyperparameters, Scenario};
+use crate::model::popularity::{HALF_LIVES, LogTable, Scale};
+use crate::model::transitions::{Neighbour, Stored};
+use crate::rank::features::{COLD, POPULARITY, STATIC};
+use crate::rank::kernel::BLOCK;
+use crate::rank::query::{Priors, dot_rows, largest_norm};
+use crate::rank::top_k::{Scored, TopK};
+use std::collections::HashMap;
+use std::sync::{LazyLock, OnceLock};
+
+/// Largest number of factors: 512 products of 15 and 7 bits fit an `i32`.
+pub const DIM_MAX: usize = 512;
+
+/// The model: item factors, Gram, transitions, popularity, blend, ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    pub(crate) lineage: Lineage,
+    pub(crate) version: ModelVersion,
+    pub(crate) dim: usize,
+    /// m: places for neighbours of each item.
+    pub(crate) neighbours_max: usize,
+    pub(crate) hyper: Hyperparameters,
+    /// n × d, row after row.
+    pub(crate) factors: Vec<i8>,
+    /// n; row i is scale[i] · factors[i].
+    pub(crate) scales: Vec<f32>,
+    /// Largest norm in each block of rows: not below any |q_i| of it.
+    pub(crate) norms: Vec<f32>,
+    /// G = QᵀQ of the dequantised rows, packed.
+    pub(crate) gram: Vec<f32>,
+    /// Mean row, d.
+    pub(crate) mean: Vec<f32>,
+    /// n levels of popularity at each half-life.
+    pub(crate) popularity: Vec<[u16; HALF_LIVES]>,
+    /// Where the levels stand at this version.
+    pub(crate) scales_of_popularity: [Scale; HALF_LIVES],
+    /// n × m stored neighbours.
+    pub(crate) neighbours: Vec<Stored>,
+    pub(crate) ids: Vec<String>,
+    pub(crate) withdrawn: Vec<bool>,
+    pub(crate) rows_by_key: HashMap<ItemKey, Row>,
+    pub(crate) derived: Derived,
+}
+
+/// What follows from the rest of the model, worked out when it is first asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Derived {
+    popularity_mean: OnceLock<[f32; HALF_LIVES]>,
+    /// Static priors of all rows, by scenario and bucket.
+    priors: [[OnceLock<Priors>; BUCKETS]; 2],
+}
+
+impl PartialEq for Derived {
+    /// It adds nothing to the model, so it cannot tell two models apart.
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+static LOG_TABLE: LazyLock<LogTable> = LazyLock::new(LogTable::new);
+
+impl Model {
+    /// Returns a model without items.
+    pub(crate) fn empty(lineage: Lineage, dim: usize, neighbours_max: usize, hyper: Hyperparameters) -> Self {
+        Self {
+            lineage,
+            version: ModelVersion(0),
+            dim,
+            neighbours_max,
+            hyper,
+            factors: Vec::new(),
+            scales: Vec::new(),
+            norms: Vec::new(),
+            gram: vec![0.0; packed_len(dim)],
+            mean: vec![0.0; dim],
+            popularity: Vec::new(),
+            scales_of_popularity: [Scale::default(); HALF_LIVES],
+            neighbours: Vec::new(),
+            ids: Vec::new(),
+            withdrawn: Vec::new(),
+            rows_by_key: HashMap::new(),
+            derived: Derived::default(),
+        }
+    }
+
+    /// Returns a model of given factors (n × d, row after row), for measuring the ranking apart from
+    /// any training: ids `item-0` …, no popularity, no neighbours.
+    ///
+    /// # Panics
+    /// When `rows` is no multiple of `dim`.
+    pub fn from_factors(lineage: Lineage, dim: usize, rows: &[f32], hyper: Hyperparameters) -> Self {
+        assert!(rows.len().is_multiple_of(dim), "{} numbers are no rows of {dim}", rows.len());
+        let mut model = Self::empty(lineage, dim, 0, hyper);
+        model.version = ModelVersion(1);
+        let count = rows.len() / dim;
+        let mut gram = vec![0.0f64; packed_len(dim)];
+        let mut sum = vec![0.0f64; dim];
+        let mut row = vec![0.0; dim];
+        for (at, q) in rows.chunks_exact(dim).enumerate() {
+            model.push_row(format!("item-{at}"));
+            model.scales[at] = quantise(q, &mut model.factors[at * dim..][..dim]);
+            model.dequantise(at as Row, &mut row);
+            let mut entry = 0;
+            for i in 0..dim {
+                sum[i] += f64::from(row[i]);
+                for j in 0..=i {
+                    gram[entry] += f64::from(row[i]) * f64::from(row[j]);
+                    entry += 1;
+                }
+            }
+        }
+        model.gram = gram.into_iter().map(|value| value as f32).collect();
+        model.mean = sum.into_iter().map(|value| (value / count.max(1) as f64) as f32).collect();
+        model.settle_norms(0..count as Row);
+        model
+    }
+
+    /// Adds an item with an empty row. Its key must be new.
+    pub(crate) fn push_row(&mut self, id: String) {
+        self.rows_by_key.insert(ItemKey::of(&id), self.ids.len() as Row);
+        self.ids.push(id);
+        self.factors.resize(self.ids.len() * self.dim, 0);
+        self.scales.push(0.0);
+        self.popularity.push([0; HALF_LIVES]);
+        self.neighbours.resize(self.ids.len() * self.neighbours_max, Stored::default());
+        self.withdrawn.push(false);
+        self.norms.resize(self.ids.len().div_ceil(BLOCK), 0.0);
+    }
+
+    /// Works out the largest norm of the blocks that hold the given rows, which rise.
+    pub(crate) fn settle_norms(&mut self, rows: impl Iterator<Item = Row>) {
+        let mut settled = None;
+        for block in rows.map(|row| row as usize / BLOCK) {
+            if settled.replace(block) == Some(block) {
+                continue;
+            }
+            let (first, last) = (block * BLOCK, (block * BLOCK + BLOCK).min(self.len()));
+            let rows = &self.factors[first * self.dim..last * self.dim];
+            self.norms[block] = largest_norm(rows, &self.scales[first..last], self.dim);
+        }
+    }
+
+    /// Returns the lineage: factors of another one share no basis with this.
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
+    /// Returns the version.
+    pub fn version(&self) -> ModelVersion {
+        self.version
+    }
+
+    /// Returns the number of rows, withdrawn ones included.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Returns whether the catalogue has no row.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Returns d, the number of factors.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Returns m, the places for neighbours of each item.
+    pub fn neighbours_max(&self) -> usize {
+        self.neighbours_max
+    }
+
+    /// Returns what the trainer chose.
+    pub fn hyperparameters(&self) -> &Hyperparameters {
+        &self.hyper
+    }
+
+    /// Returns the row of an item, if the catalogue has it.
+    pub fn row(&self, key: ItemKey) -> Option<Row> {
+        self.rows_by_key.get(&key).copied()
+    }
+
+    /// Returns the operator's id of a row.
+    ///
+    /// # Panics
+    /// When the row is not one of the model's.
+    pub fn item_id(&self, row: Row) -> &str {
+        &self.ids[row as usize]
+    }
+
+    /// Returns whether the operator has taken the item away.
+    pub fn is_withdrawn(&self, row: Row) -> bool {
+        self.withdrawn[row as usize]
+    }
+
+    /// Returns the item's levels of popularity, one a half-life (32 steps double it, 0 is never seen).
+    pub fn popularity(&self, row: Row) -> [u16; HALF_LIVES] {
+        self.popularity[row as usize]
+    }
+
+    /// Returns ln(1 + decayed count) of a row at each half-life.
+    pub fn popularity_features(&self, row: Row) -> [f32; HALF_LIVES] {
+        let levels = self.popularity[row as usize];
+        std::array::from_fn(|at| LOG_TABLE.value(levels[at], self.scales_of_popularity[at].one))
+    }
+
+    /// Returns the mean of [`Model::popularity_features`] over the catalogue.
+    pub(crate) fn popularity_mean(&self) -> &[f32; HALF_LIVES] {
+        self.derived.popularity_mean.get_or_init(|| {
+            let mut sums = [0.0f64; HALF_LIVES];
+            for row in 0..self.len() {
+                let features = self.popularity_features(row as Row);
+                sums.iter_mut().zip(features).for_each(|(sum, value)| *sum += f64::from(value));
+            }
+            sums.map(|sum| (sum / self.len().max(1) as f64) as f32)
+        })
+    }
+
+    /// Returns the static prior of every row: what the score holds that is the same for everyone.
+    pub(crate) fn priors(&self, scenario: Scenario, bucket: usize) -> &Priors {
+        self.derived.priors[scenario as usize][bucket].get_or_init(|| {
+            let weights = &self.hyper.blend.weights(scenario, bucket)[STATIC];
+            let prior = |row: usize| {
+                let popularity = self.popularity_features(row as Row);
+                let parts = weights.iter().zip(&popularity);
+                let prior = parts.fold(0.0, |sum, (weight, value)| sum + weight * value);
+                prior + weights[COLD - POPULARITY] * self.cold(row as Row)
+            };
+            Priors::new((0..self.len()).map(prior).collect())
+        })
+    }
+
+    /// Returns 1 where the row has no factor yet, else 0.
+    pub fn cold(&self, row: Row) -> f32 {
+        if self.scales[row as usize] == 0.0 { 1.0 } else { 0.0 }
+    }
+
+    /// Returns G = QᵀQ of the dequantised rows, packed (d(d+1)/2).
+    pub fn gram(&self) -> &[f32] {
+        &self.gram
+    }
+
+    /// Returns the quantised rows, one after the other.
+    pub fn all_factors(&self) -> &[i8] {
+        &self.factors
+    }
+
+    /// Returns the quantised row and its scale: qᵢ = scale · factors.
+    pub fn factors(&self, row: Row) -> (&[i8], f32) {
+        let start = row as usize * self.dim;
+        (&self.factors[start..start + self.dim], self.scales[row as usize])
+    }
+
+    /// Returns the neighbours of a row, strongest first.
+    pub fn neighbours(&self, row: Row) -> impl Iterator<Item = Neighbour> + '_ {
+        self.stored_neighbours(row).iter().filter_map(|stored| stored.read())
+    }
+
+    /// Returns the places for neighbours of a row; the last ones may be empty.
+    pub(crate) fn stored_neighbours(&self, row: Row) -> &[Stored] {
+        let start = row as usize * self.neighbours_max;
+        &self.neighbours[start..start + self.neighbours_max]
+    }
+
+    /// Writes the row as numbers into `out`, which has d places.
+    pub(crate) fn dequantise(&self, row: Row, out: &mut [f32]) {
+        let (factors, scale) = self.factors(row);
+        for (out, factor) in out.iter_mut().zip(factors) {
+            *out = f32::from(*factor) * scale;
+        }
+    }
+
+    /// Returns the most popular items, best first; ties go to the lower row. It is the list of a
+    /// person of whom nothing is known.
+    pub fn popular(&self, count: usize) -> Vec<Scored> {
+        let mut top = TopK::new(count);
+        for (row, prior) in self.priors(Scenario::Discover, 0).values.iter().enumerate() {
+            if !self.withdrawn[row] {
+                top.offer(row as Row, *prior);
+            }
+        }
+        top.into_sorted()
+    }
+
+    /// Returns the items whose rows point most nearly the same way (cosine), best first.
+    pub fn similar(&self, row: Row, count: usize) -> Vec<Scored> {
+        let (own, _) = self.factors(row);
+        let own: Vec<i16> = own.iter().map(|factor| i16::from(*factor)).collect();
+        let norm = |factors: &[i8]| {
+            libm::sqrtf(factors.iter().map(|f| i32::from(*f) * i32::from(*f)).sum::<i32>() as f32)
+        };
+        let own_norm = norm(self.factors(row).0);
+        let mut top = TopK::new(count);
+        for (other, dot) in dot_rows(&own, &self.factors).enumerate() {
+            let other_norm = norm(self.factors(other as Row).0);
+            if other != row as usize && !self.withdrawn[other] && other_norm > 0.0 && own_norm > 0.0 {
+                top.offer(other as Row, dot as f32 / (own_norm * other_norm));
+            }
+        }
+        top.into_sorted()
+    }
+}
+
+/// Quantises a row to int8 into `out` and returns its scale, max |q| / 127 (0 for a zero row).
+pub(crate) fn quantise(q: &[f32], out: &mut [i8]) -> f32 {
+    let largest = q.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    if largest == 0.0 {
+        out.fill(0);
+        return 0.0;
+    }
+    let scale = largest / 127.0;
+    for (out, value) in out.iter_mut().zip(q) {
+        *out = libm::rintf(value / scale) as i8;
+    }
+    scale
+}

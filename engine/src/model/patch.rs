@@ -1,0 +1,202 @@
+//! A patch: all that differs between two versions of one lineage. Versions advance in no other
+//! way, in the central service too, so a patched model and a downloaded one are equal to the byte.
+//!
+//! ```text
+//! "NFPT"  format u16 LE  postcard { lineage, from, to, gram, mean, popularity, rows }  first 8 bytes of BLAKE3
+//! ```
+
+use crate::algebra::packed_len;
+use crate::error::PatchError;
+use crate::ids::{ITEM_ID_BYTES_MAX, ItemKey, Lineage, ModelVersion, ROWS_MAX, Row, short_hash};
+use crate::model::popularity::{HALF_LIVES, Scale, shifted};
+use crate::model::transitions::Stored;
+use crate::model::{Derived, Model};
+use serde::{Deserialize, Serialize};
+
+/// The format that this engine writes and reads.
+pub const FORMAT: u16 = 1;
+
+const MAGIC: [u8; 4] = *b"NFPT";
+
+/// One row as it is in the newer version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PatchRow {
+    pub(crate) row: Row,
+    /// The id, for rows that the older version has not.
+    pub(crate) id: Option<String>,
+    pub(crate) scale: f32,
+    pub(crate) factors: Vec<i8>,
+    pub(crate) popularity: [u16; HALF_LIVES],
+    pub(crate) neighbours: Vec<Stored>,
+    pub(crate) withdrawn: bool,
+}
+
+/// The step from one version to a later one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Patch {
+    pub(crate) lineage: Lineage,
+    pub(crate) from: ModelVersion,
+    pub(crate) to: ModelVersion,
+    pub(crate) gram: Vec<f32>,
+    pub(crate) mean: Vec<f32>,
+    /// Where levels of popularity stand in the newer version.
+    pub(crate) popularity: [Scale; HALF_LIVES],
+    /// Changed rows, rising.
+    pub(crate) rows: Vec<PatchRow>,
+    pub(crate) extensions: Vec<u8>,
+}
+
+impl Patch {
+    /// Returns the patch that brings version `from`, which had `rows_before` rows, to `model`.
+    /// `changed` names every older row that changed since then; newer rows are added by themselves.
+    pub fn between(model: &Model, from: ModelVersion, rows_before: usize, changed: &[Row]) -> Vec<u8> {
+        let mut rows: Vec<Row> =
+            changed.iter().copied().filter(|row| (*row as usize) < rows_before).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        rows.extend(rows_before as Row..model.len() as Row);
+        let rows = rows.into_iter().map(|row| {
+            let (factors, scale) = model.factors(row);
+            PatchRow {
+                row,
+                id: (row as usize >= rows_before).then(|| model.item_id(row).to_owned()),
+                scale,
+                factors: factors.to_vec(),
+                popularity: model.popularity(row),
+                neighbours: model.stored_neighbours(row).iter().copied().filter(|s| !s.is_empty()).collect(),
+                withdrawn: model.is_withdrawn(row),
+            }
+        });
+        Patch {
+            lineage: model.lineage,
+            from,
+            to: model.version,
+            gram: model.gram.clone(),
+            mean: model.mean.clone(),
+            popularity: model.scales_of_popularity,
+            rows: rows.collect(),
+            extensions: Vec::new(),
+        }
+        .to_bytes()
+    }
+
+    /// Returns the patch as a file.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(FORMAT.to_le_bytes());
+        let mut bytes = postcard::to_extend(self, bytes).expect("a patch has no type that postcard refuses");
+        bytes.extend(short_hash(&bytes).to_le_bytes());
+        bytes
+    }
+
+    /// Reads a patch file.
+    ///
+    /// # Errors
+    /// [`PatchError`] for a file of another kind or a damaged one.
+    pub fn load(bytes: &[u8]) -> Result<Self, PatchError> {
+        let body = bytes.strip_prefix(&MAGIC).ok_or(PatchError::Foreign)?;
+        let damaged = |what| PatchError::Damaged { what };
+        let (covered, checksum) = bytes.split_last_chunk::<8>().ok_or(damaged("cut off"))?;
+        if body.len() < 2 + 8 || body[..2] != FORMAT.to_le_bytes() {
+            return Err(damaged("unknown format"));
+        }
+        if short_hash(covered).to_le_bytes() != *checksum {
+            return Err(damaged("its checksum does not match"));
+        }
+        postcard::from_bytes(&body[2..body.len() - 8]).map_err(|_| damaged("not a patch"))
+    }
+
+    /// Returns the version that the patch starts at.
+    pub fn from(&self) -> ModelVersion {
+        self.from
+    }
+
+    /// Returns the version that the patch leads to.
+    pub fn to(&self) -> ModelVersion {
+        self.to
+    }
+}
+
+impl Model {
+    /// Applies a patch file. It is checked wholly first: after an error the model is as before.
+    ///
+    /// # Errors
+    /// [`PatchError`] for a damaged patch, or one of another lineage or version.
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<(), PatchError> {
+        let patch = Patch::load(bytes)?;
+        self.check_patch(&patch)?;
+        self.version = patch.to;
+        self.gram = patch.gram;
+        self.mean = patch.mean;
+        let steps: [u32; HALF_LIVES] =
+            std::array::from_fn(|at| patch.popularity[at].shift_from(&self.scales_of_popularity[at]));
+        if steps != [0; HALF_LIVES] {
+            for levels in &mut self.popularity {
+                *levels = std::array::from_fn(|at| shifted(levels[at], steps[at]));
+            }
+        }
+        self.scales_of_popularity = patch.popularity;
+        self.derived = Derived::default();
+        let rows: Vec<Row> = patch.rows.iter().map(|changed| changed.row).collect();
+        for changed in patch.rows {
+            if let Some(id) = changed.id {
+                self.push_row(id);
+            }
+            let row = changed.row as usize;
+            self.factors[row * self.dim..][..self.dim].copy_from_slice(&changed.factors);
+            self.scales[row] = changed.scale;
+            self.popularity[row] = changed.popularity;
+            self.withdrawn[row] = changed.withdrawn;
+            let neighbours = &mut self.neighbours[row * self.neighbours_max..][..self.neighbours_max];
+            neighbours.fill(Stored::default());
+            neighbours[..changed.neighbours.len()].copy_from_slice(&changed.neighbours);
+        }
+        self.settle_norms(rows.into_iter());
+        Ok(())
+    }
+
+    fn check_patch(&self, patch: &Patch) -> Result<(), PatchError> {
+        if patch.lineage != self.lineage {
+            return Err(PatchError::WrongLineage { found: patch.lineage, held: self.lineage });
+        }
+        if patch.from != self.version || patch.to <= patch.from {
+            return Err(PatchError::WrongVersion { from: patch.from, held: self.version });
+        }
+        let new_rows = patch.rows.iter().filter(|row| row.id.is_some()).count();
+        let rows_after = self.len() + new_rows;
+        let mut next_row = 0;
+        let mut next_new = self.len() as Row;
+        let mut new_keys = std::collections::HashSet::new();
+        for changed in &patch.rows {
+            let place = match &changed.id {
+                None => (changed.row as usize) < self.len(),
+                Some(id) => {
+                    let key = ItemKey::of(id);
+                    let fits = changed.row == next_new && !id.is_empty() && id.len() <= ITEM_ID_BYTES_MAX;
+                    next_new += 1;
+                    fits && self.row(key).is_none() && new_keys.insert(key)
+                }
+            };
+            let sound = place
+                && changed.row >= next_row
+                && changed.factors.len() == self.dim
+                && changed.scale.is_finite()
+                && changed.neighbours.len() <= self.neighbours_max
+                && changed.neighbours.iter().all(|stored| (stored.row() as usize) < rows_after);
+            if !sound {
+                return Err(PatchError::Damaged { what: "a row is out of range" });
+            }
+            next_row = changed.row + 1;
+        }
+        let numbers = patch.gram.len() == packed_len(self.dim)
+            && patch.mean.len() == self.dim
+            && rows_after <= ROWS_MAX
+            && patch.gram.iter().chain(&patch.mean).all(|number| number.is_finite())
+            && patch.popularity.iter().all(|scale| scale.base.is_finite());
+        if numbers {
+            Ok(())
+        } else {
+            Err(PatchError::Damaged { what: "gram, mean or popularity is out of range" })
+        }
+    }
+}

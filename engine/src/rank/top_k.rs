@@ -1,0 +1,151 @@
+//! The exact top k: the best items of the whole catalogue, ties to the lower row.
+
+use crate::ids::Row;
+use crate::model::hyper::Scenario;
+use serde::{Deserialize, Serialize};
+
+/// Most items of one list.
+pub const COUNT_MAX: u32 = 1000;
+
+/// What list a caller wants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Length of the list, up to 1000 (default 20).
+    pub count: u32,
+    /// What the list is for (default: discover, which leaves out what the history holds).
+    pub scenario: Scenario,
+    /// Only these rows, where given.
+    pub allow: Option<Vec<Row>>,
+    /// Not these rows.
+    pub deny: Vec<Row>,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self { count: 20, scenario: Scenario::Discover, allow: None, deny: Vec::new() }
+    }
+}
+
+/// An item of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    /// The item's row.
+    pub row: Row,
+    /// Its score: larger is better; comparable within one list only.
+    pub score: f32,
+}
+
+/// Keeps the k best of what is offered, sorted: an insertion list, since k is small and most
+/// offers lose to the last place at once.
+#[derive(Clone, Debug, Default)]
+pub struct TopK {
+    count: usize,
+    best: Vec<Scored>,
+}
+
+impl TopK {
+    /// Returns an empty list for `count` items.
+    pub fn new(count: usize) -> Self {
+        Self { count, best: Vec::with_capacity(count + 1) }
+    }
+
+    /// Empties the list, for `count` items from now on.
+    pub(crate) fn reset(&mut self, count: usize) {
+        self.count = count;
+        self.best.clear();
+    }
+
+    /// Returns the score below which nothing is taken any more.
+    #[inline]
+    pub(crate) fn threshold(&self) -> f32 {
+        match self.best.last() {
+            _ if self.count == 0 => f32::INFINITY,
+            Some(last) if self.best.len() == self.count => last.score,
+            _ => f32::NEG_INFINITY,
+        }
+    }
+
+    /// Takes the item if it is among the best; of equal scores the lower row is ahead, in whatever
+    /// order they are offered. No row may be offered twice.
+    #[inline]
+    pub fn offer(&mut self, row: Row, score: f32) {
+        let ahead = |held: &Scored| held.score > score || (held.score == score && held.row < row);
+        if self.best.len() == self.count {
+            if self.best.last().is_none_or(ahead) {
+                return;
+            }
+            self.best.pop();
+        }
+        let place = self.best.partition_point(ahead);
+        self.best.insert(place, Scored { row, score });
+    }
+
+    /// Returns the list so far, best first.
+    pub(crate) fn as_sorted(&self) -> &[Scored] {
+        &self.best
+    }
+
+    /// Returns the list, best first.
+    pub fn into_sorted(self) -> Vec<Scored> {
+        self.best
+    }
+}
+
+/// A set of rows, as bits; emptying it costs what was put in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RowSet {
+    bits: Vec<u64>,
+    rows: Vec<Row>,
+}
+
+impl RowSet {
+    /// Empties the set and makes room for rows below `len`.
+    pub(crate) fn reset(&mut self, len: usize) {
+        for row in self.rows.drain(..) {
+            self.bits[row as usize / 64] = 0;
+        }
+        self.bits.resize(len.div_ceil(64), 0);
+    }
+
+    /// Adds a row and returns whether it is new; rows out of range are never new.
+    #[inline]
+    pub(crate) fn insert(&mut self, row: Row) -> bool {
+        let Some(word) = self.bits.get_mut(row as usize / 64) else { return false };
+        let bit = 1 << (row % 64);
+        let new = *word & bit == 0;
+        if new {
+            *word |= bit;
+            self.rows.push(row);
+        }
+        new
+    }
+
+    /// Returns whether the row is in the set.
+    #[inline]
+    pub(crate) fn contains(&self, row: Row) -> bool {
+        self.bits.get(row as usize / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn top_k_is_what_a_full_sort_gives(scores in prop::collection::vec(0u8..20, 0..200), count in 0usize..30) {
+            let mut top = TopK::new(count);
+            let mut all = Vec::new();
+            let (front, back) = scores.split_at(scores.len() / 2);
+            let rows = (front.len()..scores.len()).chain(0..front.len());
+            for (row, score) in rows.zip(back.iter().chain(front)) {
+                top.offer(row as Row, f32::from(*score));
+                all.push(Scored { row: row as Row, score: f32::from(*score) });
+            }
+            all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
+            all.truncate(count);
+            prop_assert_eq!(top.into_sorted(), all);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What leaves a device, and its bytes.
+
+pub mod delta;
+pub mod wire;

@@ -1,0 +1,160 @@
+//! The sync bodies: a fixed envelope that every client and server can read, and postcard inside.
+//!
+//! ```text
+//! request  "NFSY"  format u16 LE  postcard { site, token, deltas, extensions }
+//! reply    "NFSR"  format u16 LE  postcard { results, lineage, version, extensions }
+//! ```
+//!
+//! The token stands in the body because beacons carry no headers. `extensions` is room for later:
+//! a reader that does not know what is in it passes over it. `docs/wire-format.md` is normative.
+
+use crate::error::{DecodeError, Refusal, WireError};
+use crate::ids::{DeltaId, Lineage, ModelVersion};
+use crate::sync::delta::Delta;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Largest sync body, in bytes; checked before anything is parsed.
+pub const SYNC_BYTES_MAX: usize = 64 * 1024;
+
+/// Largest batch, in deltas.
+pub const DELTAS_MAX: usize = 256;
+
+/// Longest site name, in bytes.
+pub const SITE_BYTES_MAX: usize = 64;
+
+/// Longest device token, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 64;
+
+/// The format that this engine writes and reads.
+pub const FORMAT: u16 = 1;
+
+const REQUEST_MAGIC: [u8; 4] = *b"NFSY";
+const REPLY_MAGIC: [u8; 4] = *b"NFSR";
+
+/// What a device sends: one delta or a small batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncRequest {
+    /// The site that the device belongs to, 1 to 64 bytes.
+    pub site: String,
+    /// The device's token, opaque here, at most 64 bytes.
+    pub token: Vec<u8>,
+    /// Deltas, oldest first, at most 256.
+    pub deltas: Vec<Delta>,
+    /// Room for later formats; empty today.
+    pub extensions: Vec<u8>,
+}
+
+/// What became of one delta.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Durable: it will be merged exactly once.
+    Acknowledged,
+    /// Known already; merged exactly once all the same.
+    Duplicate,
+    /// Refused, finally.
+    Refused(Refusal),
+}
+
+/// What the server answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncReply {
+    /// One outcome for each delta sent.
+    pub results: Vec<(DeltaId, Outcome)>,
+    /// The current lineage.
+    pub lineage: Lineage,
+    /// The latest version.
+    pub version: ModelVersion,
+    /// Room for later formats; empty today.
+    pub extensions: Vec<u8>,
+}
+
+/// Returns a request's bytes.
+///
+/// # Errors
+/// [`WireError`] where a field or the whole is over its limit.
+pub fn encode_request(request: &SyncRequest) -> Result<Vec<u8>, WireError> {
+    let limits = [
+        ("site", request.site.len(), SITE_BYTES_MAX),
+        ("token", request.token.len(), TOKEN_BYTES_MAX),
+        ("deltas", request.deltas.len(), DELTAS_MAX),
+    ];
+    if let Some((field, found, limit)) = limits.into_iter().find(|(_, found, limit)| found > limit) {
+        return Err(WireError::Field { field, found, limit });
+    }
+    let bytes = encode(REQUEST_MAGIC, request);
+    if bytes.len() > SYNC_BYTES_MAX {
+        return Err(WireError::TooLarge { bytes: bytes.len(), limit: SYNC_BYTES_MAX });
+    }
+    Ok(bytes)
+}
+
+/// Reads a request: size first, then magic and format, then the one canonical encoding only.
+///
+/// # Errors
+/// [`DecodeError`] names what is wrong.
+pub fn decode_request(bytes: &[u8]) -> Result<SyncRequest, DecodeError> {
+    let request: SyncRequest = decode(REQUEST_MAGIC, bytes)?;
+    let limits = [
+        ("site", request.site.len(), SITE_BYTES_MAX),
+        ("token", request.token.len(), TOKEN_BYTES_MAX),
+        ("deltas", request.deltas.len(), DELTAS_MAX),
+    ];
+    match limits.into_iter().find(|(_, found, limit)| found > limit) {
+        Some((field, found, limit)) => Err(DecodeError::Field { field, found, limit }),
+        None => Ok(request),
+    }
+}
+
+/// Returns a reply's bytes.
+pub fn encode_reply(reply: &SyncReply) -> Vec<u8> {
+    encode(REPLY_MAGIC, reply)
+}
+
+/// Reads a reply.
+///
+/// # Errors
+/// [`DecodeError`] names what is wrong.
+pub fn decode_reply(bytes: &[u8]) -> Result<SyncReply, DecodeError> {
+    decode(REPLY_MAGIC, bytes)
+}
+
+/// Returns the bytes of one delta, as the log keeps them.
+pub fn encode_delta(delta: &Delta) -> Vec<u8> {
+    postcard::to_allocvec(delta).expect("a delta has no type that postcard refuses")
+}
+
+/// Reads one delta of the log.
+///
+/// # Errors
+/// [`DecodeError::Malformed`] for anything else.
+pub fn decode_delta(bytes: &[u8]) -> Result<Delta, DecodeError> {
+    postcard::from_bytes(bytes).map_err(|_| DecodeError::Malformed)
+}
+
+fn encode<T: Serialize>(magic: [u8; 4], value: &T) -> Vec<u8> {
+    let mut bytes = magic.to_vec();
+    bytes.extend(FORMAT.to_le_bytes());
+    postcard::to_extend(value, bytes).expect("a sync body has no type that postcard refuses")
+}
+
+fn decode<T: Serialize + DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Result<T, DecodeError> {
+    if bytes.len() > SYNC_BYTES_MAX {
+        return Err(DecodeError::TooLarge { bytes: bytes.len(), limit: SYNC_BYTES_MAX });
+    }
+    let body = bytes.strip_prefix(&magic).ok_or(DecodeError::Foreign)?;
+    let (format, body) = body.split_first_chunk::<2>().ok_or(DecodeError::Malformed)?;
+    let found = u16::from_le_bytes(*format);
+    if found != FORMAT {
+        return Err(DecodeError::UnknownFormat { found, known: FORMAT });
+    }
+    let (value, rest): (T, _) = postcard::take_from_bytes(body).map_err(|_| DecodeError::Malformed)?;
+    if !rest.is_empty() {
+        return Err(DecodeError::Malformed);
+    }
+    // Variable-length numbers can be written in several ways; a second way would be a second
+    // name for the same delta.
+    if encode(magic, &value) != bytes {
+        return Err(DecodeError::NotCanonical);
+    }
+    Ok(value)
+}

@@ -1,0 +1,4 @@
+//! The commands of `nearfield-trainer`.
+
+pub mod evaluate;
+pub mod train;
