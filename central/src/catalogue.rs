@@ -5,7 +5,7 @@
 //! of `id`, or be the id itself.
 
 use crate::entry::Change;
-use nearfield_engine::ids::ITEM_ID_BYTES_MAX;
+use nearfield_engine::limits::ITEM_ID_BYTES_MAX;
 use serde::Deserialize;
 use std::fmt;
 

@@ -22,7 +22,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use nearfield_engine::sync::wire::{self, SYNC_BYTES_MAX, SyncReply, SyncRequest};
+use nearfield_engine::limits::SYNC_BYTES_MAX;
+use nearfield_engine::sync::wire::{self, SyncReply, SyncRequest};
 use nearfield_engine::{CatalogError, DecodeError, Outcome, Refusal};
 use std::fmt;
 use std::sync::Arc;

@@ -244,7 +244,7 @@ impl Merger {
         let model =
             Model::load(pack).map_err(|error| OpenError::Pack { path: pack_path.to_owned(), error })?;
         statistics.check_model(&model).map_err(wrong)?;
-        let window = Window::new(&statistics);
+        let window = Window::new();
         Ok(Self { statistics, window, model, waiting_rows: 0, unpublished: HashMap::new() })
     }
 
@@ -268,7 +268,7 @@ impl Merger {
     /// # Errors
     /// [`Refusal`], final for the delta.
     pub fn check(&self, delta: &Delta, oldest: ModelVersion) -> Result<(), Refusal> {
-        self.window.check(&self.statistics, delta, oldest)
+        self.statistics.policy(oldest).check(delta)
     }
 
     /// Returns a checked delta as the log keeps it.
@@ -283,7 +283,7 @@ impl Merger {
 
     /// Adds a delta that is in the log.
     pub fn admit(&mut self, delta: &Delta, device_tag: u64) {
-        self.window.admit(&self.statistics, delta, device_tag);
+        self.window.admit(self.statistics.hyperparameters(), delta, device_tag);
     }
 
     /// Checks catalogue changes wholly; nothing is changed.
@@ -308,12 +308,12 @@ impl Merger {
                     if id.is_empty() {
                         return Err(CatalogError::EmptyItemId);
                     }
-                    let limit = nearfield_engine::ids::ITEM_ID_BYTES_MAX;
+                    let limit = nearfield_engine::limits::ITEM_ID_BYTES_MAX;
                     if id.len() > limit {
                         return Err(CatalogError::TooLong { bytes: id.len(), limit });
                     }
                     new.insert(key, id.as_str());
-                    let limit = nearfield_engine::ids::ROWS_MAX;
+                    let limit = nearfield_engine::limits::ROWS_MAX;
                     if self.statistics.len() + new.len() > limit {
                         return Err(CatalogError::Full { limit });
                     }

@@ -118,14 +118,18 @@ async fn killed_again_and_again_the_log_holds_every_acknowledged_delta_once() {
     assert_eq!(store.dedup_len().unwrap(), sent);
     // Without snapshots the log is whole: merge it with the engine alone, from the trained files.
     let mut ids = HashSet::new();
-    let mut window = Window::new(&statistics);
+    let mut window = Window::new();
     let mut merged = 0;
     store
         .replay::<StoreError>(0, |_, entry| {
             match entry {
                 Entry::Delta(logged) => {
                     assert!(ids.insert(logged.id), "delta {} is in the log twice", logged.id);
-                    window.admit(&statistics, &wire::decode_delta(&logged.bytes).unwrap(), logged.device_tag);
+                    window.admit(
+                        statistics.hyperparameters(),
+                        &wire::decode_delta(&logged.bytes).unwrap(),
+                        logged.device_tag,
+                    );
                 }
                 Entry::Mark(mark) => {
                     assert_eq!(window.deltas(), mark.deltas);

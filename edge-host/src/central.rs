@@ -2,9 +2,8 @@
 
 use crate::Options;
 use crate::sync::SyncError;
-use nearfield_engine::ModelVersion;
 use nearfield_engine::model::manifest::FileRef;
-use nearfield_engine::sync::wire;
+use nearfield_engine::{ModelVersion, limits};
 use reqwest::{Client, RequestBuilder, StatusCode, header};
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ impl Central {
 
     /// Asks for a device token.
     pub(crate) async fn device(&self) -> Result<Vec<u8>, SyncError> {
-        let token = self.fetch("device", self.post("/v1/device"), wire::TOKEN_BYTES_MAX as u64).await?;
+        let token = self.fetch("device", self.post("/v1/device"), limits::TOKEN_BYTES_MAX as u64).await?;
         if token.is_empty() {
             return Err(SyncError::Answer { what: "device", message: "the token is empty".to_owned() });
         }
@@ -53,7 +52,7 @@ impl Central {
     pub(crate) async fn sync(&self, body: Vec<u8>) -> Result<Vec<u8>, SyncError> {
         let request =
             self.post("/v1/sync").header(header::CONTENT_TYPE, "application/octet-stream").body(body);
-        self.fetch("sync", request, wire::SYNC_BYTES_MAX as u64).await
+        self.fetch("sync", request, limits::SYNC_BYTES_MAX as u64).await
     }
 
     /// Fetches the signed manifest.

@@ -24,7 +24,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use nearfield_engine::rank::top_k::COUNT_MAX;
+use nearfield_engine::limits::COUNT_MAX;
 use nearfield_engine::{Event, Kind, Scenario};
 use serde::Deserialize;
 use serde_json::{Value, json};

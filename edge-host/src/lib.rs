@@ -258,7 +258,7 @@ impl Edge {
         self.metrics.events("duplicate", learnt.duplicate);
         self.metrics.events("context_only", learnt.context_only);
         if learnt.applied > 0 {
-            let wait_ms = if learnt.delta_due { 0 } else { nearfield_engine::sync::delta::DELTA_IDLE_MS };
+            let wait_ms = if learnt.delta_due { 0 } else { nearfield_engine::limits::DELTA_IDLE_MS };
             self.ask_at(user, now_ms + wait_ms);
         }
         Ok(learnt)

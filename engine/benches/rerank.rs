@@ -2,7 +2,7 @@
 
 use nearfield_engine::algebra::{NormalEquations, Solver, packed_len};
 use nearfield_engine::{DeltaId, Hyperparameters, ModelVersion};
-use nearfield_engine::{Event, Kind, Lineage, Model, Request, Statistics, UserState, Window};
+use nearfield_engine::{Event, Kind, Lineage, Model, Request, Statistics, UserState, Window, Workspace};
 use std::hint::black_box;
 
 const ITEMS: usize = 10_000;
@@ -19,7 +19,7 @@ fn model() -> (Statistics, Model) {
         statistics.register(&format!("item-{item}")).expect("ids are short and distinct");
     }
     let mut model = statistics.empty_model();
-    let mut window = Window::new(&statistics);
+    let mut window = Window::new();
     model.apply(&statistics.publish(&mut window, 1).patch).expect("the first patch");
     let mut seed = 1u64;
     let mut random = || {
@@ -33,11 +33,11 @@ fn model() -> (Statistics, Model) {
             state.learn(&model, &event, step).expect("the event is sound");
         }
         let id = DeltaId(u128::from(person).to_le_bytes());
-        let mut delta = state.take_delta(&model, id).expect("twenty events").clone();
+        let mut delta = state.take_delta(&model, id, &mut Workspace::new()).expect("twenty events").clone();
         delta.factor_scale = 0.005;
         delta.factor.iter_mut().for_each(|value| *value = (random() % 255) as u8 as i8);
-        window.check(&statistics, &delta, ModelVersion(0)).expect("an honest delta");
-        window.admit(&statistics, &delta, person);
+        statistics.policy(ModelVersion(0)).check(&delta).expect("an honest delta");
+        window.admit(statistics.hyperparameters(), &delta, person);
     }
     model.apply(&statistics.publish(&mut window, 1).patch).expect("the second patch");
     (statistics, model)
@@ -53,7 +53,7 @@ fn event_to_list(bencher: divan::Bencher<'_, '_>) {
         step += 1;
         let event = Event::new(Kind::Click, format!("item-{}", step * 31 % ITEMS as u64), step);
         person.learn(&model, &event, step).expect("the event is sound");
-        black_box(person.recommend(&model, &Request::default()))
+        black_box(person.recommend(&model, &Request::default(), &mut Workspace::new()))
     });
 }
 

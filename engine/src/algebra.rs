@@ -1,16 +1,7 @@
-//! The fold-in: a person's factor from the items that the person touched.
+//! Packed symmetric matrices: sums of outer products, normal equations, and their solve.
 //!
-//! ```text
-//! A ← A + w·q qᵀ     b ← b + w·t·q     h ← h + w
-//! p = (α0 G + A₁ + κ A₂ + λ (h + α0 n) I)⁻¹ (b₁ + κ b₂)
-//! ```
-//!
-//! with q (d) the item's row, w and t the event's confidence and target, G = QᵀQ (d × d), n the
-//! number of rows; iALS with frequency-scaled ridge: Rendle, Krichene, Zhang, Koren (2021),
-//! arXiv 2110.14037. The same solve gives an item's row from the statistics of its people.
-//!
-//! Symmetric matrices are kept as their lower triangle by rows: entry (i, j), j ≤ i, at
-//! i(i+1)/2 + j.
+//! A symmetric matrix is kept as its lower triangle by rows: entry (i, j), j ≤ i, at i(i+1)/2 + j.
+//! The same solve gives a person's factor from the items and an item's row from its people.
 
 /// Returns the entries of a packed lower triangle of order `d`.
 pub fn packed_len(d: usize) -> usize {

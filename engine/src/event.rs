@@ -1,14 +1,8 @@
 //! What a person did: one definition for page, edge, central and files.
 
 use crate::error::EventError;
-use crate::ids::ITEM_ID_BYTES_MAX;
+use crate::limits::{EVENT_FUTURE_MS_MAX, EVENT_ID_BYTES_MAX, ITEM_ID_BYTES_MAX};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// Longest event id or session id, in bytes.
-pub const EVENT_ID_BYTES_MAX: usize = 128;
-
-/// How far ahead of the receiver's clock an event may lie, in milliseconds (one day).
-pub const FUTURE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// What happened to the item. Each kind answers to its plain name and to its GA4 name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,7 +20,7 @@ pub enum Kind {
     Purchase = 4,
     /// Shown in a list (`view_item_list`); stays out of the history.
     Impression = 5,
-    /// Waved away by the person.
+    /// Dismissed by the person: not wanted.
     Dismiss = 6,
     /// A query without an item; context only.
     Search = 7,
@@ -124,7 +118,7 @@ pub struct Event {
     /// Optional value (a price, a rating); must be finite.
     #[serde(default)]
     pub value: Option<f32>,
-    /// Optional sitting; without it a gap of 30 minutes ends one.
+    /// Optional session; without it a gap of 30 minutes ends one.
     #[serde(default)]
     pub session_id: Option<String>,
 }
@@ -157,7 +151,7 @@ impl Event {
         if self.value.is_some_and(|value| !value.is_finite()) {
             return Err(EventError::NonFiniteValue);
         }
-        let limit_ms = now_ms.saturating_add(FUTURE_MS_MAX);
+        let limit_ms = now_ms.saturating_add(EVENT_FUTURE_MS_MAX);
         if self.time_ms > limit_ms {
             return Err(EventError::InTheFuture { time_ms: self.time_ms, limit_ms });
         }
@@ -188,7 +182,7 @@ mod tests {
             (Event { item_id: "x".repeat(129), ..good.clone() }, "item_id has 129 bytes, the limit is 128"),
             (Event { value: Some(f32::NAN), ..good.clone() }, "value is not a finite number"),
             (
-                Event { time_ms: now + FUTURE_MS_MAX + 1, ..good.clone() },
+                Event { time_ms: now + EVENT_FUTURE_MS_MAX + 1, ..good.clone() },
                 "time_ms 1700086400001 lies more than a day ahead, the limit is 1700086400000",
             ),
         ];

@@ -8,9 +8,10 @@ use crate::event::{Event, Kind};
 use crate::ids::{DeltaId, Lineage, ModelVersion};
 use crate::merge::{Statistics, Window};
 use crate::model::Model;
-use crate::model::hyper::{Hyperparameters, Scenario};
-use crate::person::UserState;
-use crate::rank::top_k::Request;
+use crate::model::blend::Scenario;
+use crate::model::hyper::Hyperparameters;
+use crate::person::{UserState, Workspace};
+use crate::rank::request::Request;
 use crate::sync::wire::{SyncRequest, decode_request, encode_request};
 
 const DIM: usize = 16;
@@ -43,9 +44,11 @@ pub fn model() -> Model {
 /// Returns the digest as lower-case hex.
 pub fn digest() -> String {
     let mut hasher = blake3::Hasher::new();
+    let mut workspace = Workspace::new();
     let (mut statistics, mut model) = taught(|model, person| {
         for scenario in [Scenario::Continue, Scenario::Discover] {
-            for item in person.recommend(model, &Request { scenario, ..Request::default() }) {
+            let request = Request { scenario, ..Request::default() };
+            for item in person.recommend(model, &request, &mut workspace) {
                 hasher.update(&item.row.to_le_bytes());
                 hasher.update(&item.score.to_bits().to_le_bytes());
             }
@@ -53,7 +56,7 @@ pub fn digest() -> String {
     });
     hasher.update(&model.to_pack());
     statistics.withdraw("item-3").expect("item-3 is in the catalogue");
-    let publication = statistics.publish(&mut Window::new(&statistics), 1);
+    let publication = statistics.publish(&mut Window::new(), 1);
     model.apply(&publication.patch).expect("the patch follows the version held");
     hasher.update(&model.to_pack());
     hasher.finalize().to_hex().to_string()
@@ -64,7 +67,7 @@ fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) 
     let mut hyper = Hyperparameters::starting_point();
     hyper.alpha = 0.1;
     // Every feature has a say, so that the digest covers them all.
-    for (bucket, weights) in hyper.blend.discover.iter_mut().chain(&mut hyper.blend.go_on).enumerate() {
+    for (bucket, weights) in hyper.blend.by_scenario.iter_mut().flatten().enumerate() {
         for (at, weight) in weights.iter_mut().enumerate() {
             *weight += ((at * 7 + bucket * 3) % 5) as f32 * 0.125 - 0.125;
         }
@@ -75,7 +78,8 @@ fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) 
         statistics.register(&format!("item-{item}")).expect("ids are short and distinct");
     }
     let mut model = statistics.empty_model();
-    let mut window = Window::new(&statistics);
+    let mut window = Window::new();
+    let mut workspace = Workspace::new();
     let first = statistics.publish(&mut window, 1);
     model.apply(&first.patch).expect("the first patch starts from nothing");
 
@@ -94,7 +98,9 @@ fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) 
         // empty model cannot give.
         let mut id = [0; 16];
         id[..8].copy_from_slice(&random.next().to_le_bytes());
-        let Some(mut delta) = person.take_delta(&model, DeltaId(id)).cloned() else { continue };
+        let Some(mut delta) = person.take_delta(&model, DeltaId(id), &mut workspace).cloned() else {
+            continue;
+        };
         if turn < 20 {
             delta.factor_scale = 1.0 / 127.0;
             let mut taste = Random(group as u64);
@@ -109,8 +115,8 @@ fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) 
         let bytes = encode_request(&request).expect("one delta is far below the limit");
         let request = decode_request(&bytes).expect("what was encoded decodes");
         for delta in &request.deltas {
-            window.check(&statistics, delta, ModelVersion(0)).expect("an honest delta passes");
-            window.admit(&statistics, delta, turn);
+            statistics.policy(ModelVersion(0)).check(delta).expect("an honest delta passes");
+            window.admit(statistics.hyperparameters(), delta, turn);
         }
         if turn % 5 == 4 {
             let publication = statistics.publish(&mut window, 1);

@@ -7,12 +7,6 @@ use std::fmt;
 /// row is never used again within its lineage.
 pub type Row = u32;
 
-/// Longest item id, in bytes of UTF-8.
-pub const ITEM_ID_BYTES_MAX: usize = 128;
-
-/// Most rows of a catalogue: a follower's row shares 32 bits with its weight.
-pub const ROWS_MAX: usize = 1 << 24;
-
 /// Stable key of an item: the first 8 bytes, little-endian, of BLAKE3 of its id. It outlives rows
 /// and lineages, so a person's history keeps items that the model does not know yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ fn two_groups() -> (Statistics, Model, Vec<Delta>) {
         statistics.register(&format!("i{item}")).unwrap();
     }
     let mut model = statistics.empty_model();
-    let mut window = Window::new(&statistics);
+    let mut window = Window::new();
     model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
     let deltas = (0..40u8)
         .map(|number| {
@@ -27,7 +27,8 @@ fn two_groups() -> (Statistics, Model, Vec<Delta>) {
                 let time = NOW + step;
                 person.learn(&model, &Event::new(Kind::Click, format!("i{item}"), time), time).unwrap();
             }
-            let mut delta = person.take_delta(&model, DeltaId([number; 16])).unwrap().clone();
+            let mut delta =
+                person.take_delta(&model, DeltaId([number; 16]), &mut Workspace::new()).unwrap().clone();
             // On an empty model every factor is zero; a seed gives the two groups a direction each.
             delta.factor_scale = 0.01;
             delta.factor.iter_mut().enumerate().for_each(|(at, value)| {
@@ -41,10 +42,10 @@ fn two_groups() -> (Statistics, Model, Vec<Delta>) {
 
 fn taught() -> (Statistics, Model) {
     let (mut statistics, mut model, deltas) = two_groups();
-    let mut window = Window::new(&statistics);
+    let mut window = Window::new();
     for (device, delta) in deltas.iter().enumerate() {
-        window.check(&statistics, delta, ModelVersion(0)).unwrap();
-        window.admit(&statistics, delta, device as u64);
+        statistics.policy(ModelVersion(0)).check(delta).unwrap();
+        window.admit(statistics.hyperparameters(), delta, device as u64);
     }
     model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
     (statistics, model)
@@ -61,7 +62,7 @@ fn a_person_is_recommended_the_rest_of_the_own_group() {
     for item in ["i0", "i2", "i4"] {
         click(&mut person, &model, item, NOW);
     }
-    let list = person.recommend(&model, &Request { count: 5, ..Request::default() });
+    let list = person.recommend(&model, &Request { count: 5, ..Request::default() }, &mut Workspace::new());
     for item in list {
         let id: u32 = model.item_id(item.row)[1..].parse().unwrap();
         assert!(id.is_multiple_of(2) && id > 4, "i{id} was seen or is of the other group");
@@ -72,10 +73,10 @@ fn a_person_is_recommended_the_rest_of_the_own_group() {
 fn every_click_changes_the_list() {
     let (_, model) = taught();
     let mut person = UserState::new();
-    let mut before = person.recommend(&model, &Request::default());
+    let mut before = person.recommend(&model, &Request::default(), &mut Workspace::new());
     for item in ["i1", "i3", "i0", "i5"] {
         click(&mut person, &model, item, NOW);
-        let after = person.recommend(&model, &Request::default());
+        let after = person.recommend(&model, &Request::default(), &mut Workspace::new());
         assert_ne!(before, after, "{item} changed nothing");
         before = after;
     }
@@ -87,7 +88,7 @@ fn filters_bar_what_they_name() {
     let mut person = UserState::new();
     click(&mut person, &model, "i0", NOW);
     let only = |person: &mut UserState, model: &Model, request: Request| -> Vec<Row> {
-        person.recommend(model, &request).into_iter().map(|item| item.row).collect()
+        person.recommend(model, &request, &mut Workspace::new()).into_iter().map(|item| item.row).collect()
     };
     let allowed = Request { allow: Some(vec![2, 3, 0]), ..Request::default() };
     let mut rows = only(&mut person, &model, allowed.clone());
@@ -99,7 +100,7 @@ fn filters_bar_what_they_name() {
         only(&mut person, &model, Request { scenario: Scenario::Continue, ..allowed.clone() }).contains(&0)
     );
     statistics.withdraw("i2").unwrap();
-    model.apply(&statistics.publish(&mut Window::new(&statistics), 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
     assert_eq!(only(&mut person, &model, allowed), [3], "i2 is withdrawn");
 }
 
@@ -131,12 +132,12 @@ fn an_unknown_item_counts_once_a_version_brings_it() {
     let (mut statistics, mut model) = taught();
     let mut person = UserState::new();
     click(&mut person, &model, "new", NOW);
-    assert!(person.preview_delta(&model).is_none(), "the model has no row for it");
+    assert!(person.preview_delta(&model, &mut Workspace::new()).is_none(), "the model has no row for it");
     let row = statistics.register("new").unwrap();
-    model.apply(&statistics.publish(&mut Window::new(&statistics), 1).patch).unwrap();
-    let delta = person.preview_delta(&model).expect("now there is a row to tell of");
+    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    let delta = person.preview_delta(&model, &mut Workspace::new()).expect("now there is a row to tell of");
     assert_eq!(delta.items[0].row(), row);
-    let list = person.recommend(&model, &Request::default());
+    let list = person.recommend(&model, &Request::default(), &mut Workspace::new());
     assert!(list.iter().all(|item| item.row != row), "it was seen");
 }
 
@@ -148,11 +149,14 @@ fn a_restored_state_gives_the_same_list_and_keeps_its_outbox() {
         click(&mut person, &model, &format!("i{}", step * 7 % 10 * 2), NOW + step);
     }
     assert_eq!(person.len(), 512, "the ring keeps 512 events");
-    person.take_delta(&model, DeltaId([9; 16])).unwrap();
+    person.take_delta(&model, DeltaId([9; 16]), &mut Workspace::new()).unwrap();
     let mut restored = UserState::from_bytes(&person.to_bytes()).unwrap();
     assert_eq!(restored.outbox(), person.outbox());
     let all = Request { scenario: Scenario::Continue, ..Request::default() };
-    let (kept, again) = (person.recommend(&model, &all), restored.recommend(&model, &all));
+    let (kept, again) = (
+        person.recommend(&model, &all, &mut Workspace::new()),
+        restored.recommend(&model, &all, &mut Workspace::new()),
+    );
     for (kept, again) in kept.iter().zip(&again) {
         // The running sums of the one and the rebuilt sums of the other differ by rounding.
         assert!((kept.score - again.score).abs() < 1e-2, "{kept:?} became {again:?}");
@@ -186,15 +190,18 @@ fn a_delta_of_twenty_events_fits_256_bytes_and_moves_to_the_outbox_once() {
         statistics.register(&format!("i{item}")).unwrap();
     }
     let mut model = statistics.empty_model();
-    model.apply(&statistics.publish(&mut Window::new(&statistics), 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
     let mut person = UserState::new();
     for step in 0..20 {
         click(&mut person, &model, &format!("i{}", 3000 + step), NOW + step);
     }
     assert!(person.delta_due(NOW + 20));
-    let delta = person.take_delta(&model, DeltaId([255; 16])).unwrap().clone();
+    let delta = person.take_delta(&model, DeltaId([255; 16]), &mut Workspace::new()).unwrap().clone();
     assert_eq!(delta.items.len(), 20);
-    assert!(person.take_delta(&model, DeltaId([1; 16])).is_none(), "nothing is told twice");
+    assert!(
+        person.take_delta(&model, DeltaId([1; 16]), &mut Workspace::new()).is_none(),
+        "nothing is told twice"
+    );
     let request = SyncRequest {
         site: "shop".into(),
         token: vec![7; 40],
@@ -213,13 +220,13 @@ fn what_is_discarded_is_never_told_even_once_the_model_knows_the_item() {
     let (mut statistics, mut model) = taught();
     let mut person = UserState::new();
     click(&mut person, &model, "i0", NOW);
-    person.take_delta(&model, DeltaId([1; 16])).unwrap();
+    person.take_delta(&model, DeltaId([1; 16]), &mut Workspace::new()).unwrap();
     click(&mut person, &model, "new", NOW + 1);
     person.discard_unsent();
     assert!(person.outbox().is_empty());
     statistics.register("new").unwrap();
-    model.apply(&statistics.publish(&mut Window::new(&statistics), 1).patch).unwrap();
-    assert!(person.preview_delta(&model).is_none());
+    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    assert!(person.preview_delta(&model, &mut Workspace::new()).is_none());
     assert_eq!(person.len(), 2, "the history stays");
 }
 
@@ -239,11 +246,11 @@ fn the_choice_is_counted_by_its_rank_in_the_list_shown() {
     let mut person = UserState::new();
     click(&mut person, &model, "i0", NOW);
     assert_eq!(person.quality().total(), 0, "nothing had been shown");
-    let list = person.recommend(&model, &Request::default());
+    let list = person.recommend(&model, &Request::default(), &mut Workspace::new());
     let third = model.item_id(list[2].row).to_owned();
     click(&mut person, &model, &third, NOW + 1);
     assert_eq!(person.quality().bins, [0, 1, 0, 0, 0], "rank 3 lies in the bin of ranks 2 to 5");
-    let delta = person.take_delta(&model, DeltaId([1; 16])).unwrap();
+    let delta = person.take_delta(&model, DeltaId([1; 16]), &mut Workspace::new()).unwrap();
     assert_eq!(delta.metrics, [VersionMetrics { version: model.version(), bins: [0, 1, 0, 0, 0] }]);
 }
 
@@ -251,10 +258,10 @@ fn the_choice_is_counted_by_its_rank_in_the_list_shown() {
 fn a_patched_model_equals_a_downloaded_one_to_the_byte() {
     let (mut statistics, mut model, deltas) = two_groups();
     let start = model.clone();
-    let mut window = Window::new(&statistics);
+    let mut window = Window::new();
     let mut changed = Vec::new();
     for (device, delta) in deltas.iter().enumerate() {
-        window.admit(&statistics, delta, device as u64);
+        window.admit(statistics.hyperparameters(), delta, device as u64);
         if device % 10 == 9 {
             statistics.register(&format!("late-{device}")).unwrap();
             let publication = statistics.publish(&mut window, 1);
@@ -276,8 +283,8 @@ fn statistics_go_on_from_their_file_to_the_same_bytes() {
     let mut restored = Statistics::from_bytes(&statistics.to_bytes()).unwrap();
     assert_eq!(restored, statistics);
     for statistics in [&mut kept, &mut restored] {
-        let mut window = Window::new(statistics);
-        deltas.iter().for_each(|delta| window.admit(statistics, delta, 1));
+        let mut window = Window::new();
+        deltas.iter().for_each(|delta| window.admit(statistics.hyperparameters(), delta, 1));
         statistics.publish(&mut window, 1);
     }
     assert_eq!(kept.to_bytes(), restored.to_bytes());
@@ -291,9 +298,9 @@ fn a_row_waits_for_k_devices_and_loses_nothing() {
     let (statistics, _, deltas) = two_groups();
     let publish_after = |devices: usize| {
         let mut statistics = statistics.clone();
-        let mut window = Window::new(&statistics);
+        let mut window = Window::new();
         for (device, delta) in deltas.iter().take(devices).enumerate() {
-            window.admit(&statistics, delta, device as u64);
+            window.admit(statistics.hyperparameters(), delta, device as u64);
         }
         let publication = statistics.publish(&mut window, 10);
         (statistics, window, publication)
@@ -305,18 +312,17 @@ fn a_row_waits_for_k_devices_and_loses_nothing() {
     // Waiting in one window and filling up in the next brings the same rows as one window.
     let (mut statistics, mut window, _) = publish_after(4);
     for (device, delta) in deltas.iter().enumerate().skip(4) {
-        window.admit(&statistics, delta, device as u64);
+        window.admit(statistics.hyperparameters(), delta, device as u64);
     }
     assert_eq!(statistics.publish(&mut window, 10).changed, many.changed);
 }
 
 fn refusal(change: impl FnOnce(&mut Delta)) -> String {
     let (statistics, _, deltas) = two_groups();
-    let window = Window::new(&statistics);
     let mut delta = deltas[0].clone();
-    assert_eq!(window.check(&statistics, &delta, ModelVersion(1)), Ok(()));
+    assert_eq!(statistics.policy(ModelVersion(1)).check(&delta), Ok(()));
     change(&mut delta);
-    window.check(&statistics, &delta, ModelVersion(1)).unwrap_err().to_string()
+    statistics.policy(ModelVersion(1)).check(&delta).unwrap_err().to_string()
 }
 
 #[test]
@@ -371,8 +377,8 @@ fn foreign_and_truncated_models_are_refused() {
 fn a_patch_that_does_not_fit_leaves_the_model_as_it_was() {
     let (mut statistics, mut model) = taught();
     let before = model.to_pack();
-    let first = statistics.publish(&mut Window::new(&statistics), 1).patch;
-    let second = statistics.publish(&mut Window::new(&statistics), 1).patch;
+    let first = statistics.publish(&mut Window::new(), 1).patch;
+    let second = statistics.publish(&mut Window::new(), 1).patch;
     assert_eq!(
         model.apply(&second).unwrap_err().to_string(),
         "patch starts at version 3, the model held is 2"
@@ -465,8 +471,8 @@ proptest! {
         let (statistics, model, deltas) = two_groups();
         let publish = |order: &[usize]| {
             let (mut statistics, mut model) = (statistics.clone(), model.clone());
-            let mut window = Window::new(&statistics);
-            order.iter().for_each(|at| window.admit(&statistics, &deltas[*at], *at as u64));
+            let mut window = Window::new();
+            order.iter().for_each(|at| window.admit(statistics.hyperparameters(), &deltas[*at], *at as u64));
             model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
             (model.to_pack(), statistics.to_bytes())
         };
@@ -489,7 +495,7 @@ proptest! {
 /// The list by its definition: every row's score, filtered, sorted; ties to the lower row.
 fn by_brute_force(person: &mut UserState, model: &Model, request: &Request) -> Vec<(u32, u32)> {
     let mut scores = Vec::new();
-    person.scores(model, request.scenario, &mut scores);
+    person.scores(model, request.scenario, &mut Workspace::new(), &mut scores);
     let seen: Vec<Option<u32>> = person.history().map(|entry| model.row(entry.key)).collect();
     let mut ranked: Vec<(u32, f32)> = (0..model.len() as u32).zip(scores).collect();
     ranked.retain(|(row, _)| {
@@ -515,14 +521,14 @@ fn the_list_is_what_scoring_every_row_gives_through_patches_and_filters() {
         let mut hyper = Hyperparameters::starting_point();
         hyper.bounds.step_max = f32::INFINITY;
         let blend = &mut hyper.blend;
-        for weight in blend.discover.iter_mut().chain(&mut blend.go_on).flatten() {
+        for weight in blend.by_scenario.iter_mut().flatten().flatten() {
             *weight = random(200) as f32 / 100.0 - 0.5;
         }
         let mut statistics = Statistics::new(Lineage(9), dim, 6, hyper);
         for item in 0..ITEMS {
             statistics.register(&format!("item-{item}")).unwrap();
         }
-        let mut window = Window::new(&statistics);
+        let mut window = Window::new();
         let mut model = statistics.empty_model();
         model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
         let mut people: Vec<UserState> = (0..12).map(|_| UserState::new()).collect();
@@ -542,7 +548,7 @@ fn the_list_is_what_scoring_every_row_gives_through_patches_and_filters() {
                     share: 4096,
                     metrics: vec![],
                 };
-                window.admit(&statistics, &delta, number);
+                window.admit(statistics.hyperparameters(), &delta, number);
             }
             statistics.withdraw(&format!("item-{}", random(ITEMS))).unwrap();
             statistics.register(&format!("new-{round}")).unwrap();
@@ -562,7 +568,7 @@ fn the_list_is_what_scoring_every_row_gives_through_patches_and_filters() {
                         request.allow = Some((0..random(300)).map(|_| random(ITEMS) as u32).collect());
                     }
                     let expected = by_brute_force(person, &model, &request);
-                    let list = person.recommend(&model, &request);
+                    let list = person.recommend(&model, &request, &mut Workspace::new());
                     let found: Vec<_> = list.iter().map(|item| (item.row, item.score.to_bits())).collect();
                     assert_eq!(found, expected, "d = {dim}, round {round}, {request:?}");
                 }

@@ -1,7 +1,7 @@
 //! Recorded events of many people, read from CSV: what training and evaluation begin with.
 
 use nearfield_engine::event::{Event, Kind};
-use nearfield_engine::ids::ITEM_ID_BYTES_MAX;
+use nearfield_engine::limits::ITEM_ID_BYTES_MAX;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;

@@ -12,4 +12,5 @@
 pub mod evaluate;
 pub mod event_log;
 pub mod progress;
+pub mod replay;
 pub mod train;

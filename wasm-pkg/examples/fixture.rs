@@ -8,12 +8,12 @@
 //! chose a tent should see is plain before anything runs. Version 3 adds `tent-new`.
 
 use ed25519_dalek::SigningKey;
+use nearfield_engine::model::blend::OWN_COUNT;
 use nearfield_engine::model::manifest::{FileRef, Manifest, Slot, sign};
-use nearfield_engine::rank::features::OWN_COUNT;
 use nearfield_engine::sync::wire::{decode_request, encode_reply};
 use nearfield_engine::{
-    Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Refusal, Statistics,
-    SyncReply, Touch, Window,
+    Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Refusal, Scenario,
+    Statistics, SyncReply, Touch, Window,
 };
 use std::error::Error;
 use std::fs;
@@ -40,7 +40,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
     let mut hyper = Hyperparameters::starting_point();
     hyper.alpha = 0.1;
-    hyper.blend.go_on.iter_mut().for_each(|weights| weights[OWN_COUNT] = 0.5);
+    hyper.blend.by_scenario[Scenario::Continue as usize]
+        .iter_mut()
+        .for_each(|weights| weights[OWN_COUNT] = 0.5);
     let mut statistics = Statistics::new(LINEAGE, DIM, 8, hyper);
     for taste in TASTES {
         for item in 0..ITEMS_EACH {
@@ -48,7 +50,7 @@ fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
         }
     }
     let mut model = statistics.empty_model();
-    let first = statistics.publish(&mut Window::new(&statistics), 1);
+    let first = statistics.publish(&mut Window::new(), 1);
     model.apply(&first.patch)?;
 
     let mut window = teach(&statistics, &model, 1)?;
@@ -110,7 +112,7 @@ fn manifest(version: u64, pack: &[u8], patches: Vec<(ModelVersion, FileRef)>) ->
 
 /// Eight people of each taste, whose factor points along an axis of its own.
 fn teach(statistics: &Statistics, model: &Model, round: u8) -> Result<Window, Box<dyn Error>> {
-    let mut window = Window::new(statistics);
+    let mut window = Window::new();
     for person in 0..8u8 {
         for taste in 0..TASTES.len() as u8 {
             let mut factor = vec![0; DIM];
@@ -134,8 +136,8 @@ fn teach(statistics: &Statistics, model: &Model, round: u8) -> Result<Window, Bo
                 share: 4096,
                 metrics: Vec::new(),
             };
-            window.check(statistics, &delta, ModelVersion(0)).map_err(|refusal| refusal.to_string())?;
-            window.admit(statistics, &delta, u64::from(person));
+            statistics.policy(ModelVersion(0)).check(&delta).map_err(|refusal| refusal.to_string())?;
+            window.admit(statistics.hyperparameters(), &delta, u64::from(person));
         }
     }
     Ok(window)

@@ -199,7 +199,7 @@ export interface DeltaPreview {
   /** New weight over all weight. */
   share: number;
   /** The items touched since the last delta, in order. */
-  items: { item_id: string; row: number; kind: string; begins_sitting: boolean }[];
+  items: { item_id: string; row: number; kind: string; starts_session: boolean }[];
   /** How good the lists were, by model version: counts only. */
   metrics: { version: number; bins: number[] }[];
 }
@@ -301,7 +301,7 @@ export class User {
   /** What `takeDelta` would move, or null; changes nothing. */
   previewDelta(model: Model): DeltaPreview | null {
     const preview = this.#raw.previewDelta(model.raw) as Omit<DeltaPreview, 'items'> & {
-      items: { row: number; kind: string; begins_sitting: boolean }[];
+      items: { row: number; kind: string; starts_session: boolean }[];
     } | null;
     return preview && { ...preview, items: preview.items.map((item) => ({ item_id: model.itemId(item.row), ...item })) };
   }

@@ -5,12 +5,22 @@ use crate::model::Model;
 use crate::object::{array, object, packed, whole};
 use nearfield_engine::sync::delta::SHARE_STEPS;
 use nearfield_engine::sync::wire::{self, SyncRequest};
-use nearfield_engine::{DeltaId, Event, Kind, Learned, Outcome, Request, Scenario, UserState};
+use nearfield_engine::{DeltaId, Event, Kind, Learned, Outcome, Request, Scenario, UserState, Workspace};
+use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
 
 /// Most deltas of one sync: a choice that keeps a body far below the limit, so that a long time
 /// offline goes out in a few requests.
 const SYNC_DELTAS_MAX: usize = 64;
+
+thread_local! {
+    /// Shared by all users of this module: calls come one after another.
+    static WORKSPACE: RefCell<Workspace> = RefCell::default();
+}
+
+fn with_workspace<T>(work: impl FnOnce(&mut Workspace) -> T) -> T {
+    WORKSPACE.with_borrow_mut(work)
+}
 
 /// One person's state in the memory of this module.
 #[wasm_bindgen]
@@ -86,18 +96,19 @@ impl User {
         Ok(name.to_owned())
     }
 
-    /// Returns the person's list, packed: rows, then the bits of the scores. `go_on` asks for what
-    /// the person wants next, own items among it; else the list leaves them out.
+    /// Returns the person's list, packed: rows, then the bits of the scores. `continuing` asks for what
+    /// the person wants next, own items included; else the list leaves them out.
     pub fn recommend(
         &mut self,
         model: &Model,
         count: u32,
-        go_on: bool,
+        continuing: bool,
         allow: Option<Vec<u32>>,
         deny: Vec<u32>,
     ) -> Vec<u32> {
-        let scenario = if go_on { Scenario::Continue } else { Scenario::Discover };
-        packed(&self.inner.recommend(&model.inner, &Request { count, scenario, allow, deny }))
+        let scenario = if continuing { Scenario::Continue } else { Scenario::Discover };
+        let request = Request { count, scenario, allow, deny };
+        packed(&with_workspace(|workspace| self.inner.recommend(&model.inner, &request, workspace)))
     }
 
     /// Returns whether a delta should go out.
@@ -117,20 +128,23 @@ impl User {
     pub fn take_delta(&mut self, model: &Model, id: &[u8]) -> Result<bool, JsValue> {
         let id = <[u8; 16]>::try_from(id)
             .map_err(|_| coded("delta", "bad_id", &format!("a delta id has 16 bytes, not {}", id.len())))?;
-        Ok(self.inner.take_delta(&model.inner, DeltaId(id)).is_some())
+        let taken =
+            |workspace: &mut Workspace| self.inner.take_delta(&model.inner, DeltaId(id), workspace).is_some();
+        Ok(with_workspace(taken))
     }
 
     /// Returns what `takeDelta` would move, or null.
     #[wasm_bindgen(js_name = previewDelta)]
     pub fn preview_delta(&mut self, model: &Model) -> JsValue {
-        let Some(delta) = self.inner.preview_delta(&model.inner) else {
+        let preview = |workspace: &mut Workspace| self.inner.preview_delta(&model.inner, workspace);
+        let Some(delta) = with_workspace(preview) else {
             return JsValue::NULL;
         };
         let items = delta.items.iter().map(|touch| {
             object([
                 ("row", touch.row().into()),
                 ("kind", kind_name(touch.kind).into()),
-                ("begins_sitting", touch.begins_sitting().into()),
+                ("starts_session", touch.starts_session().into()),
             ])
         });
         let metrics = delta.metrics.iter().map(|metrics| {

@@ -21,7 +21,7 @@ pub fn train(data: &Path) -> (Statistics, Model) {
         statistics.register(&format!("i{item}")).unwrap();
     }
     let mut model = statistics.empty_model();
-    model.apply(&statistics.publish(&mut Window::new(&statistics), 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
     std::fs::write(data.join("model.pack"), model.to_pack()).unwrap();
     std::fs::write(data.join("statistics.bin"), statistics.to_bytes()).unwrap();
     (statistics, model)

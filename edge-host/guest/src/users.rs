@@ -5,7 +5,7 @@ use crate::abi::{
     TakeDelta, Taken,
 };
 use nearfield_engine::sync::wire;
-use nearfield_engine::{Learned, Model, Request, SyncRequest, UserState};
+use nearfield_engine::{Learned, Model, Request, SyncRequest, UserState, Workspace};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
@@ -41,6 +41,8 @@ fn decode<T: DeserializeOwned>(input: &[u8]) -> Result<T, Refused> {
 pub(crate) struct Core {
     model: Option<Model>,
     users: BTreeMap<u32, UserState>,
+    /// Shared by all users: calls come one after another.
+    workspace: Workspace,
     handles: u32,
 }
 
@@ -85,7 +87,7 @@ impl Core {
 
     pub(crate) fn user_learn(&mut self, handle: u32, input: &[u8]) -> Result<Vec<u8>, Refused> {
         let Learn { now_ms, events } = decode(input)?;
-        let (user, model) = self.user(handle)?;
+        let (user, model, _) = self.user(handle)?;
         let mut learnt = Learnt::default();
         for event in &events {
             let learned = user
@@ -103,10 +105,10 @@ impl Core {
 
     pub(crate) fn user_recommend(&mut self, handle: u32, input: &[u8]) -> Result<Vec<u8>, Refused> {
         let Recommend { count, scenario } = decode(input)?;
-        let (user, model) = self.user(handle)?;
+        let (user, model, workspace) = self.user(handle)?;
         let request = Request { count, scenario, ..Request::default() };
         let items = user
-            .recommend(model, &request)
+            .recommend(model, &request, workspace)
             .into_iter()
             .map(|scored| Recommended {
                 row: scored.row,
@@ -118,7 +120,7 @@ impl Core {
     }
 
     pub(crate) fn user_inspect(&mut self, handle: u32) -> Result<Vec<u8>, Refused> {
-        let (user, model) = self.user(handle)?;
+        let (user, model, _) = self.user(handle)?;
         let history = user
             .history()
             .map(|entry| Seen {
@@ -138,8 +140,8 @@ impl Core {
 
     pub(crate) fn user_take_delta(&mut self, handle: u32, input: &[u8]) -> Result<Vec<u8>, Refused> {
         let TakeDelta { id, now_ms } = decode(input)?;
-        let (user, model) = self.user(handle)?;
-        let taken = user.delta_due(now_ms) && user.take_delta(model, id).is_some();
+        let (user, model, workspace) = self.user(handle)?;
+        let taken = user.delta_due(now_ms) && user.take_delta(model, id, workspace).is_some();
         Ok(encode(&Taken { taken, outbox: user.outbox().len() as u32, unsent: user.unsent() as u32 }))
     }
 
@@ -179,10 +181,10 @@ impl Core {
         }))
     }
 
-    fn user(&mut self, handle: u32) -> Result<(&mut UserState, &Model), Refused> {
+    fn user(&mut self, handle: u32) -> Result<(&mut UserState, &Model, &mut Workspace), Refused> {
         let user = self.users.get_mut(&handle).ok_or_else(|| bad_handle(handle))?;
         let model = self.model.as_ref().ok_or_else(Refused::no_model)?;
-        Ok((user, model))
+        Ok((user, model, &mut self.workspace))
     }
 }
 

@@ -13,6 +13,7 @@ use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
 use nearfield_engine::sync::wire::{self, Outcome, SyncReply, SyncRequest};
 use nearfield_engine::{
     DeltaId, Event, Hyperparameters, Kind, Lineage, Model, ModelVersion, Statistics, UserState, Window,
+    Workspace,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -68,7 +69,7 @@ impl Shared {
                 statistics.register(&format!("{group}-{item}")).unwrap();
             }
         }
-        let mut window = Window::new(&statistics);
+        let mut window = Window::new();
         let mut model = statistics.empty_model();
         let first = statistics.publish(&mut window, 1);
         model.apply(&first.patch).unwrap();
@@ -93,14 +94,15 @@ impl Shared {
                 let event = Event::new(Kind::View, id, 1_700_000_000_000 + step as u64 * 1000);
                 user.learn(&shared.model, &event, 1_700_000_100_000).unwrap();
             }
-            let mut delta = user.take_delta(&shared.model, DeltaId([person; 16])).unwrap().clone();
+            let mut delta =
+                user.take_delta(&shared.model, DeltaId([person; 16]), &mut Workspace::new()).unwrap().clone();
             // An empty model gives no factor yet: half of the axes stand for each taste.
             delta.factor_scale = 1.0 / 127.0;
             for (axis, factor) in delta.factor.iter_mut().enumerate() {
                 *factor = if axis % 2 == taste { 40 } else { 0 };
             }
-            shared.window.check(&shared.statistics, &delta, ModelVersion(0)).unwrap();
-            shared.window.admit(&shared.statistics, &delta, person.into());
+            shared.statistics.policy(ModelVersion(0)).check(&delta).unwrap();
+            shared.window.admit(shared.statistics.hyperparameters(), &delta, person.into());
         }
         shared.publish();
         shared
@@ -171,10 +173,10 @@ impl Shared {
             let outcome = if !self.admitted.insert(delta.id) {
                 self.duplicates += 1;
                 Outcome::Duplicate
-            } else if let Err(refusal) = self.window.check(&self.statistics, delta, ModelVersion(0)) {
+            } else if let Err(refusal) = self.statistics.policy(ModelVersion(0)).check(delta) {
                 Outcome::Refused(refusal)
             } else {
-                self.window.admit(&self.statistics, delta, request.token[0].into());
+                self.window.admit(self.statistics.hyperparameters(), delta, request.token[0].into());
                 Outcome::Acknowledged
             };
             (delta.id, outcome)

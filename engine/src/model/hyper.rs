@@ -2,24 +2,9 @@
 //! in code.
 
 use crate::event::Kind;
+use crate::model::blend::{self, BUCKETS, Blend, FEATURES};
 use crate::model::popularity::HALF_LIVES;
-use crate::rank::features::{self, FEATURES, Weights};
 use serde::{Deserialize, Serialize};
-
-/// History-length buckets of the blend, by number of events: 0, 1, 2–4, 5–9, 10–19, 20 and more.
-pub const BUCKETS: usize = 6;
-
-/// Returns the bucket of a history of `events` events.
-pub fn bucket(events: usize) -> usize {
-    match events {
-        0 => 0,
-        1 => 1,
-        2..=4 => 2,
-        5..=9 => 3,
-        10..=19 => 4,
-        _ => 5,
-    }
-}
 
 /// Confidence and target of one kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,62 +32,6 @@ pub struct TransitionSettings {
     pub half_life: f32,
     /// Half-life of the fresh counts, in merged weight: what follows of late.
     pub fresh_half_life: f32,
-}
-
-/// What list a caller wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scenario {
-    /// Items that are new to the person: the own history is left out.
-    #[default]
-    Discover,
-    /// Whatever the person wants next, the own items among it: to go on where one was, or to buy again.
-    Continue,
-}
-
-/// The blend: one set of weights a scenario and bucket, fitted on held-out time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<f32>", into = "Vec<f32>")]
-pub struct Blend {
-    /// Weights for lists of items new to the person.
-    pub discover: [Weights; BUCKETS],
-    /// Weights for lists that may hold own items.
-    pub go_on: [Weights; BUCKETS],
-}
-
-impl Blend {
-    /// Returns the weights of one list.
-    pub fn weights(&self, scenario: Scenario, bucket: usize) -> &Weights {
-        match scenario {
-            Scenario::Discover => &self.discover[bucket],
-            Scenario::Continue => &self.go_on[bucket],
-        }
-    }
-}
-
-impl From<Blend> for Vec<f32> {
-    fn from(blend: Blend) -> Self {
-        blend.discover.iter().chain(&blend.go_on).flatten().copied().collect()
-    }
-}
-
-impl TryFrom<Vec<f32>> for Blend {
-    type Error = &'static str;
-
-    fn try_from(numbers: Vec<f32>) -> Result<Self, Self::Error> {
-        if numbers.len() != 2 * BUCKETS * FEATURES {
-            return Err("a blend has one weight a scenario, bucket and feature");
-        }
-        let mut sets = numbers.chunks_exact(FEATURES);
-        let mut next = || {
-            let mut weights = [0.0; FEATURES];
-            weights.iter_mut().zip(sets.next().unwrap_or(&[])).for_each(|(to, from)| *to = *from);
-            weights
-        };
-        let discover = std::array::from_fn(|_| next());
-        let go_on = std::array::from_fn(|_| next());
-        Ok(Self { discover, go_on })
-    }
 }
 
 /// What a delta may hold at most; central refuses anything beyond.
@@ -133,7 +62,7 @@ pub struct Hyperparameters {
     /// Half-life of the factor statistics, in merged weight; infinite keeps everything.
     pub factor_half_life: f32,
     /// Half-lives of popularity, in merged weight: four of all events, one of those
-    /// that begin a sitting.
+    /// that start a session.
     pub popularity_half_lives: [f32; HALF_LIVES],
     /// Share of an own count left after one more event, [0, 1].
     pub own_decay: f32,
@@ -157,14 +86,14 @@ impl Hyperparameters {
     pub fn starting_point() -> Self {
         let kind = |weight, target| KindWeight { weight, target };
         let mut even = [0.0; FEATURES];
-        even[features::FACTOR_RECENT] = 1.0;
-        even[features::FORWARD] = 0.5;
-        even[features::POPULARITY + 2] = 0.5;
+        even[blend::FACTOR_RECENT] = 1.0;
+        even[blend::FORWARD] = 0.5;
+        even[blend::POPULARITY_2] = 0.5;
         let mut popular = [0.0; FEATURES];
-        popular[features::POPULARITY + 2] = 1.0;
+        popular[blend::POPULARITY_2] = 1.0;
         let mut weights = [even; BUCKETS];
         weights[0] = popular;
-        let blend = Blend { discover: weights, go_on: weights };
+        let blend = Blend { by_scenario: [weights; 2] };
         Self {
             alpha: 0.01,
             lambda: 0.01,
@@ -201,8 +130,8 @@ impl Hyperparameters {
     /// Names the first number that is out of its range, if any.
     pub(crate) fn fault(&self) -> Option<(&'static str, &'static str)> {
         let t = &self.transitions;
-        let blend = self.blend.discover.iter().chain(&self.blend.go_on);
-        let finite_blend = blend.flatten().all(|weight| weight.is_finite());
+        let blend = self.blend.by_scenario.iter().flatten().flatten();
+        let finite_blend = blend.copied().all(f32::is_finite);
         let half_lives = self.popularity_half_lives.iter().all(|half_life| *half_life > 0.0);
         let checks = [
             (self.alpha > 0.0 && self.alpha <= 10.0, "alpha", "above 0, at most 10"),

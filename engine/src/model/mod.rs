@@ -1,26 +1,23 @@
 //! The shared model: versioned, the same for everyone.
 
+pub mod blend;
 pub mod hyper;
 pub mod manifest;
 pub mod pack;
 pub mod patch;
 pub mod popularity;
+pub(crate) mod priors;
 pub mod transitions;
 
 use crate::algebra::packed_len;
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
-use crate::model::hyper::{BUCKETS, Hyperparameters, Scenario};
+use crate::model::blend::Scenario;
+use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::{HALF_LIVES, LogTable, Scale};
+use crate::model::priors::{BLOCK, Derived, Priors, largest_norm, prior};
 use crate::model::transitions::{Neighbour, Stored};
-use crate::rank::features::{COLD, POPULARITY, STATIC};
-use crate::rank::kernel::BLOCK;
-use crate::rank::query::{Priors, dot_rows, largest_norm};
-use crate::rank::top_k::{Scored, TopK};
 use std::collections::HashMap;
-use std::sync::{LazyLock, OnceLock};
-
-/// Largest number of factors: 512 products of 15 and 7 bits fit an `i32`.
-pub const DIM_MAX: usize = 512;
+use std::sync::LazyLock;
 
 /// The model: item factors, Gram, transitions, popularity, blend, ids.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,21 +48,6 @@ pub struct Model {
     pub(crate) withdrawn: Vec<bool>,
     pub(crate) rows_by_key: HashMap<ItemKey, Row>,
     pub(crate) derived: Derived,
-}
-
-/// What follows from the rest of the model, worked out when it is first asked for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Derived {
-    popularity_mean: OnceLock<[f32; HALF_LIVES]>,
-    /// Static priors of all rows, by scenario and bucket.
-    priors: [[OnceLock<Priors>; BUCKETS]; 2],
-}
-
-impl PartialEq for Derived {
-    /// It adds nothing to the model, so it cannot tell two models apart.
-    fn eq(&self, _other: &Self) -> bool {
-        true
-    }
 }
 
 static LOG_TABLE: LazyLock<LogTable> = LazyLock::new(LogTable::new);
@@ -122,7 +104,7 @@ impl Model {
         }
         model.gram = gram.into_iter().map(|value| value as f32).collect();
         model.mean = sum.into_iter().map(|value| (value / count.max(1) as f64) as f32).collect();
-        model.settle_norms(0..count as Row);
+        model.update_block_norms(0..count as Row);
         model
     }
 
@@ -138,11 +120,11 @@ impl Model {
         self.norms.resize(self.ids.len().div_ceil(BLOCK), 0.0);
     }
 
-    /// Works out the largest norm of the blocks that hold the given rows, which rise.
-    pub(crate) fn settle_norms(&mut self, rows: impl Iterator<Item = Row>) {
-        let mut settled = None;
+    /// Works out again the largest norm of the blocks that hold the given rows, which rise.
+    pub(crate) fn update_block_norms(&mut self, rows: impl Iterator<Item = Row>) {
+        let mut done = None;
         for block in rows.map(|row| row as usize / BLOCK) {
-            if settled.replace(block) == Some(block) {
+            if done.replace(block) == Some(block) {
                 continue;
             }
             let (first, last) = (block * BLOCK, (block * BLOCK + BLOCK).min(self.len()));
@@ -230,14 +212,9 @@ impl Model {
     /// Returns the static prior of every row: what the score holds that is the same for everyone.
     pub(crate) fn priors(&self, scenario: Scenario, bucket: usize) -> &Priors {
         self.derived.priors[scenario as usize][bucket].get_or_init(|| {
-            let weights = &self.hyper.blend.weights(scenario, bucket)[STATIC];
-            let prior = |row: usize| {
-                let popularity = self.popularity_features(row as Row);
-                let parts = weights.iter().zip(&popularity);
-                let prior = parts.fold(0.0, |sum, (weight, value)| sum + weight * value);
-                prior + weights[COLD - POPULARITY] * self.cold(row as Row)
-            };
-            Priors::new((0..self.len()).map(prior).collect())
+            let weights = self.hyper.blend.weights(scenario, bucket);
+            let prior = |row| prior(weights, &self.popularity_features(row), self.cold(row));
+            Priors::new((0..self.len() as Row).map(prior).collect())
         })
     }
 
@@ -279,36 +256,6 @@ impl Model {
         for (out, factor) in out.iter_mut().zip(factors) {
             *out = f32::from(*factor) * scale;
         }
-    }
-
-    /// Returns the most popular items, best first; ties go to the lower row. It is the list of a
-    /// person of whom nothing is known.
-    pub fn popular(&self, count: usize) -> Vec<Scored> {
-        let mut top = TopK::new(count);
-        for (row, prior) in self.priors(Scenario::Discover, 0).values.iter().enumerate() {
-            if !self.withdrawn[row] {
-                top.offer(row as Row, *prior);
-            }
-        }
-        top.into_sorted()
-    }
-
-    /// Returns the items whose rows point most nearly the same way (cosine), best first.
-    pub fn similar(&self, row: Row, count: usize) -> Vec<Scored> {
-        let (own, _) = self.factors(row);
-        let own: Vec<i16> = own.iter().map(|factor| i16::from(*factor)).collect();
-        let norm = |factors: &[i8]| {
-            libm::sqrtf(factors.iter().map(|f| i32::from(*f) * i32::from(*f)).sum::<i32>() as f32)
-        };
-        let own_norm = norm(self.factors(row).0);
-        let mut top = TopK::new(count);
-        for (other, dot) in dot_rows(&own, &self.factors).enumerate() {
-            let other_norm = norm(self.factors(other as Row).0);
-            if other != row as usize && !self.withdrawn[other] && other_norm > 0.0 && own_norm > 0.0 {
-                top.offer(other as Row, dot as f32 / (own_norm * other_norm));
-            }
-        }
-        top.into_sorted()
     }
 }
 

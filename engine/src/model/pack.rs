@@ -5,16 +5,17 @@
 //! ```
 //!
 //! The sections follow one another, little-endian, without padding: factors (n·d i8), scales
-//! (n f32), Gram (d(d+1)/2 f32), mean (d f32), popularity (n·4 u16), neighbours (n·m u32, then n·m
+//! (n f32), Gram (d(d+1)/2 f32), mean (d f32), popularity (n·5 u16), neighbours (n·m u32, then n·m
 //! u8), withdrawn (n u8), ids (for each a length byte and UTF-8). `docs/wire-format.md` is normative.
 
 use crate::algebra::packed_len;
 use crate::error::PackError;
-use crate::ids::{ITEM_ID_BYTES_MAX, Lineage, ModelVersion, ROWS_MAX, short_hash};
+use crate::ids::{ItemKey, Lineage, ModelVersion, short_hash};
+use crate::limits::{DIM_MAX, ITEM_ID_BYTES_MAX, ROWS_MAX};
+use crate::model::Model;
 use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::{HALF_LIVES, Scale};
 use crate::model::transitions::{NEIGHBOUR_BYTES, Stored};
-use crate::model::{DIM_MAX, Model};
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.
@@ -149,13 +150,13 @@ impl Model {
             let id = sections
                 .id()
                 .ok_or(PackError::Field { field: "ids", limit: "1 to 128 bytes of UTF-8 each" })?;
-            let known = model.rows_by_key.insert(crate::ids::ItemKey::of(&id), row as u32);
+            let known = model.rows_by_key.insert(ItemKey::of(&id), row as u32);
             field(known.is_none(), "ids", "each once")?;
             model.ids.push(id);
         }
         field(sections.rest.is_empty(), "id_bytes", "the length of all ids")?;
-        model.norms = vec![0.0; n.div_ceil(crate::rank::kernel::BLOCK)];
-        model.settle_norms(0..n as u32);
+        model.norms = vec![0.0; n.div_ceil(crate::model::priors::BLOCK)];
+        model.update_block_norms(0..n as u32);
         let finite =
             model.scales.iter().chain(&model.gram).chain(&model.mean).all(|number| number.is_finite());
         field(finite, "scales, gram and mean", "finite")?;

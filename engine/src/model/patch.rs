@@ -7,10 +7,12 @@
 
 use crate::algebra::packed_len;
 use crate::error::PatchError;
-use crate::ids::{ITEM_ID_BYTES_MAX, ItemKey, Lineage, ModelVersion, ROWS_MAX, Row, short_hash};
+use crate::ids::{ItemKey, Lineage, ModelVersion, Row, short_hash};
+use crate::limits::{ITEM_ID_BYTES_MAX, ROWS_MAX};
+use crate::model::Model;
 use crate::model::popularity::{HALF_LIVES, Scale, shifted};
+use crate::model::priors::Derived;
 use crate::model::transitions::Stored;
-use crate::model::{Derived, Model};
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.
@@ -22,7 +24,7 @@ const MAGIC: [u8; 4] = *b"NFPT";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PatchRow {
     pub(crate) row: Row,
-    /// The id, for rows that the older version has not.
+    /// The id, for rows that the older version does not have.
     pub(crate) id: Option<String>,
     pub(crate) scale: f32,
     pub(crate) factors: Vec<i8>,
@@ -151,7 +153,7 @@ impl Model {
             neighbours.fill(Stored::default());
             neighbours[..changed.neighbours.len()].copy_from_slice(&changed.neighbours);
         }
-        self.settle_norms(rows.into_iter());
+        self.update_block_norms(rows.into_iter());
         Ok(())
     }
 

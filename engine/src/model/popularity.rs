@@ -13,13 +13,13 @@
 use serde::{Deserialize, Serialize};
 
 /// Counts of popularity that are kept: all events at four half-lives (what is in demand now, and
-/// what always is), and the events that begin a sitting at one.
+/// what always is), and the events that start a session at one.
 pub const HALF_LIVES: usize = 5;
 
 /// The count at the half-life that ranks best by itself.
 pub const BEST: usize = 1;
 
-/// The count of events that begin a sitting.
+/// The count of events that start a session.
 pub const ENTRIES: usize = 4;
 
 /// Steps of a level to one doubling: 2.2 % a step, and 2,048 doublings in 16 bits.

@@ -1,7 +1,7 @@
 //! Directed transitions: which items follow which, as up to m neighbours an item.
 //!
 //! ```text
-//! T[a → b] += w · c^(distance − 1)         for b within `reach` events after a, same sitting
+//! T[a → b] += w · c^(distance − 1)         for b within `reach` events after a, same session
 //! F[a, b] = T[a → b] / (Σ_b T[a → b] + s)  forward: what follows a
 //! B[a, b] = T[b → a] / (Σ_b T[b → a] + s)  backward: what a follows
 //! R[a, b]                                  fresh: as F, from counts that are soon forgotten

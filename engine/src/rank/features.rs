@@ -1,146 +1,46 @@
-//! What the score weighs: the features of a row for one person, and the rows that a person's
-//! history lists.
+//! The features of the score: what a person's history says of the rows that it leads to, the
+//! candidates. The table of features stands in [`crate::model::blend`].
 //!
-//! The score is linear in the features, so it keeps the form that exact pruning needs:
-//!
-//! ```text
-//! dense    z(p·q_i) for three user vectors           one dot product: the vectors are added first
-//!          ln(1 + pop_i) at four half-lives, cold    one static prior of the row
-//! listed   readings of neighbours and own history    boosts for a few rows
-//! ```
-//!
-//! With h_0 the newest event, F, B and R the shares of [`crate::model::transitions`], δ the decay of recent events, and lg x = ln(1 + 1000 x):
+//! With h_0 the newest event, F, B and R the fractions of [`crate::model::transitions`], δ the decay of
+//! recent events, and lg x = ln(1 + 1000 x):
 //!
 //! ```text
 //! forward        lg Σ_k δᵏ F[h_k, i]       and its square root        backward, fresh   the same of B and R
 //! forward_k      lg F[h_k, i], k = 0, 1, 2                             backward_0, fresh_0
 //! forward_slow   lg Σ_k .9ᵏ F[h_k, i]                                  both   lg Σ_k .9ᵏ (F + B)[h_k, i] / 2
-//! forward_stay   lg Σ_k stay_k F[h_k, i]   stay: time to the next event, up to two minutes, as a share
+//! forward_stay   lg Σ_k stay_k F[h_k, i]   stay: time to the next event over two minutes, at most 1
 //! second_hop     lg Σ_j F[h_0, j] F[j, i]  over the first eight of each
-//! listers        √ of the share of the recent events that list i
+//! listers        √ of the fraction of the recent events that have i among their neighbours
 //! listed_…       ln(1 + pop_i) less its mean over the catalogue, where i is listed
-//! own_…          readings of the own events with i: last, second, third, count, decayed count, place
+//! own_…          readings of the own events with i: last, second, third, count, decayed count, age
 //! ```
 
 use crate::ids::Row;
 use crate::model::Model;
+use crate::model::blend::{self, FEATURES, STATIC, Weights};
 
-/// Number of features.
-pub const FEATURES: usize = 36;
-
-/// A weight or a value for each feature.
-pub type Weights = [f32; FEATURES];
-
-/// Names of the features, in order.
-pub const NAMES: [&str; FEATURES] = [
-    "factor_recent",
-    "factor_whole",
-    "factor_last",
-    "popularity_0",
-    "popularity_1",
-    "popularity_2",
-    "popularity_3",
-    "entries",
-    "cold",
-    "listed",
-    "forward",
-    "forward_root",
-    "forward_0",
-    "forward_1",
-    "forward_2",
-    "forward_slow",
-    "backward_0",
-    "backward",
-    "both",
-    "both_root",
-    "fresh_0",
-    "fresh",
-    "listers",
-    "second_hop",
-    "listed_popularity_1",
-    "listed_popularity_3",
-    "forward_0_root",
-    "forward_stay",
-    "own_0",
-    "own_1",
-    "own_2",
-    "own_count",
-    "own_recent",
-    "owned",
-    "own_sitting",
-    "own_place",
-];
-
-/// z of the recency-weighted factor.
-pub const FACTOR_RECENT: usize = 0;
-/// z of the plain factor of the whole history.
-pub const FACTOR_WHOLE: usize = 1;
-/// z of the newest item's own row.
-pub const FACTOR_LAST: usize = 2;
-/// First of the four readings ln(1 + pop), shortest half-life first.
-pub const POPULARITY: usize = 3;
-/// 1 where the row has no factor yet.
-pub const COLD: usize = 8;
-/// 1 where a recent event lists the row.
-pub const LISTED: usize = 9;
-pub const FORWARD: usize = 10;
-pub const FORWARD_ROOT: usize = 11;
-pub const FORWARD_AT: usize = 12;
-pub const FORWARD_SLOW: usize = 15;
-pub const BACKWARD_0: usize = 16;
-pub const BACKWARD: usize = 17;
-pub const BOTH: usize = 18;
-pub const BOTH_ROOT: usize = 19;
-pub const FRESH_0: usize = 20;
-pub const FRESH: usize = 21;
-pub const LISTERS: usize = 22;
-pub const SECOND_HOP: usize = 23;
-pub const LISTED_POPULARITY_1: usize = 24;
-pub const LISTED_POPULARITY_3: usize = 25;
-pub const FORWARD_0_ROOT: usize = 26;
-pub const FORWARD_STAY: usize = 27;
-/// First of three: whether the row is the newest event's, the second's, the third's.
-pub const OWN: usize = 28;
-/// ln(1 + how often the person touched the row).
-pub const OWN_COUNT: usize = 31;
-/// ln(1 + the same, decayed by place).
-pub const OWN_RECENT: usize = 32;
-/// 1 where the person touched the row.
-pub const OWNED: usize = 33;
-/// 1 where that was in the sitting that goes on.
-pub const OWN_SITTING: usize = 34;
-/// 1 / √(1 + events since).
-pub const OWN_PLACE: usize = 35;
-
-/// Features that are linear in the row's factors.
-pub const FACTORS: std::ops::Range<usize> = FACTOR_RECENT..POPULARITY;
-/// Features that are the same for everyone.
-pub const STATIC: std::ops::Range<usize> = POPULARITY..LISTED;
-/// Features of own items only.
-pub const OF_OWN: std::ops::Range<usize> = OWN..FEATURES;
-
-/// Decay by place of the slow readings (a choice: the last ten events or so).
+/// Decay by age of the slow readings (a choice: the last ten events or so).
 const SLOW_DECAY: f32 = 0.9;
 
 /// Neighbours of the newest item whose own neighbours are read.
 const HOPS: usize = 8;
 
-/// One event of a history, as the features read it.
+/// One event of a history with a row, as the features read it.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub(crate) struct PastEvent {
     /// Row of the item.
-    pub row: Row,
+    pub(crate) row: Row,
     /// Events after it.
-    pub place: usize,
-    /// Whether it belongs to the sitting that is going on.
-    pub in_sitting: bool,
+    pub(crate) age: usize,
+    /// Whether it belongs to the current session.
+    pub(crate) in_session: bool,
     /// How long the person stayed with it, 0 (not, or not known) to 1 (two minutes and more).
-    pub stay: f32,
+    pub(crate) stay: f32,
 }
 
 /// What a history says of one row.
 #[derive(Clone, Debug, Default)]
-struct Sums {
+struct CandidateSums {
     row: Row,
     forward: f32,
     slow: f32,
@@ -149,7 +49,7 @@ struct Sums {
     fresh: f32,
     stayed: f32,
     hop: f32,
-    /// Shares after the newest event, the second, the third.
+    /// Fractions after the newest event, the second, the third.
     forward_at: [f32; 3],
     backward_0: f32,
     fresh_0: f32,
@@ -157,84 +57,84 @@ struct Sums {
     own: [f32; 3],
     own_count: f32,
     own_recent: f32,
-    own_place: f32,
-    own_sitting: f32,
+    own_age: f32,
+    own_session: f32,
 }
 
-/// The rows that a history lists, with their features.
+/// The rows that a history leads to, with what is summed up of each.
 ///
 /// Sums of a row are taken in the order of the events, newest first, and a neighbour list holds a
 /// row once: so they are the same in whatever order neighbours are stored.
 #[derive(Clone, Debug, Default)]
-pub struct Listing {
-    sums: Vec<Sums>,
-    /// For each row of `sums` its place there and one; 0 is free. Open addressing, a power of two long.
-    places: Vec<u32>,
+pub(crate) struct Candidates {
+    sums: Vec<CandidateSums>,
+    /// For each row of `sums` its index there and one; 0 is free. Open addressing, a power of two long.
+    slots: Vec<u32>,
     /// Events whose neighbours were read.
     recents: usize,
 }
 
-impl Listing {
-    /// Reads a history, newest event first. `own` lists the person's own items too.
-    pub fn read(&mut self, model: &Model, history: impl Iterator<Item = Seen>, own: bool) {
+impl Candidates {
+    /// Reads a history, newest event first; with `own` the person's own items are candidates too.
+    pub(crate) fn read(&mut self, model: &Model, history: impl Iterator<Item = PastEvent>, own: bool) {
         self.sums.clear();
-        self.places.fill(0);
+        self.slots.fill(0);
         self.recents = 0;
         let settings = &model.hyper.transitions;
         let recent = usize::from(settings.recent);
-        let (mut share, mut slow_share, mut own_share) = (1.0, 1.0, 1.0);
-        let mut place_reached = 0;
-        for seen in history {
-            for _ in place_reached..seen.place {
-                share *= settings.recent_decay;
-                slow_share *= SLOW_DECAY;
-                own_share *= model.hyper.own_decay;
+        let (mut recency, mut slow_recency, mut own_recency) = (1.0, 1.0, 1.0);
+        let mut age_reached = 0;
+        for event in history {
+            for _ in age_reached..event.age {
+                recency *= settings.recent_decay;
+                slow_recency *= SLOW_DECAY;
+                own_recency *= model.hyper.own_decay;
             }
-            place_reached = seen.place;
-            if seen.place < recent {
+            age_reached = event.age;
+            if event.age < recent {
                 self.recents += 1;
-                for neighbour in model.neighbours(seen.row) {
+                for neighbour in model.neighbours(event.row) {
                     let sums = self.sums_of(neighbour.row);
-                    sums.forward += share * neighbour.forward;
-                    sums.backward += share * neighbour.backward;
-                    sums.fresh += share * neighbour.fresh;
-                    sums.slow += slow_share * neighbour.forward;
-                    sums.both += slow_share * 0.5 * (neighbour.forward + neighbour.backward);
-                    sums.stayed += seen.stay * neighbour.forward;
+                    sums.forward += recency * neighbour.forward;
+                    sums.backward += recency * neighbour.backward;
+                    sums.fresh += recency * neighbour.fresh;
+                    sums.slow += slow_recency * neighbour.forward;
+                    sums.both += slow_recency * 0.5 * (neighbour.forward + neighbour.backward);
+                    sums.stayed += event.stay * neighbour.forward;
                     sums.listers += 1;
-                    if let Some(forward_at) = sums.forward_at.get_mut(seen.place) {
+                    if let Some(forward_at) = sums.forward_at.get_mut(event.age) {
                         *forward_at = neighbour.forward;
                     }
-                    if seen.place == 0 {
+                    if event.age == 0 {
                         sums.backward_0 = neighbour.backward;
                         sums.fresh_0 = neighbour.fresh;
                     }
                 }
-                if seen.place == 0 {
-                    self.read_second_hop(model, seen.row);
+                if event.age == 0 {
+                    self.read_second_hop(model, event.row);
                 }
             } else if !own {
                 break;
             }
             if own {
-                let sums = self.sums_of(seen.row);
-                if let Some(own) = sums.own.get_mut(seen.place) {
+                let sums = self.sums_of(event.row);
+                if let Some(own) = sums.own.get_mut(event.age) {
                     *own = 1.0;
                 }
                 if sums.own_count == 0.0 {
-                    sums.own_place = 1.0 / libm::sqrtf(1.0 + seen.place as f32);
+                    sums.own_age = 1.0 / libm::sqrtf(1.0 + event.age as f32);
                 }
                 sums.own_count += 1.0;
-                sums.own_recent += own_share;
-                if seen.in_sitting {
-                    sums.own_sitting = 1.0;
+                sums.own_recent += own_recency;
+                if event.in_session {
+                    sums.own_session = 1.0;
                 }
             }
         }
     }
 
-    /// Returns the listed rows with their features, in no order of rows; dense features are 0.
-    pub fn rows<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (Row, Weights)> + 'a {
+    /// Returns the candidates with their features, in no order of rows; dense features are 0.
+    pub(crate) fn rows<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (Row, Weights)> + 'a {
         self.sums.iter().map(|sums| (sums.row, features_of(model, sums, self.recents)))
     }
 
@@ -249,47 +149,47 @@ impl Listing {
     }
 
     /// Returns the sums of a row, new ones where it has none.
-    fn sums_of(&mut self, row: Row) -> &mut Sums {
-        if self.places.len() < 4 * (self.sums.len() + 1) {
+    fn sums_of(&mut self, row: Row) -> &mut CandidateSums {
+        if self.slots.len() < 4 * (self.sums.len() + 1) {
             self.make_room();
         }
         let mut at = self.slot(row);
         loop {
-            match self.places[at] {
+            match self.slots[at] {
                 0 => {
-                    self.sums.push(Sums { row, ..Sums::default() });
-                    self.places[at] = self.sums.len() as u32;
+                    self.sums.push(CandidateSums { row, ..CandidateSums::default() });
+                    self.slots[at] = self.sums.len() as u32;
                     break;
                 }
-                place if self.sums[place as usize - 1].row == row => break,
-                _ => at = (at + 1) & (self.places.len() - 1),
+                index if self.sums[index as usize - 1].row == row => break,
+                _ => at = (at + 1) & (self.slots.len() - 1),
             }
         }
-        let place = self.places[at] as usize - 1;
-        &mut self.sums[place]
+        let index = self.slots[at] as usize - 1;
+        &mut self.sums[index]
     }
 
     /// Returns where the search for a row starts (multiplicative hashing by 2³²/φ, Knuth 6.4).
     fn slot(&self, row: Row) -> usize {
         let hash = row.wrapping_mul(0x9e37_79b1);
-        (hash >> (32 - self.places.len().trailing_zeros())) as usize
+        (hash >> (32 - self.slots.len().trailing_zeros())) as usize
     }
 
     fn make_room(&mut self) {
-        let room = (2 * self.places.len()).max(2048);
-        self.places.clear();
-        self.places.resize(room, 0);
-        for place in 0..self.sums.len() {
-            let mut at = self.slot(self.sums[place].row);
-            while self.places[at] != 0 {
+        let room = (2 * self.slots.len()).max(2048);
+        self.slots.clear();
+        self.slots.resize(room, 0);
+        for index in 0..self.sums.len() {
+            let mut at = self.slot(self.sums[index].row);
+            while self.slots[at] != 0 {
                 at = (at + 1) & (room - 1);
             }
-            self.places[at] = place as u32 + 1;
+            self.slots[at] = index as u32 + 1;
         }
     }
 }
 
-/// lg x = ln(1 + 1000 x): tells shares of a thousandth from none, and stops growing beyond.
+/// lg x = ln(1 + 1000 x): tells a thousandth from nothing, and stops growing beyond.
 fn lg(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { ln(1.0 + 1000.0 * x) }
 }
@@ -309,52 +209,56 @@ fn ln(x: f32) -> f32 {
     exponent as f32 * std::f32::consts::LN_2 + 2.0 * s * series
 }
 
-/// Returns the features of one row from all that is said of it.
-fn features_of(model: &Model, sums: &Sums, recents: usize) -> Weights {
+/// Returns the features of one candidate from its sums.
+fn features_of(model: &Model, sums: &CandidateSums, recents: usize) -> Weights {
     let mut features = [0.0; FEATURES];
     if sums.listers > 0 {
-        features[LISTED] = 1.0;
-        features[FORWARD] = lg(sums.forward);
-        features[FORWARD_ROOT] = libm::sqrtf(sums.forward);
-        for (feature, share) in features[FORWARD_AT..].iter_mut().zip(sums.forward_at) {
-            *feature = lg(share);
+        features[blend::LISTED] = 1.0;
+        features[blend::FORWARD] = lg(sums.forward);
+        features[blend::FORWARD_ROOT] = libm::sqrtf(sums.forward);
+        for (feature, fraction) in features[blend::FORWARD_AT..].iter_mut().zip(sums.forward_at) {
+            *feature = lg(fraction);
         }
-        features[FORWARD_0_ROOT] = libm::sqrtf(sums.forward_at[0]);
-        features[FORWARD_SLOW] = lg(sums.slow);
-        features[FORWARD_STAY] = lg(sums.stayed);
-        features[BACKWARD_0] = lg(sums.backward_0);
-        features[BACKWARD] = lg(sums.backward);
-        features[BOTH] = lg(sums.both);
-        features[BOTH_ROOT] = libm::sqrtf(sums.both);
-        features[FRESH_0] = lg(sums.fresh_0);
-        features[FRESH] = lg(sums.fresh);
-        features[LISTERS] = libm::sqrtf(sums.listers as f32 / recents.max(1) as f32);
+        features[blend::FORWARD_0_ROOT] = libm::sqrtf(sums.forward_at[0]);
+        features[blend::FORWARD_SLOW] = lg(sums.slow);
+        features[blend::FORWARD_STAY] = lg(sums.stayed);
+        features[blend::BACKWARD_0] = lg(sums.backward_0);
+        features[blend::BACKWARD] = lg(sums.backward);
+        features[blend::BOTH] = lg(sums.both);
+        features[blend::BOTH_ROOT] = libm::sqrtf(sums.both);
+        features[blend::FRESH_0] = lg(sums.fresh_0);
+        features[blend::FRESH] = lg(sums.fresh);
+        features[blend::LISTERS] = libm::sqrtf(sums.listers as f32 / recents.max(1) as f32);
         let popularity = model.popularity_features(sums.row);
         let mean = model.popularity_mean();
-        features[LISTED_POPULARITY_1] = popularity[1] - mean[1];
-        features[LISTED_POPULARITY_3] = popularity[3] - mean[3];
+        features[blend::LISTED_POPULARITY_1] = popularity[1] - mean[1];
+        features[blend::LISTED_POPULARITY_3] = popularity[3] - mean[3];
     }
-    features[SECOND_HOP] = lg(sums.hop);
+    features[blend::SECOND_HOP] = lg(sums.hop);
     if sums.own_count > 0.0 {
-        features[OWN..OWN + 3].copy_from_slice(&sums.own);
-        features[OWN_COUNT] = ln(1.0 + sums.own_count);
-        features[OWN_RECENT] = ln(1.0 + sums.own_recent);
-        features[OWNED] = 1.0;
-        features[OWN_SITTING] = sums.own_sitting;
-        features[OWN_PLACE] = sums.own_place;
+        features[blend::OWN..blend::OWN + 3].copy_from_slice(&sums.own);
+        features[blend::OWN_COUNT] = ln(1.0 + sums.own_count);
+        features[blend::OWN_RECENT] = ln(1.0 + sums.own_recent);
+        features[blend::OWNED] = 1.0;
+        features[blend::OWN_SESSION] = sums.own_session;
+        features[blend::OWN_AGE] = sums.own_age;
     }
     features
 }
 
-/// Returns Σ weight · value over the listed features.
-pub fn boost(weights: &Weights, features: &Weights) -> f32 {
+/// Returns Σ weight · value over the features of a candidate.
+pub(crate) fn boost(weights: &Weights, features: &Weights) -> f32 {
     (STATIC.end..FEATURES).fold(0.0, |sum, at| sum + weights[at] * features[at])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Delta, DeltaId, Hyperparameters, Lineage, Statistics, Touch, Window};
+    use crate::ids::{DeltaId, Lineage};
+    use crate::merge::{Statistics, Window};
+    use crate::model::blend::*;
+    use crate::model::hyper::Hyperparameters;
+    use crate::sync::delta::{Delta, Touch};
 
     /// Items 0 to 4; the people go from 0 to 1 (three of four) or to 2, and from 1 to 3.
     fn model() -> Model {
@@ -365,7 +269,7 @@ mod tests {
             statistics.register(&format!("i{item}")).unwrap();
         }
         let mut model = statistics.empty_model();
-        let mut window = Window::new(&statistics);
+        let mut window = Window::new();
         model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
         for (number, steps) in [[0, 1], [0, 1], [0, 1], [0, 2], [1, 3]].into_iter().enumerate() {
             let items = steps.into_iter().enumerate().map(|(at, row)| Touch::new(row, 1, at == 0)).collect();
@@ -379,22 +283,22 @@ mod tests {
                 share: 4096,
                 metrics: vec![],
             };
-            window.admit(&statistics, &delta, number as u64);
+            window.admit(statistics.hyperparameters(), &delta, number as u64);
         }
         model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
         model
     }
 
     fn read(model: &Model, rows: &[Row], own: bool) -> Vec<(Row, Weights)> {
-        let mut listing = Listing::default();
-        let history = rows.iter().enumerate().map(|(place, row)| Seen {
+        let mut candidates = Candidates::default();
+        let history = rows.iter().enumerate().map(|(age, row)| PastEvent {
             row: *row,
-            place,
-            in_sitting: true,
+            age,
+            in_session: true,
             stay: 1.0,
         });
-        listing.read(model, history, own);
-        let mut rows: Vec<_> = listing.rows(model).collect();
+        candidates.read(model, history, own);
+        let mut rows: Vec<_> = candidates.rows(model).collect();
         rows.sort_unstable_by_key(|(row, _)| *row);
         rows
     }

@@ -1,6 +1,15 @@
-//! From a person and a model to a list: features, query, scan, top k.
+//! From a person and a model to a list.
+//!
+//! ```text
+//! history → features → query → scan (kernel, blocks that cannot win are skipped) → top k
+//! ```
 
-pub mod features;
-pub(crate) mod kernel;
-pub mod query;
+pub(crate) mod features;
+mod kernel;
+pub(crate) mod query;
+pub mod request;
+pub(crate) mod scan;
+mod similar;
 pub mod top_k;
+
+pub use scan::factor_scores;

@@ -1,30 +1,7 @@
 //! The exact top k: the best items of the whole catalogue, ties to the lower row.
 
 use crate::ids::Row;
-use crate::model::hyper::Scenario;
 use serde::{Deserialize, Serialize};
-
-/// Most items of one list.
-pub const COUNT_MAX: u32 = 1000;
-
-/// What list a caller wants.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Request {
-    /// Length of the list, up to 1000 (default 20).
-    pub count: u32,
-    /// What the list is for (default: discover, which leaves out what the history holds).
-    pub scenario: Scenario,
-    /// Only these rows, where given.
-    pub allow: Option<Vec<Row>>,
-    /// Not these rows.
-    pub deny: Vec<Row>,
-}
-
-impl Default for Request {
-    fn default() -> Self {
-        Self { count: 20, scenario: Scenario::Discover, allow: None, deny: Vec::new() }
-    }
-}
 
 /// An item of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,42 +65,6 @@ impl TopK {
     /// Returns the list, best first.
     pub fn into_sorted(self) -> Vec<Scored> {
         self.best
-    }
-}
-
-/// A set of rows, as bits; emptying it costs what was put in.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RowSet {
-    bits: Vec<u64>,
-    rows: Vec<Row>,
-}
-
-impl RowSet {
-    /// Empties the set and makes room for rows below `len`.
-    pub(crate) fn reset(&mut self, len: usize) {
-        for row in self.rows.drain(..) {
-            self.bits[row as usize / 64] = 0;
-        }
-        self.bits.resize(len.div_ceil(64), 0);
-    }
-
-    /// Adds a row and returns whether it is new; rows out of range are never new.
-    #[inline]
-    pub(crate) fn insert(&mut self, row: Row) -> bool {
-        let Some(word) = self.bits.get_mut(row as usize / 64) else { return false };
-        let bit = 1 << (row % 64);
-        let new = *word & bit == 0;
-        if new {
-            *word |= bit;
-            self.rows.push(row);
-        }
-        new
-    }
-
-    /// Returns whether the row is in the set.
-    #[inline]
-    pub(crate) fn contains(&self, row: Row) -> bool {
-        self.bits.get(row as usize / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
     }
 }
 

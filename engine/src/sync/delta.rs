@@ -6,28 +6,22 @@
 use crate::ids::{DeltaId, Lineage, ModelVersion, Row};
 use serde::{Deserialize, Serialize};
 
-/// New events after which a delta goes out.
-pub const DELTA_EVENTS: usize = 20;
-
-/// Idle time after which a delta goes out, in milliseconds.
-pub const DELTA_IDLE_MS: u64 = 60_000;
-
 /// Steps of [`Delta::share`]: the share is `share / SHARE_STEPS`.
 pub const SHARE_STEPS: u16 = 4096;
 
 /// One touched item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Touch {
-    /// Twice the item's row, plus one where a sitting begins with this item.
+    /// Twice the item's row, plus one where a session starts with this item.
     row_and_break: u32,
     /// Index of the kind, which stands for confidence and target.
     pub kind: u8,
 }
 
 impl Touch {
-    /// Returns a touch of a row; `begins` where a sitting begins with it.
-    pub fn new(row: Row, kind: u8, begins: bool) -> Self {
-        Self { row_and_break: row << 1 | u32::from(begins), kind }
+    /// Returns a touch of a row; `starts_session` where a session starts with it.
+    pub fn new(row: Row, kind: u8, starts_session: bool) -> Self {
+        Self { row_and_break: row << 1 | u32::from(starts_session), kind }
     }
 
     /// Returns the item's row.
@@ -35,8 +29,8 @@ impl Touch {
         self.row_and_break >> 1
     }
 
-    /// Returns whether a sitting begins with this item.
-    pub fn begins_sitting(self) -> bool {
+    /// Returns whether a session starts with this item.
+    pub fn starts_session(self) -> bool {
         self.row_and_break & 1 == 1
     }
 }

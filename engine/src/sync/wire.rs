@@ -6,24 +6,13 @@
 //! ```
 //!
 //! The token stands in the body because beacons carry no headers. `extensions` is room for later:
-//! a reader that does not know what is in it passes over it. `docs/wire-format.md` is normative.
+//! a reader that does not know what is in it ignores it. `docs/wire-format.md` is normative.
 
 use crate::error::{DecodeError, Refusal, WireError};
 use crate::ids::{DeltaId, Lineage, ModelVersion};
+use crate::limits::{DELTAS_MAX, SITE_BYTES_MAX, SYNC_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::sync::delta::Delta;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-
-/// Largest sync body, in bytes; checked before anything is parsed.
-pub const SYNC_BYTES_MAX: usize = 64 * 1024;
-
-/// Largest batch, in deltas.
-pub const DELTAS_MAX: usize = 256;
-
-/// Longest site name, in bytes.
-pub const SITE_BYTES_MAX: usize = 64;
-
-/// Longest device token, in bytes.
-pub const TOKEN_BYTES_MAX: usize = 64;
 
 /// The format that this engine writes and reads.
 pub const FORMAT: u16 = 1;

@@ -3,7 +3,7 @@
 use crate::work::Person;
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
-use nearfield_engine::{DeltaId, Event, Hyperparameters, Kind, Lineage, Model, UserState};
+use nearfield_engine::{DeltaId, Event, Hyperparameters, Kind, Lineage, Model, UserState, Workspace};
 use nearfield_trainer::event_log::EventLog;
 use nearfield_trainer::progress::Silent;
 use nearfield_trainer::train::{Options, train};
@@ -87,7 +87,7 @@ impl Case {
             Some(model) => model,
             None => {
                 let options = Options { dim: Some(dim), ..Options::default() };
-                let trained = train(&log, log.events.len(), &options, &mut Silent)?;
+                let trained = train(&log, log.events.len(), &options, &Silent)?;
                 fs::create_dir_all(root)?;
                 fs::write(&kept, trained.model.to_pack())?;
                 trained.model
@@ -143,7 +143,9 @@ fn factor(model: &Model, person: &Person) -> Result<Vec<f32>> {
     for (at, id) in person.history.iter().enumerate() {
         state.learn(model, &Event::new(Kind::Click, id.as_str(), at as u64 + 1), at as u64 + 1)?;
     }
-    let delta = state.take_delta(model, DeltaId([0; 16])).context("a person without events")?;
+    let delta = state
+        .take_delta(model, DeltaId([0; 16]), &mut Workspace::new())
+        .context("a person without events")?;
     Ok(delta.factor.iter().map(|value| f32::from(*value) * delta.factor_scale).collect())
 }
 

@@ -4,7 +4,7 @@ use crate::cases::Random;
 use anyhow::Result;
 use nearfield_engine::sync::wire::{decode_delta, encode_delta};
 use nearfield_engine::{Delta, DeltaId, Event, Hyperparameters, Kind, Lineage, Model, ModelVersion};
-use nearfield_engine::{Statistics, UserState, Window};
+use nearfield_engine::{Statistics, UserState, Window, Workspace};
 use serde_json::json;
 use std::time::Instant;
 
@@ -23,7 +23,7 @@ pub(crate) fn shop(items: usize, dim: usize) -> Shop {
         statistics.register(&format!("item-{item}")).expect("ids are short and distinct");
     }
     let mut model = statistics.empty_model();
-    let mut window = Window::new(&statistics);
+    let mut window = Window::new();
     model.apply(&statistics.publish(&mut window, 1).patch).expect("the first patch");
     let mut random = Random(1);
     let mut deltas = Vec::new();
@@ -34,12 +34,12 @@ pub(crate) fn shop(items: usize, dim: usize) -> Shop {
             state.learn(&model, &event, step).expect("the event is sound");
         }
         let id = DeltaId(u128::from(person).to_le_bytes());
-        let mut delta = state.take_delta(&model, id).expect("twenty events").clone();
+        let mut delta = state.take_delta(&model, id, &mut Workspace::new()).expect("twenty events").clone();
         // The first rows are empty, and so would the factors be.
         delta.factor_scale = 0.005;
         delta.factor.iter_mut().for_each(|value| *value = (random.bits() % 255) as u8 as i8);
-        window.check(&statistics, &delta, ModelVersion(0)).expect("an honest delta");
-        window.admit(&statistics, &delta, person);
+        statistics.policy(ModelVersion(0)).check(&delta).expect("an honest delta");
+        window.admit(statistics.hyperparameters(), &delta, person);
         deltas.push(delta);
     }
     model.apply(&statistics.publish(&mut window, 1).patch).expect("the second patch");
@@ -74,14 +74,13 @@ pub(crate) fn measure(rounds: usize) -> Result<Figures> {
     }).min().unwrap_or(0);
     let mut rates = Vec::new();
     for _ in 0..rounds.max(3) {
-        let mut window = Window::new(&shop.statistics);
+        let mut window = Window::new();
+        let policy = shop.statistics.policy(ModelVersion(0));
         let start = Instant::now();
         for (tag, body) in bodies.iter().enumerate() {
             let delta = decode_delta(body)?;
-            window
-                .check(&shop.statistics, &delta, ModelVersion(0))
-                .map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
-            window.admit(&shop.statistics, &delta, tag as u64);
+            policy.check(&delta).map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
+            window.admit(shop.statistics.hyperparameters(), &delta, tag as u64);
         }
         rates.push(bodies.len() as f64 / start.elapsed().as_secs_f64());
     }

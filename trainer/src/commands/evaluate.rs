@@ -3,11 +3,12 @@
 use crate::commands::train::{Training, open, read_events, train_log};
 use crate::plot;
 use anyhow::{Context, bail, ensure};
-use nearfield_engine::{Event, ItemKey, Kind, UserState};
+use nearfield_engine::{Event, ItemKey, Kind, UserState, Workspace};
 use nearfield_trainer::evaluate::compare::{Comparison, compare};
-use nearfield_trainer::evaluate::{Flow, stream};
+use nearfield_trainer::evaluate::stream;
 use nearfield_trainer::event_log::EventLog;
 use nearfield_trainer::progress::{Bar, Progress};
+use nearfield_trainer::replay::Flow;
 use nearfield_trainer::train::Trained;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -189,7 +190,7 @@ fn loo_report(args: &Args) -> anyhow::Result<Value> {
     let mut people = people(&log);
     let mut reader = csv::Reader::from_reader(open(test)?);
     let (mut n, mut hits, mut gain) = (0u64, 0.0, 0.0);
-    let mut scores = Vec::new();
+    let (mut scores, mut workspace) = (Vec::new(), Workspace::new());
     for record in reader.records() {
         let record = record.with_context(|| format!("cannot read {}", test.display()))?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -201,7 +202,7 @@ fn loo_report(args: &Args) -> anyhow::Result<Value> {
         );
         n += 1;
         let Some(person) = users.get(&record[0]).and_then(|user| people.get_mut(user)) else { continue };
-        person.factor_scores(&model, &mut scores);
+        person.factor_scores(&model, &mut workspace, &mut scores);
         let score =
             |id: &str| model.row(ItemKey::of(id)).map_or(f32::NEG_INFINITY, |row| scores[row as usize]);
         let own = score(&record[1]);
@@ -263,7 +264,7 @@ fn holdout_report(args: &Args) -> anyhow::Result<Value> {
         by_user.entry(event.user).or_default().push(event.item);
     }
     let (mut r20, mut r50, mut n100, mut n) = (0.0, 0.0, 0.0, 0u64);
-    let mut scores = Vec::new();
+    let (mut scores, mut workspace) = (Vec::new(), Workspace::new());
     for user in &test {
         let items = &by_user[user];
         let cut = (items.len() as f64 * 0.8) as usize;
@@ -276,7 +277,7 @@ fn holdout_report(args: &Args) -> anyhow::Result<Value> {
             let event = Event::new(Kind::View, log.items[*item as usize].clone(), place as u64);
             person.learn(&model, &event, place as u64)?;
         }
-        person.factor_scores(&model, &mut scores);
+        person.factor_scores(&model, &mut workspace, &mut scores);
         let row = |item: &u32| model.row(ItemKey::of(&log.items[*item as usize]));
         let folded: HashSet<u32> = items[..cut].iter().filter_map(row).collect();
         let targets: HashSet<u32> = items[cut..].iter().filter_map(row).collect();

@@ -5,15 +5,16 @@
 //! popularity list for a person without history. So differences can be taken target by target.
 
 use super::baselines::{self, Baseline, Popularity, SequentialRules, StaticFactors, VmisKnn};
-use super::figures::{Differences, ListFigures, Outcomes, Stream, differences};
-use super::{Blend, BucketFigures, Figures, Flow, Moment, Replay, Scorer, StreamReport, observe, report};
+use super::figures::{BucketFigures, Figures};
+use super::outcomes::{Differences, ListFigures, Outcomes, Stream, differences};
+use super::{Observed, ProductScore, Scorer, StreamReport, observe, report};
 use crate::event_log::EventLog;
 use crate::progress::Progress;
+use crate::replay::{Flow, Moment, Replay};
 use nearfield_engine::merge::Statistics;
 use nearfield_engine::model::Model;
-use nearfield_engine::model::hyper::bucket;
+use nearfield_engine::model::blend::{FORWARD, bucket};
 use nearfield_engine::model::popularity::BEST;
-use nearfield_engine::rank::features::FORWARD;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -96,7 +97,7 @@ impl Scorer for FactorPart {
         if bucket(moment.history) == 0 {
             PopularityPart.scores(moment, novel, out);
         } else {
-            moment.person.factor_scores(moment.model, out);
+            moment.person.factor_scores(moment.model, moment.workspace, out);
         }
     }
 }
@@ -115,8 +116,8 @@ impl Scorer for TransitionPart {
         }
         out.clear();
         out.resize(moment.model.len(), 0.0);
-        let (_, listed) = moment.person.features(moment.model);
-        listed.iter().for_each(|(row, features)| out[*row as usize] = features[FORWARD]);
+        let (_, candidates) = moment.person.features(moment.model, moment.workspace);
+        candidates.iter().for_each(|(row, features)| out[*row as usize] = features[FORWARD]);
     }
 }
 
@@ -147,18 +148,18 @@ pub fn compare(
     progress.stage("replay", replayed);
     let started = Instant::now();
     let mut parts = parts();
-    let mut blend = Blend;
-    let mut scorers: Vec<&mut dyn Scorer> = vec![&mut blend];
+    let mut product = ProductScore;
+    let mut scorers: Vec<&mut dyn Scorer> = vec![&mut product];
     for part in &mut parts {
         scorers.push(part.as_mut());
     }
     let mut replay = Replay::new(log, trained, model.clone(), statistics.clone(), flow);
-    let outcomes = observe(&mut replay, &stream, trained, &mut scorers, |steps| progress.advance(steps));
+    let observed = observe(&mut replay, &stream, trained, &mut scorers, |steps| progress.advance(steps));
     let replay_s = started.elapsed().as_secs_f64();
-    let own = &outcomes[0];
+    let own = &observed.outcomes[0];
     let part_reports = parts
         .iter()
-        .zip(&outcomes[1..])
+        .zip(&observed.outcomes[1..])
         .map(|(part, outcomes)| method(part.name(), BTreeMap::new(), own, outcomes, replay_s));
 
     let half_life = Popularity::tuned_half_life(&stream, trained);
@@ -175,7 +176,8 @@ pub fn compare(
         let flow = Flow { frozen: true, ..flow };
         let mut replay = Replay::new(log, trained, model.clone(), statistics.clone(), flow);
         let advance = |steps| progress.advance(steps);
-        let mut outcomes = observe(&mut replay, &stream, trained, &mut [&mut Blend], advance);
+        let Observed { mut outcomes, .. } =
+            observe(&mut replay, &stream, trained, &mut [&mut ProductScore], advance);
         (outcomes.remove(0), started.elapsed().as_secs_f64())
     };
     let others = || -> Vec<_> {
@@ -207,7 +209,7 @@ pub fn compare(
         reports.push(method(name, parameters, own, outcomes, *seconds));
     }
     Comparison {
-        report: report(&replay, own),
+        report: report(&replay, &observed),
         compare: reports,
         parts: part_reports.collect(),
         window,

@@ -11,16 +11,16 @@
 //! the best by each part alone, each standing for itself, and a sample of the rest, each standing for
 //! its share of the rest: without the rest the fit would not learn what keeps the tail down.
 
+use crate::replay::Moment;
 use nearfield_engine::algebra::{Solver, add_outer, packed_len};
-use nearfield_engine::ids::Row;
-use nearfield_engine::model::Model;
-use nearfield_engine::model::hyper::{BUCKETS, Blend, Scenario, bucket};
-use nearfield_engine::model::popularity::HALF_LIVES;
-use nearfield_engine::person::{UserState, factor_scores};
-use nearfield_engine::rank::features::{
-    BACKWARD, COLD, FACTORS, FEATURES, FORWARD, OF_OWN, OWNED, POPULARITY, Weights,
+use nearfield_engine::model::blend::{
+    BACKWARD, BUCKETS, Blend, COLD, Candidate, FACTORS, FEATURES, FORWARD, OF_OWN, OWNED, POPULARITY,
+    Weights, bucket,
 };
+use nearfield_engine::model::popularity::HALF_LIVES;
+use nearfield_engine::rank::factor_scores;
 use nearfield_engine::rank::top_k::TopK;
+use nearfield_engine::{Model, Row, Scenario};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 
@@ -34,15 +34,15 @@ const SAMPLED: usize = 60;
 struct Example {
     bucket: usize,
     candidates: Vec<Weights>,
-    /// The first so many stand for themselves; the others for this many rows each.
+    /// The first so many stand for themselves; the others for `rows_each` rows each.
     listed: usize,
-    share: f32,
+    rows_each: f32,
 }
 
 impl Example {
     /// Returns how many rows a candidate stands for.
     fn stands_for(&self, candidate: usize) -> f32 {
-        if candidate < self.listed { 1.0 } else { self.share }
+        if candidate < self.listed { 1.0 } else { self.rows_each }
     }
 }
 
@@ -63,23 +63,17 @@ pub(super) struct Fitted {
 }
 
 impl Examples {
-    pub(super) fn observe(
-        &mut self,
-        person: &mut UserState,
-        model: &Model,
-        target: Row,
-        touched: &HashSet<Row>,
-        novel: bool,
-        history: usize,
-    ) {
-        let (vectors, listed) = person.features(model);
+    /// Notes the moment before `target` was chosen.
+    pub(super) fn observe(&mut self, moment: Moment<'_>, target: Row) {
+        let Moment { person, workspace, model, touched, novel, history, .. } = moment;
+        let (vectors, listed) = person.features(model, workspace);
         let mut factors: [Vec<f32>; 3] = Default::default();
         for (p, scores) in vectors.iter().zip(&mut factors) {
             factor_scores(model, p.as_deref().unwrap_or(&[]), scores);
         }
         let features = |row: Row| {
-            let place = listed.binary_search_by_key(&row, |(listed, _)| *listed);
-            let mut features = place.map_or([0.0; FEATURES], |place| listed[place].1);
+            let found = listed.binary_search_by_key(&row, |(listed, _)| *listed);
+            let mut features = found.map_or([0.0; FEATURES], |at| listed[at].1);
             for (at, scores) in FACTORS.zip(&factors) {
                 features[at] = scores[row as usize];
             }
@@ -110,14 +104,14 @@ impl Examples {
             if scenario == Scenario::Discover {
                 free[OF_OWN].fill(false);
             }
-            let likely = newton(&all, &[0.0; FEATURES], &free, PRIOR);
-            let whole = ascend(&all, &likely, &free, WHOLE_RIDGE);
+            let softmax_fit = newton(&all, &[0.0; FEATURES], &free, PRIOR);
+            let whole = ascend(&all, &softmax_fit, &free, WHOLE_RIDGE);
             let mut weights = [whole; BUCKETS];
             let mut sum = 0.0;
             for (at, weights) in weights.iter_mut().enumerate() {
                 let own: Vec<&Example> = all.iter().copied().filter(|example| example.bucket == at).collect();
                 // A bucket that is like the whole goes on from its weights, one that is not from its own.
-                let starts = [whole, newton(&own, &likely, &free, BUCKET_PRIOR)];
+                let starts = [whole, newton(&own, &softmax_fit, &free, BUCKET_PRIOR)];
                 let fits = starts.map(|start| ascend(&own, &start, &free, BUCKET_RIDGE));
                 let gains = fits.map(|fit| own.par_iter().map(|example| ndcg(example, &fit)).sum::<f64>());
                 let best = usize::from(gains[1] > gains[0]);
@@ -128,8 +122,8 @@ impl Examples {
             weights
         };
         let discover = fit(&self.novel, Scenario::Discover);
-        let go_on = fit(&self.all, Scenario::Continue);
-        Fitted { blend: Blend { discover, go_on }, ndcg10 }
+        let continuing = fit(&self.all, Scenario::Continue);
+        Fitted { blend: Blend { by_scenario: [discover, continuing] }, ndcg10 }
     }
 }
 
@@ -138,7 +132,7 @@ fn candidates(
     model: &Model,
     target: Row,
     factor: &[f32],
-    listed: &[(Row, Weights)],
+    listed: &[Candidate],
     excluded: &HashSet<Row>,
     scenario: Scenario,
 ) -> Vec<Row> {
@@ -181,26 +175,27 @@ fn example(
     let rest = n.saturating_sub(listed + excluded.len());
     // A low-discrepancy walk over the rows, begun elsewhere for each example.
     let step = (n as f64 * 0.618_033_988_749_895) as usize | 1;
-    let mut place = draw.wrapping_mul(7919) % n.max(1);
+    let mut at = draw.wrapping_mul(7919) % n.max(1);
     for _ in 0..SAMPLED.min(rest) {
-        place = (place + step) % n;
-        let row = place as Row;
+        at = (at + step) % n;
+        let row = at as Row;
         if !known.contains(&row) && !excluded.contains(&row) {
             rows.push(row);
         }
     }
-    let share = rest as f32 / (rows.len() - listed).max(1) as f32;
-    Example { bucket, candidates: rows.into_iter().map(features).collect(), listed, share }
+    let rows_each = rest as f32 / (rows.len() - listed).max(1) as f32;
+    Example { bucket, candidates: rows.into_iter().map(features).collect(), listed, rows_each }
 }
 
-fn dot(x: &Weights, weights: &Weights) -> f32 {
+/// Returns the score of a candidate, β·x.
+fn score(x: &Weights, weights: &Weights) -> f32 {
     x.iter().zip(weights).map(|(x, weight)| x * weight).sum()
 }
 
 fn ndcg(example: &Example, weights: &Weights) -> f64 {
-    let own = dot(&example.candidates[0], weights);
+    let own = score(&example.candidates[0], weights);
     let above: f32 = (1..example.candidates.len())
-        .filter(|candidate| dot(&example.candidates[*candidate], weights) > own)
+        .filter(|candidate| score(&example.candidates[*candidate], weights) > own)
         .map(|candidate| example.stands_for(candidate))
         .sum();
     if above < 10.0 { 1.0 / (2.0 + f64::from(above)).log2() } else { 0.0 }
@@ -218,43 +213,43 @@ const WHOLE_RIDGE: f32 = 10.0;
 /// Ridge of the ascent for one bucket towards the weights of all together.
 const BUCKET_RIDGE: f32 = 0.5;
 
-/// Log-likelihood, gradient, and curvature (packed) of one or more examples.
+/// The log-likelihood with its gradient and curvature (packed) of one or more examples.
 #[derive(Clone)]
-struct Sums {
-    likelihood: f64,
+struct Likelihood {
+    value: f64,
     gradient: Vec<f32>,
     curvature: Vec<f32>,
 }
 
-impl Sums {
+impl Likelihood {
     fn zero() -> Self {
-        Self { likelihood: 0.0, gradient: vec![0.0; FEATURES], curvature: vec![0.0; packed_len(FEATURES)] }
+        Self { value: 0.0, gradient: vec![0.0; FEATURES], curvature: vec![0.0; packed_len(FEATURES)] }
     }
 
     fn add(&mut self, other: &Self) {
-        self.likelihood += other.likelihood;
+        self.value += other.value;
         self.gradient.iter_mut().zip(&other.gradient).for_each(|(sum, value)| *sum += value);
         self.curvature.iter_mut().zip(&other.curvature).for_each(|(sum, value)| *sum += value);
     }
 
-    fn observe(&mut self, example: &Example, weights: &Weights, shares: &mut Vec<f32>) {
-        shares.clear();
-        shares.extend(example.candidates.iter().map(|x| dot(x, weights)));
-        let own = shares[0];
-        let largest = shares.iter().fold(f32::NEG_INFINITY, |largest, score| largest.max(*score));
+    fn observe(&mut self, example: &Example, weights: &Weights, probabilities: &mut Vec<f32>) {
+        probabilities.clear();
+        probabilities.extend(example.candidates.iter().map(|x| score(x, weights)));
+        let own = probabilities[0];
+        let largest = probabilities.iter().fold(f32::NEG_INFINITY, |largest, score| largest.max(*score));
         let mut total = 0.0;
-        for (candidate, share) in shares.iter_mut().enumerate() {
-            *share = (*share - largest).exp() * example.stands_for(candidate);
-            total += *share;
+        for (candidate, probability) in probabilities.iter_mut().enumerate() {
+            *probability = (*probability - largest).exp() * example.stands_for(candidate);
+            total += *probability;
         }
-        self.likelihood += f64::from(own - largest - total.ln());
+        self.value += f64::from(own - largest - total.ln());
         let mut mean = [0.0; FEATURES];
-        for (x, share) in example.candidates.iter().zip(shares.iter()) {
-            let share = share / total;
-            // What has next to no share moves nothing.
-            if share > 1e-5 {
-                mean.iter_mut().zip(x).for_each(|(mean, x)| *mean += share * x);
-                add_outer(&mut self.curvature, x, share);
+        for (x, unnormalised) in example.candidates.iter().zip(probabilities.iter()) {
+            let probability = unnormalised / total;
+            // A candidate this unlikely changes neither gradient nor curvature visibly.
+            if probability > 1e-5 {
+                mean.iter_mut().zip(x).for_each(|(mean, x)| *mean += probability * x);
+                add_outer(&mut self.curvature, x, probability);
             }
         }
         add_outer(&mut self.curvature, &mean, -1.0);
@@ -272,20 +267,20 @@ fn newton(examples: &[&Example], prior: &Weights, free: &[bool; FEATURES], prior
     }
     let sums = |weights: &Weights| {
         // Fixed blocks, added in order: the result does not depend on the number of threads.
-        let blocks: Vec<Sums> = examples
+        let blocks: Vec<Likelihood> = examples
             .par_chunks(256)
             .map(|block| {
-                let mut sums = Sums::zero();
-                let mut shares = Vec::new();
-                block.iter().for_each(|example| sums.observe(example, weights, &mut shares));
+                let mut sums = Likelihood::zero();
+                let mut probabilities = Vec::new();
+                block.iter().for_each(|example| sums.observe(example, weights, &mut probabilities));
                 sums
             })
             .collect();
-        let mut total = Sums::zero();
+        let mut total = Likelihood::zero();
         blocks.iter().for_each(|block| total.add(block));
         for at in 0..FEATURES {
             let gap = prior[at] - weights[at];
-            total.likelihood -= 0.5 * f64::from(prior_examples * gap * gap);
+            total.value -= 0.5 * f64::from(prior_examples * gap * gap);
             total.gradient[at] += prior_examples * gap;
             total.curvature[packed_len(at + 1) - 1] += prior_examples;
         }
@@ -310,7 +305,7 @@ fn newton(examples: &[&Example], prior: &Weights, free: &[bool; FEATURES], prior
             let mut candidate = weights;
             candidate.iter_mut().zip(&step).for_each(|(weight, step)| *weight += length * step);
             let next = sums(&candidate);
-            if next.likelihood >= current.likelihood {
+            if next.value >= current.value {
                 weights = candidate;
                 break Some(next);
             }
@@ -380,7 +375,7 @@ fn ascend(examples: &[&Example], start: &Weights, free: &[bool; FEATURES], prior
 
 fn smooth_gradient(example: &Example, weights: &Weights, scores: &mut Vec<f32>, sum: &mut Weights) {
     scores.clear();
-    scores.extend(example.candidates.iter().map(|x| dot(x, weights)));
+    scores.extend(example.candidates.iter().map(|x| score(x, weights)));
     let own = scores[0];
     let mut rank = 1.0f32;
     for (at, score) in scores.iter_mut().enumerate().skip(1) {
@@ -423,7 +418,7 @@ mod tests {
                 x
             });
             let candidates: Vec<Weights> = candidates.collect();
-            examples.novel.push(Example { bucket, candidates, listed: 12, share: 1.0 });
+            examples.novel.push(Example { bucket, candidates, listed: 12, rows_each: 1.0 });
         }
         examples
     }
@@ -431,12 +426,12 @@ mod tests {
     #[test]
     fn each_bucket_learns_what_its_people_go_by() {
         let fitted = examples().fit();
-        let by_popularity = fitted.blend.discover[1];
-        let by_transition = fitted.blend.discover[2];
+        let by_popularity = fitted.blend.by_scenario[0][1];
+        let by_transition = fitted.blend.by_scenario[0][2];
         assert!(by_popularity[POPULARITY] > 2.0 * by_popularity[FORWARD].abs(), "{by_popularity:?}");
         assert!(by_transition[FORWARD] > 2.0 * by_transition[POPULARITY].abs(), "{by_transition:?}");
         assert!(fitted.ndcg10[0] > 0.8, "{:?}", fitted.ndcg10);
-        assert!(fitted.blend.discover[2][OF_OWN].iter().all(|weight| *weight == 0.0));
+        assert!(fitted.blend.by_scenario[0][2][OF_OWN].iter().all(|weight| *weight == 0.0));
     }
 
     #[test]

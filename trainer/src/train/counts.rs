@@ -1,38 +1,98 @@
-//! The search for hyperparameters, on held-out events.
+//! Popularity and transitions: how they are counted over the training events, and how their settings
+//! are chosen.
 
-use super::{Options, Shape, Trial, assemble, blend, factors, held_out, ials};
-use crate::evaluate::{Figures, Flow, Moment, Replay};
+use super::Trial;
+use super::descent::descend;
+use super::ials;
+use crate::evaluate::figures::Figures;
 use crate::event_log::EventLog;
 use crate::progress::Progress;
-use nearfield_engine::model::hyper::Hyperparameters;
-use nearfield_engine::model::popularity::BEST;
-use rayon::prelude::*;
-use std::collections::{HashMap, HashSet};
+use nearfield_engine::limits::SESSION_GAP_MS;
+use nearfield_engine::model::popularity::{BEST, ENTRIES, HALF_LIVES, decay};
+use nearfield_engine::{Hyperparameters, Row};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Popularity and transitions of the training events, aged to their end.
+pub(super) struct Counts {
+    pub(super) popularity: Vec<[f64; HALF_LIVES]>,
+    /// T to other rows, from them, and to them of late.
+    pub(super) neighbours: Vec<BTreeMap<Row, [f64; 3]>>,
+    /// Weight of all training events.
+    pub(super) merged: f64,
+}
+
+/// Counts the first `until` events.
+pub(super) fn count(log: &EventLog, until: usize, data: &ials::Data, hyper: &Hyperparameters) -> Counts {
+    let events = &log.events[..until];
+    let merged: f64 = events
+        .iter()
+        .filter(|event| event.kind.is_history())
+        .map(|event| f64::from(hyper.kind(event.kind).weight))
+        .sum();
+    let mut counts = Counts {
+        popularity: vec![[0.0; HALF_LIVES]; data.items.len()],
+        neighbours: vec![BTreeMap::new(); data.items.len()],
+        merged,
+    };
+    let settings = &hyper.transitions;
+    let mut sessions: HashMap<u32, (u64, Vec<Row>)> = HashMap::new();
+    let mut passed = 0.0;
+    for event in events.iter().filter(|event| event.kind.is_history()) {
+        let weights = hyper.kind(event.kind);
+        passed += f64::from(weights.weight);
+        let positive = f64::from(weights.weight * weights.target);
+        let (last_ms, session) = sessions.entry(event.user).or_default();
+        let mut starts_session = *last_ms == 0;
+        if event.time_ms.saturating_sub(*last_ms) > SESSION_GAP_MS {
+            session.clear();
+            starts_session = true;
+        }
+        *last_ms = event.time_ms;
+        if positive == 0.0 {
+            continue;
+        }
+        let row = data.row(event.item);
+        let starts = std::mem::take(&mut starts_session);
+        for (at, count) in counts.popularity[row as usize].iter_mut().enumerate() {
+            if at < ENTRIES || starts {
+                *count += positive * decay(merged - passed, f64::from(hyper.popularity_half_lives[at]));
+            }
+        }
+        let weight = f64::from(weights.weight);
+        let kept = weight * decay(merged - passed, f64::from(settings.half_life));
+        let fresh = weight * decay(merged - passed, f64::from(settings.fresh_half_life));
+        let mut proximity = 1.0;
+        for leader in session.iter().rev().take(usize::from(settings.reach)) {
+            if *leader != row {
+                let new = [proximity * kept, 0.0, proximity * fresh];
+                let held = counts.neighbours[*leader as usize].entry(row).or_default();
+                held.iter_mut().zip(new).for_each(|(held, new)| *held += new);
+                let held = counts.neighbours[row as usize].entry(*leader).or_default();
+                held.iter_mut().zip([0.0, proximity * kept, 0.0]).for_each(|(held, new)| *held += new);
+            }
+            proximity *= f64::from(settings.distance_decay);
+        }
+        session.push(row);
+    }
+    counts
+}
 
 /// Held-out events that judge a candidate of the counts at most, evenly drawn.
 const JUDGES_MAX: usize = 6_000;
 
-/// Held-out moments that the blend is fitted on at most, evenly drawn.
-const EXAMPLES_MAX: usize = 20_000;
-
-/// Chooses everything for the first `until` events.
+/// Chooses the settings of transitions and popularity.
 pub(super) fn choose(
     log: &EventLog,
+    fit_until: usize,
     until: usize,
-    options: &Options,
+    hyper: &mut Hyperparameters,
     progress: &dyn Progress,
     trials: &mut Vec<Trial>,
-) -> (Hyperparameters, Shape) {
-    let mut hyper = Hyperparameters::starting_point();
-    let (log, fit_until) = held_out::split(log, until);
-    let log = &*log;
-    let factors::Found { shape, data, factors } =
-        factors::choose(log, fit_until, until, options, &mut hyper, progress, trials);
-
+) {
     // Transitions and popularity are judged as they live: learned on from the held-out events.
     descend(
         "transitions",
-        &mut hyper,
+        hyper,
         &[
             (&[1.0, 2.0, 5.0, 10.0, 20.0], |hyper, value| hyper.transitions.reach = value as u8),
             (&[4.0, 8.0, 20.0], |hyper, value| hyper.transitions.recent = value as u8),
@@ -53,7 +113,7 @@ pub(super) fn choose(
     );
     descend(
         "popularity",
-        &mut hyper,
+        hyper,
         &[(&[0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0], |hyper, value| {
             // The best single half-life follows trends; the blend wants a faster and two slower ones
             // beside it, and weighs them.
@@ -75,53 +135,6 @@ pub(super) fn choose(
 
     // What follows changes more slowly than what is asked for.
     hyper.transitions.fresh_half_life = 4.0 * hyper.popularity_half_lives[BEST];
-
-    fit_blend(log, fit_until, until, &data, factors, &mut hyper, progress, trials);
-    (hyper, shape)
-}
-
-/// One coordinate of a descent: the values to try, and where they go.
-pub(super) type Coordinate<'a> = (&'a [f32], fn(&mut Hyperparameters, f32));
-
-/// Tries each coordinate's values in turn, keeping the best, until a round changes nothing (two
-/// rounds at most).
-pub(super) fn descend(
-    stage: &'static str,
-    hyper: &mut Hyperparameters,
-    coordinates: &[Coordinate<'_>],
-    progress: &dyn Progress,
-    trials: &mut Vec<Trial>,
-    judge: impl Fn(&Hyperparameters) -> f64 + Sync,
-) {
-    let rounds = if coordinates.len() > 1 { 2 } else { 1 };
-    let total: usize = coordinates.iter().map(|(values, _)| values.len()).sum();
-    progress.stage(stage, (total * rounds) as u64);
-    let mut best_figure = f64::NEG_INFINITY;
-    for _ in 0..rounds {
-        let before = hyper.clone();
-        for (values, set) in coordinates {
-            let figures: Vec<(Hyperparameters, f32, f64)> = values
-                .par_iter()
-                .map(|value| {
-                    let mut candidate = hyper.clone();
-                    set(&mut candidate, *value);
-                    let figure = judge(&candidate);
-                    progress.advance(1);
-                    (candidate, *value, figure)
-                })
-                .collect();
-            for (candidate, value, figure) in figures {
-                trials.push(Trial { stage, candidate: value.to_string(), ndcg10: figure });
-                if figure > best_figure {
-                    best_figure = figure;
-                    *hyper = candidate;
-                }
-            }
-        }
-        if *hyper == before {
-            break;
-        }
-    }
 }
 
 fn ndcg(ranks: impl IntoIterator<Item = f64>) -> f64 {
@@ -159,7 +172,7 @@ fn judge_counts(log: &EventLog, fit_until: usize, until: usize, hyper: &Hyperpar
         if weights.target == 0.0 || weights.weight == 0.0 || !event.kind.is_history() {
             continue;
         }
-        let (last_ms, sitting, history) = people.entry(event.user).or_default();
+        let (last_ms, session, history) = people.entry(event.user).or_default();
         let novel = !history.contains(&event.item);
         if index >= fit_until && index % every == 0 && novel {
             if part == Part::Popularity {
@@ -170,13 +183,13 @@ fn judge_counts(log: &EventLog, fit_until: usize, until: usize, hyper: &Hyperpar
                 ranks.push(if own > 0.0 { 1.0 + (above - excluded) as f64 } else { f64::INFINITY });
             } else if !history.is_empty() {
                 scores.clear();
-                let mut share = 1.0;
+                let mut recency = 1.0;
                 for leader in history.iter().rev().take(usize::from(settings.recent)) {
                     let total = totals[*leader as usize] + f64::from(settings.shrinkage) * unit;
                     for (follower, weight) in &followers[*leader as usize] {
-                        *scores.entry(*follower).or_insert(0.0) += share * weight / total;
+                        *scores.entry(*follower).or_insert(0.0) += recency * weight / total;
                     }
-                    share *= f64::from(settings.recent_decay);
+                    recency *= f64::from(settings.recent_decay);
                 }
                 let rank = scores.get(&event.item).map_or(f64::INFINITY, |own| {
                     let above =
@@ -188,56 +201,22 @@ fn judge_counts(log: &EventLog, fit_until: usize, until: usize, hyper: &Hyperpar
         }
         unit *= growth.powf(f64::from(weights.weight));
         popularity[event.item as usize] += f64::from(weights.weight) * unit;
-        if event.time_ms.saturating_sub(*last_ms) > nearfield_engine::person::SITTING_GAP_MS {
-            sitting.clear();
+        if event.time_ms.saturating_sub(*last_ms) > SESSION_GAP_MS {
+            session.clear();
         }
         *last_ms = event.time_ms;
         if part == Part::Transitions {
-            let mut share = f64::from(weights.weight) * unit;
-            for leader in sitting.iter().rev().take(usize::from(settings.reach)) {
+            let mut pair = f64::from(weights.weight) * unit;
+            for leader in session.iter().rev().take(usize::from(settings.reach)) {
                 if *leader != event.item {
-                    *followers[*leader as usize].entry(event.item).or_insert(0.0) += share;
-                    totals[*leader as usize] += share;
+                    *followers[*leader as usize].entry(event.item).or_insert(0.0) += pair;
+                    totals[*leader as usize] += pair;
                 }
-                share *= f64::from(settings.distance_decay);
+                pair *= f64::from(settings.distance_decay);
             }
         }
-        sitting.push(event.item);
+        session.push(event.item);
         history.push(event.item);
     }
     ndcg(ranks)
-}
-
-/// Fits the blend on a replay of the held-out events through the product's own path.
-#[expect(clippy::too_many_arguments, reason = "one call site, each argument a different thing")]
-fn fit_blend(
-    log: &EventLog,
-    fit_until: usize,
-    until: usize,
-    data: &ials::Data,
-    mut factors: ials::Factors,
-    hyper: &mut Hyperparameters,
-    progress: &dyn Progress,
-    trials: &mut Vec<Trial>,
-) {
-    factors.solve_users(data, hyper.alpha, hyper.lambda);
-    let (model, statistics) = assemble(log, fit_until, data, &factors, hyper, None);
-    let mut replay = Replay::new(log, fit_until, model, statistics, Flow::default());
-    progress.stage("blend", (until - fit_until) as u64);
-    let mut examples = blend::Examples::default();
-    let every = (until - fit_until).div_ceil(EXAMPLES_MAX);
-    let mut place = 0;
-    replay.run(fit_until..until, |moment| {
-        progress.advance(1);
-        place += 1;
-        let Moment { person, model, target, touched, novel, history } = moment;
-        if let Some(target) = target.filter(|_| place % every == 0) {
-            examples.observe(person, model, target, touched, novel, history);
-        }
-    });
-    let fitted = examples.fit();
-    for (scenario, figure) in ["discover", "continue"].into_iter().zip(fitted.ndcg10) {
-        trials.push(Trial { stage: "blend", candidate: scenario.to_owned(), ndcg10: figure });
-    }
-    hyper.blend = fitted.blend;
 }

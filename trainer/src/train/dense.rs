@@ -1,4 +1,4 @@
-//! Dense sums and solves of the trainer: the same mathematics as `fold_in.rs`, laid out for many
+//! Dense sums and solves of the trainer: the same mathematics as the engine's `algebra.rs`, laid out for many
 //! rows at once.
 //!
 //! A matrix is the upper triangle of a `width` × `width` square by rows, `width` being d rounded up
@@ -65,13 +65,13 @@ impl System {
         self.weight = 0.0;
     }
 
-    /// Adds an observation of x with confidence w; `wanted` is w·t.
-    pub(crate) fn add(&mut self, x: &[f32], weight: f32, wanted: f32) {
+    /// Adds an observation of x with confidence w; `positive` is w·t.
+    pub(crate) fn add(&mut self, x: &[f32], weight: f32, positive: f32) {
         self.waiting.extend_from_slice(x);
         self.waiting.resize((self.weights.len() + 1) * self.width, 0.0);
         self.weights.push(weight);
         self.weight += weight;
-        self.right.iter_mut().zip(x).for_each(|(right, x)| *right += wanted * x);
+        self.right.iter_mut().zip(x).for_each(|(right, x)| *right += positive * x);
         if self.weights.len() == BLOCK {
             self.flush();
         }
@@ -190,13 +190,13 @@ fn solve(m: &mut [f32], b: &mut [f32]) -> bool {
     }
     for k in (0..width).rev() {
         let row = &m[k * width..][..width];
-        b[k] = (b[k] - dot(&row[k + 1..], &b[k + 1..])) / row[k];
+        b[k] = (b[k] - inner(&row[k + 1..], &b[k + 1..])) / row[k];
     }
     b.iter().all(|value| value.is_finite())
 }
 
 /// Returns x·y, in eight interleaved sums.
-pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
+pub(crate) fn inner(x: &[f32], y: &[f32]) -> f32 {
     let mut sums = [0.0f32; TILE_COLUMNS];
     let (x, x_rest) = x.as_chunks::<TILE_COLUMNS>();
     let (y, y_rest) = y.as_chunks::<TILE_COLUMNS>();

@@ -15,16 +15,16 @@
 //! gives NDCG@10 of the item that comes; without, a judge is one person and gives NDCG@100 of all that
 //! was held out, since there is no item that comes next.
 
-use super::counts::descend;
-use super::dense::{System, dot};
+use super::dense::{System, inner};
+use super::descent::descend;
 use super::{Options, Shape, Trial, ials};
-use crate::evaluate::rank;
+use crate::evaluate::figures::rank;
 use crate::event_log::EventLog;
 use crate::progress::Progress;
 use nearfield_engine::ids::Row;
+use nearfield_engine::limits::HISTORY_MAX;
 use nearfield_engine::model::hyper::Hyperparameters;
 use nearfield_engine::model::transitions::neighbours_for_budget;
-use nearfield_engine::person::HISTORY_MAX;
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -92,9 +92,9 @@ pub(super) fn choose(
     progress.stage("dim", ((dims.len() - 1) * LAMBDA_RISES.len()) as u64);
     for dim in dims.into_iter().skip(1) {
         let candidates = LAMBDA_RISES.map(|rise| {
-            let lambda = (best.place.1 + rise).min(*LAMBDA_RANGE.end());
+            let lambda = (best.point.1 + rise).min(*LAMBDA_RANGE.end());
             progress.advance(1);
-            search.candidate("dim", hyper, dim, (best.place.0, lambda))
+            search.candidate("dim", hyper, dim, (best.point.0, lambda))
         });
         let larger = candidates
             .into_iter()
@@ -120,7 +120,7 @@ pub(super) fn choose(
                 factors.sweep(&data, hyper.alpha, hyper.lambda);
             }
             let name = format!("{more}");
-            let further = search.judged("sweeps", name, hyper, factors, best.place);
+            let further = search.judged("sweeps", name, hyper, factors, best.point);
             progress.advance(1);
             let (gain, error) = gain(&best.figures, &further.figures);
             if gain <= error {
@@ -149,7 +149,7 @@ fn dims(log: &EventLog, data: &ials::Data, options: &Options) -> Vec<usize> {
 /// A trained candidate and how it did with each judge.
 struct Candidate {
     /// Eighths of log10 α0 and log10 λ.
-    place: (i32, i32),
+    point: (i32, i32),
     factors: ials::Factors,
     figures: Vec<f64>,
 }
@@ -173,7 +173,7 @@ impl Search<'_> {
         step: i32,
         from: Option<Candidate>,
     ) -> Candidate {
-        let mut seen: HashSet<(i32, i32)> = from.iter().map(|from| from.place).collect();
+        let mut seen: HashSet<(i32, i32)> = from.iter().map(|from| from.point).collect();
         // What recency has changed since, the best must be judged by too.
         let mut best = from.map(|from| {
             let figures = judge(self.judges, &from.factors, hyper);
@@ -181,17 +181,17 @@ impl Search<'_> {
         });
         let mut frontier = starts.to_vec();
         loop {
-            for place in std::mem::take(&mut frontier) {
-                if !seen.insert(place) {
+            for point in std::mem::take(&mut frontier) {
+                if !seen.insert(point) {
                     continue;
                 }
-                let candidate = self.candidate("alpha and lambda", hyper, dim, place);
+                let candidate = self.candidate("alpha and lambda", hyper, dim, point);
                 self.progress.advance(1);
                 if best.as_ref().is_none_or(|best| mean(&candidate.figures) > mean(&best.figures)) {
                     best = Some(candidate);
                 }
             }
-            let (alpha, lambda) = best.as_ref().expect("a descent has a start").place;
+            let (alpha, lambda) = best.as_ref().expect("a descent has a start").point;
             let around = [
                 (alpha, lambda - step),
                 (alpha, lambda + step),
@@ -200,13 +200,13 @@ impl Search<'_> {
             ];
             let inside =
                 |(alpha, lambda): &(i32, i32)| ALPHA_RANGE.contains(alpha) && LAMBDA_RANGE.contains(lambda);
-            frontier.extend(around.into_iter().filter(|place| inside(place) && !seen.contains(place)));
+            frontier.extend(around.into_iter().filter(|point| inside(point) && !seen.contains(point)));
             if frontier.is_empty() {
                 break;
             }
         }
         let best = best.expect("a descent has a start");
-        (hyper.alpha, hyper.lambda) = (power(best.place.0), power(best.place.1));
+        (hyper.alpha, hyper.lambda) = (power(best.point.0), power(best.point.1));
         best
     }
 
@@ -216,15 +216,15 @@ impl Search<'_> {
         stage: &'static str,
         hyper: &Hyperparameters,
         dim: usize,
-        place: (i32, i32),
+        point: (i32, i32),
     ) -> Candidate {
-        let (alpha, lambda) = (power(place.0), power(place.1));
+        let (alpha, lambda) = (power(point.0), power(point.1));
         let mut factors = ials::Factors::new(self.data, dim);
         for _ in 0..SEARCH_SWEEPS {
             factors.sweep(self.data, alpha, lambda);
         }
         let name = format!("d {dim}, alpha {alpha:.1e}, lambda {lambda:.1e}");
-        self.judged(stage, name, &Hyperparameters { alpha, lambda, ..hyper.clone() }, factors, place)
+        self.judged(stage, name, &Hyperparameters { alpha, lambda, ..hyper.clone() }, factors, point)
     }
 
     /// Judges trained factors.
@@ -234,11 +234,11 @@ impl Search<'_> {
         name: String,
         hyper: &Hyperparameters,
         factors: ials::Factors,
-        place: (i32, i32),
+        point: (i32, i32),
     ) -> Candidate {
         let figures = judge(self.judges, &factors, hyper);
         self.trials.push(Trial { stage, candidate: name, ndcg10: mean(&figures) });
-        Candidate { place, factors, figures }
+        Candidate { point, factors, figures }
     }
 
     /// Chooses ρ and κ for the best factors.
@@ -359,15 +359,15 @@ fn judge(judges: &[Judge], factors: &ials::Factors, hyper: &Hyperparameters) -> 
             |(system, scores), judge| {
                 system.begin(hyper.alpha, &gram);
                 let (mut share, mut whole) = (hyper.recent_weight, 0.0);
-                for (row, weight, wanted) in judge.history.iter().rev() {
+                for (row, weight, positive) in judge.history.iter().rev() {
                     let q = &factors.items[*row as usize * dim..][..dim];
-                    system.add(q, (1.0 + share) * weight, (1.0 + share) * wanted);
+                    system.add(q, (1.0 + share) * weight, (1.0 + share) * positive);
                     whole += weight;
                     share *= hyper.recent_decay;
                 }
                 let Some(p) = system.solve(hyper.lambda * (whole + all)) else { return 0.0 };
                 scores.clear();
-                scores.extend(factors.items.chunks_exact(dim).map(|q| dot(p, q)));
+                scores.extend(factors.items.chunks_exact(dim).map(|q| inner(p, q)));
                 ndcg(scores, judge)
             },
         )
@@ -404,8 +404,7 @@ mod tests {
     use crate::event_log::EventLog;
     use crate::progress::Silent;
     use crate::train::{Options, Trained, hash, train};
-    use nearfield_engine::ItemKey;
-    use nearfield_engine::person::UserState;
+    use nearfield_engine::{ItemKey, UserState, Workspace};
 
     /// Pairs without times: every person of `people` with every item that `likes` says.
     fn log(people: u64, items: u64, likes: impl Fn(u64, u64) -> bool) -> EventLog {
@@ -445,9 +444,9 @@ mod tests {
         for (index, event) in log.events.iter().enumerate() {
             people[event.user as usize].remember(&log.event(index));
         }
-        let mut scores = Vec::new();
+        let (mut scores, mut workspace) = (Vec::new(), Workspace::new());
         for (number, person) in people.iter_mut().enumerate() {
-            person.factor_scores(&model, &mut scores);
+            person.factor_scores(&model, &mut workspace, &mut scores);
             let withheld = model.row(ItemKey::of(&format!("i{}", number / 2 % 10 * 2 + number % 2))).unwrap();
             let others = (0..20)
                 .filter(|item| item % 2 != number % 2)

@@ -41,16 +41,16 @@ impl Data {
                 data.by_user.push(Vec::new());
             }
             let entries = &mut data.by_user[user as usize];
-            let place = *pairs.entry((user, row)).or_insert_with(|| {
+            let index = *pairs.entry((user, row)).or_insert_with(|| {
                 entries.push((row, 0.0, 0.0));
                 entries.len() - 1
             });
-            entries[place].1 += weights.weight;
-            entries[place].2 += weights.weight * weights.target;
+            entries[index].1 += weights.weight;
+            entries[index].2 += weights.weight * weights.target;
         }
         for (user, entries) in data.by_user.iter().enumerate() {
-            for (row, weight, wanted) in entries {
-                data.by_item[*row as usize].push((user as u32, *weight, *wanted));
+            for (row, weight, positive) in entries {
+                data.by_item[*row as usize].push((user as u32, *weight, *positive));
             }
         }
         data
@@ -80,12 +80,12 @@ impl Factors {
     pub(crate) fn new(data: &Data, dim: usize) -> Self {
         let scale = 0.1 / (dim as f32).sqrt();
         let items = (0..data.items.len() * dim)
-            .map(|place| ((super::hash(place as u64 + 1) >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * scale);
+            .map(|index| ((super::hash(index as u64 + 1) >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * scale);
         Self { dim, users: vec![0.0; data.by_user.len() * dim], items: items.collect() }
     }
 
-    /// Solves all people, then all items, then the people's side of the next half once more is
-    /// left to the caller's next sweep.
+    /// Solves all people, then all items. The people are then half a sweep behind: the next sweep, or
+    /// [`Factors::solve_users`], brings them up to the items.
     pub(crate) fn sweep(&mut self, data: &Data, alpha: f32, lambda: f32) {
         self.solve_users(data, alpha, lambda);
         solve_side(&data.by_item, &self.users, &mut self.items, self.dim, alpha, lambda);
@@ -138,8 +138,8 @@ pub(crate) fn gram(rows: &[f32], dim: usize) -> Vec<f32> {
 }
 
 fn observe(system: &mut System, entries: &[(u32, f32, f32)], other: &[f32], dim: usize) {
-    for (index, weight, wanted) in entries {
-        system.add(&other[*index as usize * dim..][..dim], *weight, *wanted);
+    for (index, weight, positive) in entries {
+        system.add(&other[*index as usize * dim..][..dim], *weight, *positive);
     }
 }
 

@@ -13,24 +13,22 @@
 //! the blend, by a listwise softmax over what a replay through the product's own path saw. The final
 //! model is trained on all training events with what was chosen.
 
+mod assemble;
 mod blend;
 mod counts;
 mod dense;
+mod descent;
 mod factors;
 mod held_out;
 mod ials;
 
 use crate::event_log::EventLog;
 use crate::progress::Progress;
-use nearfield_engine::ids::{Lineage, Row, short_hash};
-use nearfield_engine::merge::{Pair, Statistics, TrainedRow, TrainedSums};
-use nearfield_engine::model::Model;
-use nearfield_engine::model::hyper::{Bounds, Hyperparameters};
-use nearfield_engine::model::popularity::{ENTRIES, HALF_LIVES, decay};
-use nearfield_engine::model::transitions::neighbours_for_budget;
-use nearfield_engine::person::SITTING_GAP_MS;
+use crate::replay::{Flow, Replay};
+use assemble::assemble;
+use nearfield_engine::limits::DIM_MAX;
+use nearfield_engine::{Hyperparameters, Lineage, Model, Statistics};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 /// What a caller may decide; everything else is chosen from the events.
@@ -133,11 +131,11 @@ pub fn train(
     if until < EVENTS_MIN {
         return Err(TrainError::TooFewEvents { found: until, needed: EVENTS_MIN });
     }
-    if let Some(found) = options.dim.filter(|dim| !(1..=nearfield_engine::model::DIM_MAX).contains(dim)) {
+    if let Some(found) = options.dim.filter(|dim| !(1..=DIM_MAX).contains(dim)) {
         return Err(TrainError::Dim { found });
     }
     let mut trials = Vec::new();
-    let (chosen, shape) = counts::choose(log, until, options, progress, &mut trials);
+    let (chosen, shape) = choose(log, until, options, progress, &mut trials);
     let (model, statistics) = fit(log, until, shape, options.lineage, &chosen, progress);
     let users =
         log.events[..until].iter().map(|event| event.user).collect::<std::collections::HashSet<_>>().len();
@@ -151,6 +149,61 @@ pub fn train(
         chosen: model.hyperparameters().clone(),
     };
     Ok(Trained { model, statistics, report })
+}
+
+/// Held-out moments that the blend is fitted on at most, evenly drawn.
+const EXAMPLES_MAX: usize = 20_000;
+
+/// Chooses everything for the first `until` events.
+fn choose(
+    log: &EventLog,
+    until: usize,
+    options: &Options,
+    progress: &dyn Progress,
+    trials: &mut Vec<Trial>,
+) -> (Hyperparameters, Shape) {
+    let mut hyper = Hyperparameters::starting_point();
+    let (log, fit_until) = held_out::split(log, until);
+    let log = &*log;
+    let factors::Found { shape, data, factors } =
+        factors::choose(log, fit_until, until, options, &mut hyper, progress, trials);
+
+    counts::choose(log, fit_until, until, &mut hyper, progress, trials);
+    fit_blend(log, fit_until, until, &data, factors, &mut hyper, progress, trials);
+    (hyper, shape)
+}
+
+/// Fits the blend on a replay of the held-out events through the product's own path.
+#[expect(clippy::too_many_arguments, reason = "one call site, each argument a different thing")]
+fn fit_blend(
+    log: &EventLog,
+    fit_until: usize,
+    until: usize,
+    data: &ials::Data,
+    mut factors: ials::Factors,
+    hyper: &mut Hyperparameters,
+    progress: &dyn Progress,
+    trials: &mut Vec<Trial>,
+) {
+    factors.solve_users(data, hyper.alpha, hyper.lambda);
+    let (model, statistics) = assemble(log, fit_until, data, &factors, hyper, None);
+    let mut replay = Replay::new(log, fit_until, model, statistics, Flow::default());
+    progress.stage("blend", (until - fit_until) as u64);
+    let mut examples = blend::Examples::default();
+    let every = (until - fit_until).div_ceil(EXAMPLES_MAX);
+    let mut seen = 0;
+    replay.run(fit_until..until, |moment| {
+        progress.advance(1);
+        seen += 1;
+        if let Some(target) = moment.target.filter(|_| seen % every == 0) {
+            examples.observe(moment, target);
+        }
+    });
+    let fitted = examples.fit();
+    for (scenario, figure) in ["discover", "continue"].into_iter().zip(fitted.ndcg10) {
+        trials.push(Trial { stage: "blend", candidate: scenario.to_owned(), ndcg10: figure });
+    }
+    hyper.blend = fitted.blend;
 }
 
 /// How many factors, and how often they are solved.
@@ -177,145 +230,6 @@ pub(crate) fn fit(
         progress.advance(1);
     }
     assemble(log, until, &data, &factors, hyper, lineage)
-}
-
-/// Turns trained factors into statistics and the first version.
-pub(crate) fn assemble(
-    log: &EventLog,
-    until: usize,
-    data: &ials::Data,
-    factors: &ials::Factors,
-    hyper: &Hyperparameters,
-    lineage: Option<Lineage>,
-) -> (Model, Statistics) {
-    let dim = factors.dim;
-    let mut hyper = hyper.clone();
-    let norm = |p: &[f32]| p.iter().map(|x| x * x).sum::<f32>().sqrt();
-    let largest = factors.users.chunks_exact(dim).map(norm).fold(0.0, f32::max);
-    hyper.bounds = Bounds { factor_norm_max: (2.0 * largest).clamp(0.1, 64.0), ..hyper.bounds };
-
-    let id_bytes: usize = data.items.iter().map(|item| log.items[*item as usize].len() + 1).sum();
-    let neighbours_max = neighbours_for_budget(dim, id_bytes / data.items.len().max(1));
-    let lineage = lineage.unwrap_or_else(|| name_of(log, until));
-    let mut statistics = Statistics::new(lineage, dim, neighbours_max, hyper.clone());
-    let order = falling_norms(factors);
-    for item in order.iter().map(|place| data.items[*place]) {
-        // Ids were checked when the file was read; equal keys of different ids are 2⁻⁶⁴ apart.
-        statistics.register(&log.items[item as usize]).expect("ids of an event log are sound");
-    }
-    let counts = count(log, until, data, &hyper);
-    let equations = factors.item_equations(data);
-    let merged = counts.merged;
-    let mut row_of = vec![0; order.len()];
-    for (row, place) in order.iter().enumerate() {
-        row_of[*place] = row as Row;
-    }
-    let mut rows: Vec<(Row, TrainedRow)> = equations
-        .into_iter()
-        .zip(counts.popularity)
-        .zip(counts.neighbours)
-        .zip(&row_of)
-        .map(|(((equations, popularity), neighbours), row)| {
-            let mut neighbours: Vec<Pair> = neighbours
-                .into_iter()
-                .map(|(place, sums)| Pair { row: row_of[place as usize], sums: sums.map(|sum| sum as f32) })
-                .collect();
-            neighbours.sort_unstable_by_key(|pair| pair.row);
-            let mut totals = [0.0; 3];
-            for pair in &neighbours {
-                totals.iter_mut().zip(pair.sums).for_each(|(total, sum)| *total += sum);
-            }
-            (*row, TrainedRow { equations, popularity, neighbours, totals })
-        })
-        .collect();
-    rows.sort_unstable_by_key(|(row, _)| *row);
-    let rows = rows.into_iter().map(|(_, row)| row).collect();
-    let (c, m) = factors.user_gram();
-    statistics.set_trained(TrainedSums { rows, c, m, merged });
-    let model = statistics.publish_trained();
-    (model, statistics)
-}
-
-/// Returns the items of a training in falling order of the norm of their rows: in that order they
-/// become rows of the model, so that ranking, which goes by the norms of blocks, reads few of them.
-fn falling_norms(factors: &ials::Factors) -> Vec<usize> {
-    let norms: Vec<f32> =
-        factors.items.chunks_exact(factors.dim).map(|q| q.iter().map(|x| x * x).sum()).collect();
-    let mut order: Vec<usize> = (0..norms.len()).collect();
-    order.sort_by(|a, b| norms[*b].total_cmp(&norms[*a]));
-    order
-}
-
-/// Names a lineage by the events that it was trained on.
-fn name_of(log: &EventLog, until: usize) -> Lineage {
-    let numbers = log.events[..until]
-        .iter()
-        .flat_map(|event| [u64::from(event.user), u64::from(event.item), event.time_ms])
-        .flat_map(u64::to_le_bytes);
-    Lineage(short_hash(&numbers.collect::<Vec<u8>>()))
-}
-
-/// Popularity and transitions of the training events, aged to their end.
-struct Counts {
-    popularity: Vec<[f64; HALF_LIVES]>,
-    /// T to other rows, from them, and to them of late.
-    neighbours: Vec<BTreeMap<Row, [f64; 3]>>,
-    merged: f64,
-}
-
-fn count(log: &EventLog, until: usize, data: &ials::Data, hyper: &Hyperparameters) -> Counts {
-    let events = &log.events[..until];
-    let merged: f64 = events
-        .iter()
-        .filter(|event| event.kind.is_history())
-        .map(|event| f64::from(hyper.kind(event.kind).weight))
-        .sum();
-    let mut counts = Counts {
-        popularity: vec![[0.0; HALF_LIVES]; data.items.len()],
-        neighbours: vec![BTreeMap::new(); data.items.len()],
-        merged,
-    };
-    let settings = &hyper.transitions;
-    let mut sittings: HashMap<u32, (u64, Vec<Row>)> = HashMap::new();
-    let mut passed = 0.0;
-    for event in events.iter().filter(|event| event.kind.is_history()) {
-        let weights = hyper.kind(event.kind);
-        passed += f64::from(weights.weight);
-        let wanted = f64::from(weights.weight * weights.target);
-        let (last_ms, sitting) = sittings.entry(event.user).or_default();
-        let mut begins_sitting = *last_ms == 0;
-        if event.time_ms.saturating_sub(*last_ms) > SITTING_GAP_MS {
-            sitting.clear();
-            begins_sitting = true;
-        }
-        *last_ms = event.time_ms;
-        if wanted == 0.0 {
-            continue;
-        }
-        let row = data.row(event.item);
-        let begins = std::mem::take(&mut begins_sitting);
-        for (at, count) in counts.popularity[row as usize].iter_mut().enumerate() {
-            if at < ENTRIES || begins {
-                *count += wanted * decay(merged - passed, f64::from(hyper.popularity_half_lives[at]));
-            }
-        }
-        let weight = f64::from(weights.weight);
-        let kept = weight * decay(merged - passed, f64::from(settings.half_life));
-        let fresh = weight * decay(merged - passed, f64::from(settings.fresh_half_life));
-        let mut share = 1.0;
-        for leader in sitting.iter().rev().take(usize::from(settings.reach)) {
-            if *leader != row {
-                let new = [share * kept, 0.0, share * fresh];
-                let held = counts.neighbours[*leader as usize].entry(row).or_default();
-                held.iter_mut().zip(new).for_each(|(held, new)| *held += new);
-                let held = counts.neighbours[row as usize].entry(*leader).or_default();
-                held.iter_mut().zip([0.0, share * kept, 0.0]).for_each(|(held, new)| *held += new);
-            }
-            share *= f64::from(settings.distance_decay);
-        }
-        sitting.push(row);
-    }
-    counts
 }
 
 /// Two rounds of a multiplicative hash (the finaliser of SplitMix64, Steele, Lea, Flood 2014, doi

@@ -8,8 +8,14 @@
 //! Three forms of one algorithm: AVX2 where the processor has it, simd128 in WebAssembly, plain loops
 //! elsewhere. The dot product is exact and the rest is elementwise, so all give the same bits.
 
-/// Rows of a block: what one bound is kept for, and what is scored at once.
-pub(crate) const BLOCK: usize = 32;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg_attr(all(target_arch = "wasm32", target_feature = "simd128"), allow(dead_code))]
+mod plain;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
+
+use crate::model::priors::BLOCK;
 
 /// The person's side of a block's scores.
 #[derive(Clone, Copy, Debug)]
@@ -84,182 +90,6 @@ fn score_by(
 /// Numbers that one step of a vector form takes from a row.
 #[cfg(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
 const STEP: usize = 16;
-
-#[cfg_attr(all(target_arch = "wasm32", target_feature = "simd128"), allow(dead_code))]
-mod plain {
-    use super::BLOCK;
-
-    #[inline]
-    pub(super) fn dot_rows(user: &[i16], rows: &[i8], out: &mut [i32; BLOCK]) {
-        for (out, row) in out.iter_mut().zip(rows.chunks_exact(user.len().max(1))) {
-            *out = super::dot(user, row);
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use super::{BLOCK, Rows, STEP, User};
-    use std::arch::x86_64::*;
-
-    /// Rows that are summed at once: as many sums as hide the latency of one.
-    const AT_ONCE: usize = 8;
-
-    #[target_feature(enable = "avx2")]
-    pub(super) fn score_block(
-        user: User<'_>,
-        rows: Rows<'_>,
-        threshold: f32,
-        out: &mut [f32; BLOCK],
-    ) -> bool {
-        super::score_by(|user, rows, out| dot_rows(user, rows, out), user, rows, threshold, out)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn dot_rows(user: &[i16], rows: &[i8], out: &mut [i32; BLOCK]) {
-        let d = user.len().max(1);
-        let (steps, tail) = user.as_chunks::<STEP>();
-        let mut groups = rows.chunks_exact(AT_ONCE * d);
-        let mut outs = out.as_chunks_mut::<AT_ONCE>().0.iter_mut();
-        for (group, out) in groups.by_ref().zip(outs.by_ref()) {
-            let mut sums = [_mm256_setzero_si256(); AT_ONCE];
-            for (at, step) in steps.iter().enumerate() {
-                let p = load_user(step);
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let start = row * d + at * STEP;
-                    let q = _mm256_cvtepi8_epi16(load_row(&group[start..start + STEP]));
-                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(p, q));
-                }
-            }
-            *out = add_across(sums);
-            if !tail.is_empty() {
-                for (row, out) in group.chunks_exact(d).zip(out) {
-                    *out += super::dot(tail, &row[d - tail.len()..]);
-                }
-            }
-        }
-        for (row, out) in groups.remainder().chunks_exact(d).zip(outs.flatten()) {
-            *out = super::dot(user, row);
-        }
-    }
-
-    /// Returns the sum of the lanes of each.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn add_across(sums: [__m256i; AT_ONCE]) -> [i32; AT_ONCE] {
-        let four = |at: usize| {
-            _mm256_hadd_epi32(
-                _mm256_hadd_epi32(sums[at], sums[at + 1]),
-                _mm256_hadd_epi32(sums[at + 2], sums[at + 3]),
-            )
-        };
-        let (first, second) = (four(0), four(4));
-        let low = _mm256_permute2x128_si256::<0x20>(first, second);
-        let high = _mm256_permute2x128_si256::<0x31>(first, second);
-        let mut out = [0; AT_ONCE];
-        #[expect(unsafe_code, reason = "a store of a vector")]
-        // SAFETY: `out` has the 32 bytes that are written.
-        unsafe {
-            _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_add_epi32(low, high));
-        }
-        out
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn load_user(step: &[i16; STEP]) -> __m256i {
-        #[expect(unsafe_code, reason = "a load of a vector")]
-        // SAFETY: `step` has the 32 bytes that are read.
-        unsafe {
-            _mm256_loadu_si256(step.as_ptr().cast())
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn load_row(row: &[i8]) -> __m128i {
-        let row: &[i8; STEP] = row.try_into().expect("a step of a row");
-        #[expect(unsafe_code, reason = "a load of a vector")]
-        // SAFETY: `row` has the 16 bytes that are read.
-        unsafe {
-            _mm_loadu_si128(row.as_ptr().cast())
-        }
-    }
-}
-
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-mod simd128 {
-    use super::{BLOCK, STEP};
-    use std::arch::wasm32::*;
-
-    /// Rows that are summed at once.
-    const AT_ONCE: usize = 4;
-
-    #[inline]
-    pub(super) fn dot_rows(user: &[i16], rows: &[i8], out: &mut [i32; BLOCK]) {
-        let d = user.len().max(1);
-        let (steps, tail) = user.as_chunks::<STEP>();
-        let mut groups = rows.chunks_exact(AT_ONCE * d);
-        let mut outs = out.as_chunks_mut::<AT_ONCE>().0.iter_mut();
-        for (group, out) in groups.by_ref().zip(outs.by_ref()) {
-            let mut sums = [i32x4_splat(0); AT_ONCE];
-            for (at, step) in steps.iter().enumerate() {
-                let (low, high) = load_user(step);
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let start = row * d + at * STEP;
-                    let q = load_row(&group[start..start + STEP]);
-                    let first = i32x4_dot_i16x8(low, i16x8_extend_low_i8x16(q));
-                    let second = i32x4_dot_i16x8(high, i16x8_extend_high_i8x16(q));
-                    *sum = i32x4_add(*sum, i32x4_add(first, second));
-                }
-            }
-            *out = add_across(sums);
-            if !tail.is_empty() {
-                for (row, out) in group.chunks_exact(d).zip(out) {
-                    *out += super::dot(tail, &row[d - tail.len()..]);
-                }
-            }
-        }
-        for (row, out) in groups.remainder().chunks_exact(d).zip(outs.flatten()) {
-            *out = super::dot(user, row);
-        }
-    }
-
-    /// Returns the sum of the lanes of each.
-    #[inline]
-    fn add_across([a, b, c, d]: [v128; AT_ONCE]) -> [i32; AT_ONCE] {
-        let ab = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
-        let cd = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(c, d), i32x4_shuffle::<2, 6, 3, 7>(c, d));
-        let sums = i32x4_add(i32x4_shuffle::<0, 1, 4, 5>(ab, cd), i32x4_shuffle::<2, 3, 6, 7>(ab, cd));
-        [
-            i32x4_extract_lane::<0>(sums),
-            i32x4_extract_lane::<1>(sums),
-            i32x4_extract_lane::<2>(sums),
-            i32x4_extract_lane::<3>(sums),
-        ]
-    }
-
-    #[inline]
-    fn load_user(step: &[i16; STEP]) -> (v128, v128) {
-        let start: *const v128 = step.as_ptr().cast();
-        #[expect(unsafe_code, reason = "loads of vectors")]
-        // SAFETY: `step` has the 32 bytes that are read; a load here needs no alignment.
-        unsafe {
-            (v128_load(start), v128_load(start.add(1)))
-        }
-    }
-
-    #[inline]
-    fn load_row(row: &[i8]) -> v128 {
-        let row: &[i8; STEP] = row.try_into().expect("a step of a row");
-        #[expect(unsafe_code, reason = "a load of a vector")]
-        // SAFETY: `row` has the 16 bytes that are read; a load here needs no alignment.
-        unsafe {
-            v128_load(row.as_ptr().cast())
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 //! is compiled to WebAssembly.
 
 use nearfield_engine::algebra::{NormalEquations, Solver, add_outer, packed_len};
-use nearfield_engine::{Event, Kind, Model, Request, Scored, UserState};
+use nearfield_engine::{Event, Kind, Model, Request, Scored, UserState, Workspace};
 use serde::{Deserialize, Serialize};
 
 /// One person of a case: item ids in the order of their events.
@@ -50,6 +50,7 @@ pub(crate) struct Work {
     model: Option<Model>,
     people: Vec<Member>,
     equations: Option<(Vec<f32>, NormalEquations, Solver)>,
+    workspace: Workspace,
     list: Vec<Scored>,
 }
 
@@ -93,19 +94,20 @@ impl Work {
         let Some(member) = self.people.get_mut(turn % count) else { return 0 };
         let request = Request { count: COUNT, ..Request::default() };
         let nothing = Request { count: 0, ..Request::default() };
+        let (workspace, list) = (&mut self.workspace, &mut self.list);
         match operation {
             Operation::Chill => {
                 member.state.rest();
-                member.state.recommend_into(model, &nothing, &mut self.list);
+                member.state.recommend_into(model, &nothing, workspace, list);
             }
             Operation::Warm => {
                 member.learn(model);
-                member.state.recommend_into(model, &nothing, &mut self.list);
+                member.state.recommend_into(model, &nothing, workspace, list);
             }
-            Operation::Recommend => member.state.recommend_into(model, &request, &mut self.list),
+            Operation::Recommend => member.state.recommend_into(model, &request, workspace, list),
             Operation::Observe => {
                 member.learn(model);
-                member.state.recommend_into(model, &request, &mut self.list);
+                member.state.recommend_into(model, &request, workspace, list);
             }
             Operation::FoldIn => {
                 let Some((gram, equations, solver)) = &mut self.equations else { return 0 };
@@ -183,6 +185,7 @@ pub(crate) fn every_row(model: &Model, people: &[Person], person: usize, more: u
         state.rest();
     }
     let allow = Some((0..model.len() as u32).collect());
-    let list = state.recommend(model, &Request { count: COUNT, allow, ..Request::default() });
+    let list =
+        state.recommend(model, &Request { count: COUNT, allow, ..Request::default() }, &mut Workspace::new());
     list.iter().map(|item| (item.row, item.score.to_bits())).collect()
 }

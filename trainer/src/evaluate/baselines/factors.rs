@@ -8,13 +8,13 @@
 //! The variant with recency adds the product's second system, weighted κ and decaying by ρ.
 
 use super::Baseline;
-use crate::evaluate::figures::Stream;
+use crate::evaluate::outcomes::Stream;
 use crate::event_log::LogEvent;
 use nearfield_engine::algebra::{NormalEquations, Solver};
 use nearfield_engine::event::Kind;
+use nearfield_engine::limits::HISTORY_MAX;
 use nearfield_engine::model::Model;
 use nearfield_engine::model::hyper::Hyperparameters;
-use nearfield_engine::person::HISTORY_MAX;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// A model's item factors, by the stream's numbers.
@@ -115,7 +115,7 @@ impl Baseline for StaticFactors {
 mod tests {
     use super::*;
     use crate::evaluate::baselines::tests::log;
-    use nearfield_engine::person::UserState;
+    use nearfield_engine::{UserState, Workspace};
 
     #[test]
     fn a_person_is_folded_in_as_the_product_does_without_recency() {
@@ -133,7 +133,7 @@ mod tests {
             person.remember(&log.event(index));
         }
         let mut expected = Vec::new();
-        person.factor_scores(&model, &mut expected);
+        person.factor_scores(&model, &mut Workspace::new(), &mut expected);
         let mut scores = vec![f32::NEG_INFINITY; stream.items];
         baseline.scores(1, &mut scores);
         let by_row: Vec<f32> = (0..model.len() as u32)

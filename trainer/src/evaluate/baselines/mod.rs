@@ -14,11 +14,11 @@ pub use popularity::Popularity;
 pub use sequential_rules::SequentialRules;
 pub use vmis_knn::VmisKnn;
 
-use super::figures::{Outcomes, Stream, list};
-use super::rank;
+use super::figures::rank;
+use super::outcomes::{Outcomes, Stream, top_ten};
 use crate::event_log::LogEvent;
 use nearfield_engine::event::Kind;
-use nearfield_engine::model::hyper::bucket;
+use nearfield_engine::model::blend::bucket;
 use std::collections::{BTreeMap, HashSet};
 
 /// A method that is told of every event of the stream, in order.
@@ -37,8 +37,8 @@ pub trait Baseline: Send {
     fn learn(&mut self, event: &LogEvent);
 }
 
-/// Returns whether an event says that the item is wanted; counts learn from these only.
-fn is_wanted(event: &LogEvent) -> bool {
+/// Returns whether an event says that the person wants the item; counts learn from these only.
+fn is_positive(event: &LogEvent) -> bool {
     !matches!(event.kind, Kind::Uncart | Kind::Dismiss)
 }
 
@@ -76,7 +76,7 @@ pub fn replay<'a>(
             let novel = (!own.contains(&event.item)).then(|| {
                 let rank = target.map(|target| rank(&scores, target, own.iter().copied()));
                 own.iter().for_each(|item| scores[*item as usize] = f32::NEG_INFINITY);
-                (rank, list(&scores))
+                (rank, top_ten(&scores))
             });
             outcomes.add(bucket(length), all, novel.as_ref().map(|(rank, list)| (*rank, &list[..])));
             if (index + 1 - range.start).is_multiple_of(1000) {

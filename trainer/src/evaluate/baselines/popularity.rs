@@ -4,8 +4,8 @@
 //! pop_i = Σ_events of i 2^−(events since / H)
 //! ```
 
-use super::{Baseline, is_wanted};
-use crate::evaluate::figures::Stream;
+use super::{Baseline, is_positive};
+use crate::evaluate::outcomes::Stream;
 use crate::event_log::LogEvent;
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ impl Baseline for Popularity {
     }
 
     fn learn(&mut self, event: &LogEvent) {
-        if !is_wanted(event) {
+        if !is_positive(event) {
             return;
         }
         self.unit += 1.0 / self.half_life;

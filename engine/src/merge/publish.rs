@@ -1,0 +1,249 @@
+//! Publishing: the window folded once into the aged statistics, touched rows solved, the step to the
+//! next version.
+//!
+//! ```text
+//! q_i = (A_i + α0 C + λ (N_i + α0 m) I)⁻¹ b_i
+//! ```
+//!
+//! Ageing is by merged weight and lazy: a row is aged when it is touched.
+
+use crate::algebra::{Solver, packed_len};
+use crate::ids::{ModelVersion, Row};
+use crate::merge::statistics::{Pair, Readings, Statistics};
+use crate::merge::window::{FACTOR_ONE, RowWindow, SHARE_ONE, TRANSITION_ONE, WEIGHT_ONE, Window};
+use crate::model::hyper::Hyperparameters;
+use crate::model::patch::{Patch, PatchRow};
+use crate::model::popularity::{ENTRIES, HALF_LIVES, OCTAVES_MAX, Scale, decay, level};
+use crate::model::transitions::Stored;
+use crate::model::{Model, quantise};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a publish brought.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// The new version.
+    pub version: ModelVersion,
+    /// The patch from the version before.
+    pub patch: Vec<u8>,
+    /// Rows that it changes, rising.
+    pub changed: Vec<Row>,
+    /// Rows that still wait for more devices.
+    pub waiting: usize,
+}
+
+impl Statistics {
+    /// Folds the window into the aged base and returns the step to the next version. Rows behind
+    /// which fewer than `k` distinct devices stand keep waiting in the window.
+    pub fn publish(&mut self, window: &mut Window, k: u32) -> Publication {
+        let hyper = self.hyper.clone();
+        self.merged += window.merged as f64 / WEIGHT_ONE;
+        let age = decay(self.merged - self.c_aged_at, f64::from(hyper.factor_half_life));
+        self.c_aged_at = self.merged;
+        for (sum, value) in self.c.iter_mut().zip(window.c.iter().chain(std::iter::repeat(&0))) {
+            *sum = *sum * age + *value as f64 / (FACTOR_ONE * SHARE_ONE);
+        }
+        self.m = self.m * age + window.m as f64 / SHARE_ONE;
+        window.c.fill(0);
+        (window.m, window.merged, window.deltas) = (0, 0, 0);
+
+        let mut changed: BTreeSet<Row> = std::mem::take(&mut self.catalogue_changes);
+        let mut waiting = BTreeMap::new();
+        let mut solve = Vec::new();
+        for (row, mut sums) in std::mem::take(&mut window.rows) {
+            let devices = sums.devices_before + sums.devices.len() as u32;
+            if devices < k {
+                // The tags end with the window's key; what is kept is how many there were.
+                sums.devices_before = devices;
+                sums.devices.clear();
+                waiting.insert(row, sums);
+                continue;
+            }
+            self.fold_row(row, &sums, &hyper);
+            changed.insert(row);
+            if sums.n != 0 {
+                solve.push(row);
+            }
+        }
+        window.rows = waiting;
+        self.solve_rows(&solve, &hyper);
+        self.version = self.version.next();
+
+        self.raise_popularity_bases();
+        let changed: Vec<Row> = changed.into_iter().collect();
+        let patch = self.patch_rows(&changed);
+        self.published_rows = self.rows.len();
+        Publication { version: self.version, patch, changed, waiting: window.rows.len() }
+    }
+
+    /// Ages one row and adds its window.
+    fn fold_row(&mut self, row: Row, sums: &RowWindow, hyper: &Hyperparameters) {
+        let passed = self.merged - self.rows[row as usize].aged_at;
+        let d = self.dim;
+        let statistics = &mut self.rows[row as usize];
+        statistics.aged_at = self.merged;
+        if sums.n != 0 {
+            statistics.a.resize(packed_len(d), 0.0);
+            statistics.b.resize(d, 0.0);
+        }
+        let age = decay(passed, f64::from(hyper.factor_half_life)) as f32;
+        let unit = 1.0 / (FACTOR_ONE * WEIGHT_ONE);
+        let add = |base: &mut [f32], sums: &[i64]| {
+            for (base, sum) in base.iter_mut().zip(sums) {
+                *base = *base * age + (*sum as f64 * unit) as f32;
+            }
+        };
+        add(&mut statistics.a, &sums.a);
+        add(&mut statistics.b, &sums.b);
+        statistics.n = statistics.n * age + (sums.n as f64 / WEIGHT_ONE) as f32;
+        for (at, count) in statistics.popularity.iter_mut().enumerate() {
+            let half_life = f64::from(hyper.popularity_half_lives[at]);
+            let sum = if at >= ENTRIES { sums.entries } else { sums.popularity };
+            *count = *count * decay(passed, half_life) + sum as f64 / WEIGHT_ONE;
+        }
+
+        let age = decay(passed, f64::from(hyper.transitions.half_life)) as f32;
+        let fresh_age = decay(passed, f64::from(hyper.transitions.fresh_half_life)) as f32;
+        let ages = [age, age, fresh_age];
+        let aged = |sums: Readings| std::array::from_fn(|at| sums[at] * ages[at]);
+        statistics.totals = aged(statistics.totals);
+        let before = std::mem::take(&mut statistics.neighbours);
+        let mut neighbours: BTreeMap<Row, Readings> =
+            before.into_iter().map(|pair| (pair.row, aged(pair.sums))).collect();
+        for (neighbour, [forward, backward]) in &sums.neighbours {
+            let new = [forward, backward, forward].map(|sum| (*sum as f64 / TRANSITION_ONE) as f32);
+            let held = neighbours.entry(*neighbour).or_default();
+            for (at, new) in new.into_iter().enumerate() {
+                held[at] += new;
+                statistics.totals[at] += new;
+            }
+        }
+        statistics.neighbours = neighbours.into_iter().map(|(row, sums)| Pair { row, sums }).collect();
+        // Kept beyond what is published, so that a rising neighbour has a count to rise from.
+        let keep = 4 * self.neighbours_max;
+        if statistics.neighbours.len() > keep {
+            let statistics = &mut self.rows[row as usize];
+            let mut ranked = statistics.ranked_neighbours(hyper.transitions.shrinkage);
+            ranked.truncate(keep);
+            let kept: BTreeSet<Row> = ranked.into_iter().map(|neighbour| neighbour.row).collect();
+            statistics.neighbours.retain(|pair| kept.contains(&pair.row));
+        }
+    }
+
+    /// Solves touched rows again and keeps Gram and sum in step.
+    fn solve_rows(&mut self, rows: &[Row], hyper: &Hyperparameters) {
+        let d = self.dim;
+        let c: Vec<f32> = self.c.iter().map(|value| *value as f32).collect();
+        let trace: f64 = (0..d).map(|i| self.gram[packed_len(i + 1) - 1]).sum();
+        let typical = libm::sqrt(trace / self.rows.len().max(1) as f64) as f32;
+        let step_max = hyper.bounds.step_max * if typical > 0.0 { typical } else { 1.0 };
+        let mut solver = Solver::new(d);
+        let mut before = vec![0.0; d];
+        let mut after = vec![0.0; d];
+        for row in rows.iter().map(|row| *row as usize) {
+            let statistics = &self.rows[row];
+            let ridge = hyper.lambda * (statistics.n + hyper.alpha * self.m as f32);
+            let parts: &[(f32, &[f32])] = &[(1.0, &statistics.a), (hyper.alpha, &c)];
+            let Some(q) = solver.solve(parts, ridge, &statistics.b) else { continue };
+            let place = row * d..(row + 1) * d;
+            for (value, factor) in before.iter_mut().zip(&self.factors[place.clone()]) {
+                *value = f32::from(*factor) * self.scales[row];
+            }
+            let step = libm::sqrtf(q.iter().zip(&before).map(|(q, old)| (q - old) * (q - old)).sum::<f32>());
+            let fraction = if step > step_max { step_max / step } else { 1.0 };
+            for ((after, q), old) in after.iter_mut().zip(q).zip(&before) {
+                *after = old + fraction * (q - old);
+            }
+            self.scales[row] = quantise(&after, &mut self.factors[place.clone()]);
+            for (value, factor) in after.iter_mut().zip(&self.factors[place]) {
+                *value = f32::from(*factor) * self.scales[row];
+            }
+            let mut at = 0;
+            for i in 0..d {
+                self.sum[i] += f64::from(after[i]) - f64::from(before[i]);
+                for j in 0..=i {
+                    self.gram[at] += f64::from(after[i]) * f64::from(after[j])
+                        - f64::from(before[i]) * f64::from(before[j]);
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// Returns the patch from the version before, over the given rows.
+    fn patch_rows(&self, changed: &[Row]) -> Vec<u8> {
+        let n = self.rows.len().max(1) as f64;
+        let rows = changed.iter().map(|row| {
+            let place = *row as usize;
+            PatchRow {
+                row: *row,
+                id: (place >= self.published_rows).then(|| self.ids[place].clone()),
+                scale: self.scales[place],
+                factors: self.factors[place * self.dim..(place + 1) * self.dim].to_vec(),
+                popularity: self.popularity_levels(place),
+                neighbours: self.published_neighbours(place),
+                withdrawn: self.withdrawn[place],
+            }
+        });
+        let patch = Patch {
+            lineage: self.lineage,
+            from: ModelVersion(self.version.0 - 1),
+            to: self.version,
+            gram: self.gram.iter().map(|value| *value as f32).collect(),
+            mean: self.sum.iter().map(|value| (*value / n) as f32).collect(),
+            popularity: self.popularity_scales(),
+            rows: rows.collect(),
+            extensions: Vec::new(),
+        };
+        patch.to_bytes()
+    }
+
+    /// Levels rise by an octave a half-life; before they outgrow 16 bits all move down.
+    fn raise_popularity_bases(&mut self) {
+        for (base, half_life) in self.popularity_bases.iter_mut().zip(self.hyper.popularity_half_lives) {
+            let step = OCTAVES_MAX / 2.0;
+            let above = self.merged / f64::from(half_life) - *base - OCTAVES_MAX;
+            if above > 0.0 {
+                *base += step * libm::ceil(above / step);
+            }
+        }
+    }
+
+    fn popularity_levels(&self, row: usize) -> [u16; HALF_LIVES] {
+        let statistics = &self.rows[row];
+        let half_lives = self.hyper.popularity_half_lives;
+        std::array::from_fn(|at| {
+            let half_life = f64::from(half_lives[at]);
+            level(statistics.popularity[at], statistics.aged_at, half_life, self.popularity_bases[at])
+        })
+    }
+
+    fn popularity_scales(&self) -> [Scale; HALF_LIVES] {
+        let half_lives = self.hyper.popularity_half_lives;
+        std::array::from_fn(|at| Scale::at(self.merged, f64::from(half_lives[at]), self.popularity_bases[at]))
+    }
+
+    /// Returns the strongest neighbours of a row as the model stores them, strongest first.
+    fn published_neighbours(&self, row: usize) -> Vec<Stored> {
+        let ranked = self.rows[row].ranked_neighbours(self.hyper.transitions.shrinkage);
+        let stored = ranked.iter().map(Stored::new);
+        stored.filter(|stored| !stored.is_empty()).take(self.neighbours_max).collect()
+    }
+
+    /// Publishes the first version of a training: every row is solved.
+    pub fn publish_trained(&mut self) -> Model {
+        let mut hyper = self.hyper.clone();
+        hyper.bounds.step_max = f32::INFINITY;
+        let rows: Vec<Row> =
+            (0..self.rows.len() as Row).filter(|row| !self.rows[*row as usize].b.is_empty()).collect();
+        self.solve_rows(&rows, &hyper);
+        self.raise_popularity_bases();
+        self.catalogue_changes.clear();
+        self.version = self.version.next();
+        let all: Vec<Row> = (0..self.rows.len() as Row).collect();
+        let patch = self.patch_rows(&all);
+        self.published_rows = self.rows.len();
+        let mut model = self.empty_model();
+        model.apply(&patch).expect("a patch made from the same statistics applies");
+        model
+    }
+}

@@ -1,0 +1,63 @@
+//! What follows from the rest of the model and is worked out once: the static prior of every row, the
+//! largest norm and the largest prior of every block of rows. The bounds of exact pruning rest on them.
+
+use crate::limits::DIM_MAX;
+use crate::model::blend::{BUCKETS, COLD, POPULARITY, STATIC, Scenario, Weights};
+use crate::model::popularity::HALF_LIVES;
+use std::sync::OnceLock;
+
+/// Rows of a block: what one bound is kept for, and what is scored at once.
+pub(crate) const BLOCK: usize = 32;
+
+/// What bounds are raised by, so that no rounding (a few units of 2⁻²⁴) brings one below a score.
+pub(crate) const MARGIN: f32 = 1e-5;
+
+// A squared norm of int8 numbers must fit the `i32` that it is summed in.
+const _: () = assert!(DIM_MAX * 127 * 127 <= i32::MAX as usize);
+
+/// Caches of a model, empty until they are first asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Derived {
+    /// Mean of ln(1 + pop) over the catalogue, one a half-life.
+    pub(crate) popularity_mean: OnceLock<[f32; HALF_LIVES]>,
+    /// Static priors of all rows, by scenario and bucket.
+    pub(crate) priors: [[OnceLock<Priors>; BUCKETS]; Scenario::ALL.len()],
+}
+
+impl PartialEq for Derived {
+    /// Caches add nothing to a model, so they cannot tell two models apart.
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+/// Static priors of all rows, with the largest of each block.
+#[derive(Clone, Debug)]
+pub(crate) struct Priors {
+    pub(crate) values: Vec<f32>,
+    pub(crate) largest: Vec<f32>,
+}
+
+impl Priors {
+    pub(crate) fn new(values: Vec<f32>) -> Self {
+        let largest = |block: &[f32]| block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        Self { largest: values.chunks(BLOCK).map(largest).collect(), values }
+    }
+}
+
+/// Returns the static prior of one row: Σ_H β_H ln(1 + pop_H) + β_cold · cold.
+pub(crate) fn prior(weights: &Weights, popularity: &[f32; HALF_LIVES], cold: f32) -> f32 {
+    let weights = &weights[STATIC];
+    let parts = weights.iter().zip(popularity);
+    let prior = parts.fold(0.0, |sum, (weight, value)| sum + weight * value);
+    prior + weights[COLD - POPULARITY] * cold
+}
+
+/// Returns the largest norm of a block's rows, `rows` (row after row) with their `scales`.
+pub(crate) fn largest_norm(rows: &[i8], scales: &[f32], dim: usize) -> f32 {
+    let norm = |(row, scale): (&[i8], &f32)| {
+        let square: i32 = row.iter().map(|q| i32::from(*q) * i32::from(*q)).sum();
+        libm::sqrtf(square as f32) * scale * (1.0 + MARGIN)
+    };
+    rows.chunks_exact(dim).zip(scales).map(norm).fold(0.0, f32::max)
+}

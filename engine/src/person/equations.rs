@@ -1,0 +1,127 @@
+//! The person's two systems of normal equations, in the basis of one model version.
+//!
+//! ```text
+//! A₁ ← A₁ + w·q qᵀ     b₁ ← b₁ + w·t·q     h ← h + w     the ring: an event that leaves it is subtracted
+//! A₂ ← ρA₂ + w·q qᵀ    b₂ ← ρb₂ + w·t·q                  the recent past
+//! ```
+
+use crate::algebra::NormalEquations;
+use crate::ids::{Lineage, ModelVersion, Row};
+use crate::model::Model;
+use crate::person::fold_in::Solved;
+use crate::person::history::{History, HistoryEntry};
+use std::collections::VecDeque;
+
+/// Events after which the sums are rebuilt, so that rounding does not add up.
+const REBUILD_EVERY: u32 = 128;
+
+/// Weights of the recent system below this are left out when it is rebuilt.
+const RECENCY_MIN: f32 = 1e-4;
+
+/// Both systems, and what they were solved to.
+#[derive(Clone, Debug)]
+pub(super) struct Equations {
+    lineage: Lineage,
+    version: ModelVersion,
+    pub(super) whole: NormalEquations,
+    pub(super) recent: NormalEquations,
+    /// Row of each history entry, as the model has it.
+    pub(super) rows: VecDeque<Option<Row>>,
+    since_rebuild: u32,
+    /// Solutions since the last event: without recency, and with it.
+    pub(super) solved: [Solved; 2],
+    /// Room for one row or right side, d.
+    pub(super) row: Vec<f32>,
+}
+
+impl Equations {
+    /// Returns the equations of a history in the model's basis, rebuilt where they are in another.
+    pub(super) fn current<'a>(slot: &'a mut Option<Self>, model: &Model, history: &History) -> &'a mut Self {
+        let of_dim = |equations: &Self| equations.whole.b.len() == model.dim;
+        let current = slot.as_ref().is_some_and(|held| {
+            held.lineage == model.lineage && held.version == model.version && of_dim(held)
+        });
+        if !current {
+            let mut equations = slot.take().filter(of_dim).unwrap_or_else(|| Self::new(model));
+            equations.rebuild(model, history);
+            *slot = Some(equations);
+        }
+        slot.as_mut().expect("made above where there were none")
+    }
+
+    fn new(model: &Model) -> Self {
+        Self {
+            lineage: model.lineage,
+            version: model.version,
+            whole: NormalEquations::new(model.dim),
+            recent: NormalEquations::new(model.dim),
+            rows: VecDeque::new(),
+            since_rebuild: 0,
+            solved: Default::default(),
+            row: vec![0.0; model.dim],
+        }
+    }
+
+    fn rebuild(&mut self, model: &Model, history: &History) {
+        self.lineage = model.lineage;
+        self.version = model.version;
+        self.since_rebuild = 0;
+        self.solved = Default::default();
+        self.whole.clear();
+        self.recent.clear();
+        self.rows.clear();
+        self.row.resize(model.dim, 0.0);
+        let count = history.entries.len();
+        for (index, entry) in history.entries.iter().enumerate() {
+            let row = model.row(entry.key);
+            self.rows.push_back(row);
+            let Some(row) = row else { continue };
+            let weight = model.hyper.kind(entry.kind());
+            model.dequantise(row, &mut self.row);
+            self.whole.add(&self.row, weight.weight, weight.target);
+            let age = (count - 1 - index) as f32;
+            let recency = libm::powf(model.hyper.recent_decay, age);
+            if recency > RECENCY_MIN {
+                self.recent.add(&self.row, recency * weight.weight, weight.target);
+            }
+        }
+    }
+
+    /// Adds the newest history entry, which is in `history` already.
+    pub(super) fn append(&mut self, model: &Model, history: &History, entry: HistoryEntry) {
+        self.since_rebuild += 1;
+        self.solved = Default::default();
+        if self.since_rebuild >= REBUILD_EVERY {
+            return self.rebuild(model, history);
+        }
+        let row = model.row(entry.key);
+        self.rows.push_back(row);
+        self.recent.scale(model.hyper.recent_decay);
+        if let Some(row) = row {
+            let weight = model.hyper.kind(entry.kind());
+            self.row.resize(model.dim, 0.0);
+            model.dequantise(row, &mut self.row);
+            self.whole.add(&self.row, weight.weight, weight.target);
+            self.recent.add(&self.row, weight.weight, weight.target);
+        }
+    }
+
+    /// Subtracts the entry that left the ring. The recent system has long forgotten it.
+    pub(super) fn forget(&mut self, model: &Model, oldest: HistoryEntry) {
+        self.solved = Default::default();
+        if let Some(row) = self.rows.pop_front().flatten() {
+            let weight = model.hyper.kind(oldest.kind());
+            self.row.resize(model.dim, 0.0);
+            model.dequantise(row, &mut self.row);
+            self.whole.add(&self.row, -weight.weight, weight.target);
+        }
+    }
+
+    /// Returns the newest item's row as numbers; `None` where the model does not have the item.
+    pub(super) fn newest_row(&mut self, model: &Model) -> Option<&[f32]> {
+        let row = self.rows.back().copied().flatten()?;
+        self.row.resize(model.dim, 0.0);
+        model.dequantise(row, &mut self.row);
+        Some(&self.row)
+    }
+}

@@ -1,0 +1,91 @@
+//! The ring of a person's past events, by stable item key: it outlives rows, versions and lineages.
+
+use crate::event::{Event, Kind};
+use crate::ids::{ItemKey, short_hash};
+use crate::limits::{HISTORY_MAX, SESSION_GAP_MS};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// One event of the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// The item.
+    pub key: ItemKey,
+    /// What happened, as an index of [`Kind::ALL`].
+    pub(super) kind: u8,
+    /// When, in milliseconds since 1970-01-01 UTC. Never leaves the device.
+    pub time_ms: u64,
+    /// Whether a session starts here.
+    pub starts_session: bool,
+    /// Hash of the event id, 0 for none.
+    event_hash: u64,
+}
+
+impl HistoryEntry {
+    /// Returns what happened.
+    pub fn kind(&self) -> Kind {
+        Kind::from_index(self.kind).unwrap_or(Kind::View)
+    }
+}
+
+/// The last events, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct History {
+    pub(super) entries: VecDeque<HistoryEntry>,
+    /// How many of the newest entries are in no delta yet.
+    pub(super) unsent: u32,
+    /// Hash of the session that the newest event names, 0 for none.
+    session_hash: u64,
+}
+
+impl History {
+    /// Returns the entry that an event would make, or `None` where its id is in the history already.
+    pub(super) fn entry(&self, event: &Event) -> Option<HistoryEntry> {
+        let event_hash = hash_of(event.event_id.as_deref());
+        if event_hash != 0 && self.entries.iter().any(|entry| entry.event_hash == event_hash) {
+            return None;
+        }
+        let session_hash = hash_of(event.session_id.as_deref());
+        let starts_session = self.entries.back().is_none_or(|last| {
+            if session_hash != 0 || self.session_hash != 0 {
+                session_hash != self.session_hash
+            } else {
+                gap_ends_session(last, event)
+            }
+        });
+        let key = ItemKey::of(&event.item_id);
+        Some(HistoryEntry { key, kind: event.kind as u8, time_ms: event.time_ms, starts_session, event_hash })
+    }
+
+    /// Appends the entry of an event, as unsent. The ring may hold one too many until
+    /// [`History::evict`].
+    pub(super) fn push(&mut self, entry: HistoryEntry, event: &Event) {
+        self.session_hash = hash_of(event.session_id.as_deref());
+        self.entries.push_back(entry);
+        self.unsent = (self.unsent + 1).min(HISTORY_MAX as u32);
+    }
+
+    /// Appends an event that the trained model has learned already, so that no delta will carry it.
+    pub(super) fn remember(&mut self, event: &Event) {
+        let starts_session = self.entries.back().is_none_or(|last| gap_ends_session(last, event));
+        let key = ItemKey::of(&event.item_id);
+        let kind = event.kind as u8;
+        let entry = HistoryEntry { key, kind, time_ms: event.time_ms, starts_session, event_hash: 0 };
+        self.entries.push_back(entry);
+        self.evict();
+    }
+
+    /// Removes the oldest entry where the ring holds too many, and returns it.
+    pub(super) fn evict(&mut self) -> Option<HistoryEntry> {
+        if self.entries.len() > HISTORY_MAX { self.entries.pop_front() } else { None }
+    }
+}
+
+/// Returns a hash of an id that is never 0, and 0 for none.
+fn hash_of(id: Option<&str>) -> u64 {
+    id.map_or(0, |id| short_hash(id.as_bytes()).max(1))
+}
+
+fn gap_ends_session(last: &HistoryEntry, event: &Event) -> bool {
+    event.time_ms.saturating_sub(last.time_ms) > SESSION_GAP_MS
+}

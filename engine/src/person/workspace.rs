@@ -1,0 +1,25 @@
+//! Room for the work of one list, which a host shares between people.
+
+use crate::algebra::Solver;
+use crate::rank::features::Candidates;
+use crate::rank::query::Query;
+use crate::rank::scan::RowSet;
+use crate::rank::top_k::TopK;
+
+/// Room for the solves, candidates, query and top k of one call, used again and again so that a list
+/// allocates nothing. It keeps nothing of a person between calls: one for each thread serves everyone.
+#[derive(Clone, Debug, Default)]
+pub struct Workspace {
+    pub(super) solver: Solver,
+    pub(super) query: Query,
+    pub(super) candidates: Candidates,
+    pub(super) barred: RowSet,
+    pub(super) top: TopK,
+}
+
+impl Workspace {
+    /// Returns a workspace that holds nothing yet and grows as it is used.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
