@@ -4,7 +4,7 @@
 //! `{"items": [{"id": "tent-2"}], "withdraw": ["tent-1"]}`, where an item may say `item_id` instead
 //! of `id`, or be the id itself.
 
-use crate::entry::Change;
+use crate::log::entry::Change;
 use nearfield_engine::limits::ITEM_ID_BYTES_MAX;
 use serde::Deserialize;
 use std::fmt;
@@ -69,7 +69,7 @@ pub enum Form {
 ///
 /// ```
 /// use nearfield_central::catalogue::{Form, read};
-/// use nearfield_central::entry::Change;
+/// use nearfield_central::log::entry::Change;
 /// let changes = read(Form::Csv, b"item_id,name\ntent-2,Tent\n").unwrap();
 /// assert_eq!(changes, [Change::Add("tent-2".into())]);
 /// ```

@@ -8,7 +8,7 @@
 //! DIR/admin-token       bearer token of the admin listener, 32 bytes as hex, mode 0600
 //! ```
 
-use crate::files;
+use crate::durable;
 use ed25519_dalek::SigningKey;
 use std::fmt;
 use std::io;
@@ -66,8 +66,8 @@ impl Keys {
         let online = SigningKey::from_bytes(&read_or_make(&folder.join("online.key"))?);
         let public = hex(online.verifying_key().as_bytes());
         let public_path = folder.join("online.pub");
-        if files::read(&public_path).ok().is_none_or(|held| held.trim_ascii() != public.as_bytes()) {
-            files::write_durably(&public_path, format!("{public}\n").as_bytes())?;
+        if durable::read(&public_path).ok().is_none_or(|held| held.trim_ascii() != public.as_bytes()) {
+            durable::write_durably(&public_path, format!("{public}\n").as_bytes())?;
         }
         Ok(Self {
             online,
@@ -98,11 +98,11 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 fn read_or_make(path: &Path) -> Result<[u8; 32], KeyError> {
-    match files::read(path) {
+    match durable::read(path) {
         Ok(text) => from_hex(&text).ok_or_else(|| KeyError::NotHex { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = random()?;
-            files::write_secret(path, format!("{}\n", hex(&key)).as_bytes())?;
+            durable::write_secret(path, format!("{}\n", hex(&key)).as_bytes())?;
             Ok(key)
         }
         Err(error) => Err(error.into()),

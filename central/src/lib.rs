@@ -14,19 +14,17 @@
 //! devices (k > 1) lives in memory and in the log, and puts off snapshots while it waits.
 
 pub mod catalogue;
-pub mod central;
 pub mod config;
-pub mod device;
-pub mod entry;
-pub mod files;
+pub mod durable;
 pub mod http;
+pub mod ingest;
 pub mod keys;
-pub mod merger;
+pub mod log;
+pub mod merge;
 pub mod metrics;
-pub mod registry;
-pub mod store;
-pub mod writer;
+pub mod publish;
+pub mod service;
 
-pub use central::Central;
 pub use config::Config;
 pub use http::{admin_app, app};
+pub use service::Central;

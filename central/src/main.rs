@@ -2,13 +2,11 @@
 
 #![expect(unreachable_pub, reason = "the modules of a binary are seen by it alone")]
 
-mod catalog;
-mod serve;
+mod commands;
 
 use clap::{Parser, Subcommand};
-use nearfield_central::keys::Keys;
+use commands::{catalogue, keys, serve};
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -26,20 +24,10 @@ enum Command {
     Serve(nearfield_central::Config),
     /// Add items to the catalogue.
     #[command(subcommand)]
-    Catalog(catalog::Command),
+    Catalog(catalogue::Command),
     /// Make or show the keys of a data directory.
     #[command(subcommand)]
-    Keys(KeysCommand),
-}
-
-#[derive(Subcommand)]
-enum KeysCommand {
-    /// Make the keys that are not there yet, and print the public one.
-    Init {
-        /// Data directory.
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
-    },
+    Keys(keys::Command),
 }
 
 fn main() -> ExitCode {
@@ -49,8 +37,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     let result = match cli.command {
         Command::Serve(config) => serve::run(config),
-        Command::Catalog(command) => catalog::run(command),
-        Command::Keys(KeysCommand::Init { data }) => keys_init(data),
+        Command::Catalog(command) => catalogue::run(command),
+        Command::Keys(command) => keys::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,10 +47,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn keys_init(data: PathBuf) -> anyhow::Result<()> {
-    let keys = Keys::open(&data)?;
-    println!("{}", keys.public_hex());
-    Ok(())
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{ITEMS, SITE, config, train};
 use nearfield_central::Central;
-use nearfield_central::merger::Merger;
+use nearfield_central::merge::state::Merger;
 use nearfield_engine::ModelVersion;
 use std::path::Path;
 use std::process::{Command, Output};

@@ -4,9 +4,9 @@
 mod common;
 
 use common::{SITE, body, delta, outcomes, train};
-use nearfield_central::entry::Entry;
-use nearfield_central::merger::Merger;
-use nearfield_central::store::{Store, StoreError};
+use nearfield_central::log::entry::Entry;
+use nearfield_central::log::redb::{Store, StoreError};
+use nearfield_central::merge::state::Merger;
 use nearfield_engine::sync::wire;
 use nearfield_engine::{Model, Outcome, Statistics, Window};
 use std::collections::HashSet;

@@ -358,8 +358,8 @@ async fn a_mark_that_the_replay_does_not_reach_stops_the_start() {
     central.writer.stop();
     drop(central);
     {
-        use nearfield_central::entry::{Mark, VersionRecord};
-        let store = nearfield_central::store::Store::open(&data.path().join("store.redb")).unwrap();
+        use nearfield_central::log::entry::{Mark, VersionRecord};
+        let store = nearfield_central::log::redb::Store::open(&data.path().join("store.redb")).unwrap();
         let version = ModelVersion(2);
         let mark = Mark { version, k: 1, deltas: 0, pack_hash: [7; 32] };
         let record = VersionRecord {

@@ -21,31 +21,29 @@
 
 #[path = "../guest/src/abi.rs"]
 pub mod abi;
-pub mod central;
 pub mod error;
+pub mod host;
 pub mod http;
 mod metrics;
-pub mod pool;
-pub mod sandbox;
-pub mod store;
-mod sync;
+pub mod sync;
+pub mod users;
 
 pub use http::app;
 pub use metrics::Metrics;
 pub use sync::{Round, SyncError};
 
 use abi::{Learnt, ModelInfo};
-use central::Central;
 use error::EdgeError;
+use host::pool::{Held, Pool};
+use host::sandbox::{GuestError, Limits, Sandbox};
 use nearfield_engine::{Event, Model, PackError};
-use pool::{Held, Pool};
-use sandbox::{GuestError, Limits, Sandbox};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::{Store, StoreError};
+use sync::central::Central;
+use users::redb::{Store, StoreError, Ticket};
 
 /// Name of the last good model within the data folder.
 pub const MODEL_FILE: &str = "model.pack";
@@ -301,7 +299,7 @@ impl Edge {
     }
 
     /// Waits for a write; if it fails, has the user read again from what is on disk.
-    async fn durable(&self, user: &str, ticket: store::Ticket) -> Result<(), EdgeError> {
+    async fn durable(&self, user: &str, ticket: Ticket) -> Result<(), EdgeError> {
         let Err(error) = ticket.durable().await else { return Ok(()) };
         tracing::error!(%error, "events are refused from now on");
         *self.store_failure.lock().expect("no holder panics") = Some(error.clone());

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use nearfield_edge::sandbox::Limits;
+use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::{Edge, Options, app};
 use std::io::IsTerminal;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! Guests that misbehave: each ends, by name, and takes nothing with it.
 
-use nearfield_edge::sandbox::{GuestError, Limits, Sandbox};
+use nearfield_edge::host::sandbox::{GuestError, Limits, Sandbox};
 use std::time::{Duration, Instant};
 
 /// A guest whose `nf_model_version` runs `body`.

@@ -5,8 +5,8 @@ import { Central } from './central.js';
 import { consentFrom, type Consent } from './consent.js';
 import { NearfieldError, asNearfieldError } from './error.js';
 import { toEvents, type TrackParameters } from './events.js';
-import { Keeper } from './keeper.js';
-import { Loop, type Round } from './loop.js';
+import { Keeper } from './write_queue.js';
+import { Loop, type Round } from './background.js';
 import {
   Model,
   User,

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use ed25519_dalek::SigningKey;
-use nearfield_edge::sandbox::Limits;
+use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::{Edge, Options};
 use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
 use nearfield_engine::sync::wire::{self, Outcome, SyncReply, SyncRequest};

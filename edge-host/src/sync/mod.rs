@@ -2,9 +2,11 @@
 //! central ends at once and the next one waits, longer each time, with jitter so that many edges do
 //! not come back together.
 
+pub mod central;
+
 use crate::abi::EncodeSync;
 use crate::error::EdgeError;
-use crate::pool::Held;
+use crate::host::pool::Held;
 use crate::{Edge, MODEL_FILE, model_info};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use nearfield_engine::limits::DELTA_IDLE_MS;

@@ -9,7 +9,7 @@
 //! One process at a time. A failed commit leaves the file as it was before; the caller must stop
 //! writing, since the disk can no longer be trusted.
 
-use crate::entry::{Change, Entry, LoggedDelta, Mark, SnapshotRecord, VersionRecord};
+use crate::log::entry::{Change, Entry, LoggedDelta, Mark, SnapshotRecord, VersionRecord};
 use nearfield_engine::{DeltaId, Lineage, ModelVersion};
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,

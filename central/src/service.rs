@@ -1,12 +1,12 @@
 //! One running central service: writer, readers, keys and settings.
 
 use crate::config::Config;
+use crate::ingest::writer::{Clock, Writer};
 use crate::keys::Keys;
-use crate::merger::OpenError;
+use crate::log::redb::Store;
+use crate::merge::state::OpenError;
 use crate::metrics::Metrics;
-use crate::registry::Registry;
-use crate::store::Store;
-use crate::writer::{Clock, Writer};
+use crate::publish::publisher::Registry;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 

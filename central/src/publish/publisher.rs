@@ -4,9 +4,9 @@
 //! that names them is served, and a file under a name never changes.
 
 use crate::config::Config;
-use crate::entry::VersionRecord;
-use crate::files;
-use crate::merger::changed_since;
+use crate::durable;
+use crate::log::entry::VersionRecord;
+use crate::merge::state::changed_since;
 use ed25519_dalek::SigningKey;
 use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
 use nearfield_engine::{Lineage, Model, ModelVersion, Patch};
@@ -28,7 +28,7 @@ impl FileName {
     /// Reads a name as it stands in a URL; only the one way to write it is taken.
     ///
     /// ```
-    /// use nearfield_central::registry::FileName;
+    /// use nearfield_central::publish::publisher::FileName;
     /// use nearfield_engine::ModelVersion;
     /// assert_eq!(FileName::parse("7.pack"), Some(FileName::Pack(ModelVersion(7))));
     /// assert_eq!(FileName::parse("6..7.patch"), Some(FileName::Patch(ModelVersion(6), ModelVersion(7))));
@@ -138,7 +138,7 @@ impl Maker {
             };
             let whole = record.is_some_and(|record| {
                 let file = FileRef { hash: record.pack_hash, bytes: record.pack_bytes };
-                files::read(&path).is_ok_and(|bytes| file.check(&bytes).is_ok())
+                durable::read(&path).is_ok_and(|bytes| file.check(&bytes).is_ok())
             });
             match record {
                 Some(record) if whole => {
@@ -198,7 +198,7 @@ impl Maker {
         let newest = model.version();
         let mut files = self.registry.served().files.clone();
         let mut add = |name: FileName, bytes: &[u8]| {
-            files::write_derived(&self.registry.path(name), bytes)?;
+            durable::write_derived(&self.registry.path(name), bytes)?;
             let file = FileRef::of(bytes);
             files.insert(name, file);
             io::Result::Ok(file)

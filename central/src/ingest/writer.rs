@@ -11,13 +11,13 @@
 //! during the last one goes into the next.
 
 use crate::config::Config;
-use crate::device;
-use crate::entry::{Change, LoggedDelta, VersionRecord};
+use crate::ingest::token;
 use crate::keys;
-use crate::merger::{self, Merger, OpenError, Published};
+use crate::log::entry::{Change, LoggedDelta, VersionRecord};
+use crate::log::redb::{Appended, Store, StoreError};
+use crate::merge::state::{self, Merger, OpenError, Published};
 use crate::metrics::Metrics;
-use crate::registry::{Maker, Registry, oldest_kept};
-use crate::store::{Appended, Store, StoreError};
+use crate::publish::publisher::{Maker, Registry, oldest_kept};
 use ed25519_dalek::SigningKey;
 use nearfield_engine::{CatalogError, Delta, DeltaId, Model, ModelVersion, Outcome};
 use std::fmt;
@@ -351,7 +351,7 @@ impl WriterLoop {
         let mut rows: Vec<(DeltaId, Option<LoggedDelta>)> = Vec::new();
         let mut tags = Vec::new();
         for waiting in batch {
-            let tag = device::tag(&self.window_key, &waiting.token);
+            let tag = token::tag(&self.window_key, &waiting.token);
             for delta in &waiting.deltas {
                 let refusal = self.merger.check(delta, self.oldest).err();
                 rows.push((delta.id, refusal.is_none().then(|| Merger::logged(delta, tag))));
@@ -459,7 +459,7 @@ impl WriterLoop {
         let pack = self.merger.model().to_pack();
         let version = self.merger.model().version();
         let written =
-            merger::write_snapshot(&self.store, &self.config.data, sequence, version, &statistics, &pack);
+            state::write_snapshot(&self.store, &self.config.data, sequence, version, &statistics, &pack);
         if let Err(error) = written {
             tracing::error!(%error, "the snapshot was not written; the log is replayed at the next start");
         }
@@ -509,14 +509,8 @@ impl MakerLoop {
             }
         }
         if let Some((sequence, statistics)) = snapshot {
-            let written = merger::write_snapshot(
-                &self.store,
-                &self.data,
-                sequence,
-                model.version(),
-                &statistics,
-                &pack,
-            );
+            let written =
+                state::write_snapshot(&self.store, &self.data, sequence, model.version(), &statistics, &pack);
             if let Err(error) = written {
                 self.metrics.publish_errors.increment(1);
                 tracing::error!(%error, "the snapshot was not written; the log stays");

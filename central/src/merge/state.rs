@@ -3,10 +3,10 @@
 //! Every change of these three comes from a log entry, in the log's order, both while serving and
 //! while replaying; so a restart reaches the same bytes, and [`Merger::open`] checks that it did.
 
-use crate::entry::{Change, Entry, LoggedDelta, Mark, SnapshotRecord, VersionRecord};
-use crate::files;
+use crate::durable;
 use crate::keys::{self, KeyError, hex};
-use crate::store::{Identity, SCHEMA, Store, StoreError};
+use crate::log::entry::{Change, Entry, LoggedDelta, Mark, SnapshotRecord, VersionRecord};
+use crate::log::redb::{Identity, SCHEMA, Store, StoreError};
 use nearfield_engine::model::manifest::FileRef;
 use nearfield_engine::sync::wire;
 use nearfield_engine::{
@@ -195,8 +195,8 @@ impl Merger {
     pub fn replay(store: &Store, data: &Path) -> Result<Self, OpenError> {
         let snapshot = store.snapshot()?;
         let (statistics_path, pack_path) = snapshot_paths(data, snapshot.version);
-        let statistics_bytes = files::read(&statistics_path)?;
-        let pack = files::read(&pack_path)?;
+        let statistics_bytes = durable::read(&statistics_path)?;
+        let pack = durable::read(&pack_path)?;
         for (path, bytes, hash) in [
             (&statistics_path, &statistics_bytes, snapshot.statistics_hash),
             (&pack_path, &pack, snapshot.pack_hash),
@@ -414,8 +414,8 @@ fn write_snapshot_files(
     pack: &[u8],
 ) -> io::Result<SnapshotRecord> {
     let (statistics_path, pack_path) = snapshot_paths(data, version);
-    files::write_durably(&statistics_path, statistics)?;
-    files::write_durably(&pack_path, pack)?;
+    durable::write_durably(&statistics_path, statistics)?;
+    durable::write_durably(&pack_path, pack)?;
     Ok(SnapshotRecord {
         sequence,
         version,
@@ -436,8 +436,8 @@ fn first_start(
     trained: (&Path, &Path),
     now_ms: u64,
 ) -> Result<(), OpenError> {
-    let pack = files::read(trained.0)?;
-    let statistics = files::read(trained.1)?;
+    let pack = durable::read(trained.0)?;
+    let statistics = durable::read(trained.1)?;
     let merger = Merger::from_files(trained.1, &statistics, trained.0, &pack)?;
     let version = merger.model.version();
     let snapshot = write_snapshot_files(data, 0, version, &statistics, &pack)?;
@@ -460,7 +460,7 @@ fn check_identity(identity: &Identity, site: &str, trained_pack: &Path) -> Resul
         return Err(OpenError::Site { stored: identity.site.clone(), configured: site.to_owned() });
     }
     if trained_pack.exists() {
-        let model = Model::load(&files::read(trained_pack)?)
+        let model = Model::load(&durable::read(trained_pack)?)
             .map_err(|error| OpenError::Pack { path: trained_pack.to_owned(), error })?;
         if model.lineage() != identity.lineage {
             return Err(OpenError::Lineage { stored: identity.lineage, trained: model.lineage() });

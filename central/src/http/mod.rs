@@ -10,11 +10,11 @@
 //! ```
 
 use crate::catalogue::{self, CatalogueError, Form};
-use crate::central::Central;
-use crate::device;
+use crate::ingest::token;
+use crate::ingest::writer::{ChangeError, Unavailable};
 use crate::keys;
-use crate::registry::FileName;
-use crate::writer::{ChangeError, Unavailable};
+use crate::publish::publisher::FileName;
+use crate::service::Central;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
@@ -257,7 +257,7 @@ async fn issue_token(State(central): State<Arc<Central>>) -> Result<Response, Co
         counted(&central)(ApiError::Internal)
     })?;
     let until_ms = (central.clock)().saturating_add(central.config.token_ms);
-    let token = device::issue(&central.keys.device, &central.config.site, random, until_ms);
+    let token = token::issue(&central.keys.device, &central.config.site, random, until_ms);
     Ok(octets(token.to_vec(), "no-store"))
 }
 
@@ -297,7 +297,7 @@ fn addressed_here(central: &Central, request: &SyncRequest) -> Result<(), Refusa
         return Err(Refusal::WrongSite);
     }
     let now_ms = (central.clock)();
-    device::verify(&central.keys.device, &central.config.site, &request.token, now_ms).map_err(|error| {
+    token::verify(&central.keys.device, &central.config.site, &request.token, now_ms).map_err(|error| {
         central.metrics.rejected(error.code());
         tracing::debug!(%error, "device token refused");
         Refusal::Token

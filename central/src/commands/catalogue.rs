@@ -2,9 +2,10 @@
 
 use anyhow::{Context, bail};
 use nearfield_central::catalogue::{Form, read};
-use nearfield_central::central::system_ms;
-use nearfield_central::merger::Merger;
-use nearfield_central::{files, store::Store};
+use nearfield_central::durable;
+use nearfield_central::log::redb::Store;
+use nearfield_central::merge::state::Merger;
+use nearfield_central::service::system_ms;
 use std::path::{Path, PathBuf};
 
 /// What to do with the catalogue.
@@ -29,7 +30,7 @@ pub enum Command {
 pub fn run(command: Command) -> anyhow::Result<()> {
     let Command::Import { data, file, site } = command;
     let form = form(&file)?;
-    let changes = read(form, &files::read(&file)?).with_context(|| file.display().to_string())?;
+    let changes = read(form, &durable::read(&file)?).with_context(|| file.display().to_string())?;
     let (mut merger, store): (Merger, Store) = Merger::open(&data, &site, system_ms())?;
     merger.check_changes(&changes)?;
     store.append_changes(changes.clone())?;

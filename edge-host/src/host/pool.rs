@@ -5,9 +5,9 @@ use crate::abi::{
     EncodeSync, Inspection, Learn, Learnt, List, ModelInfo, Recommend, Settled, TakeDelta, Taken,
 };
 use crate::error::EdgeError;
+use crate::host::sandbox::{Guest, GuestError, Sandbox};
 use crate::metrics::Metrics;
-use crate::sandbox::{Guest, GuestError, Sandbox};
-use crate::store::{Record, Store, Ticket};
+use crate::users::redb::{Record, Store, Ticket};
 use nearfield_engine::{DeltaId, Event, ItemKey, Outcome, Refusal};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, mpsc};

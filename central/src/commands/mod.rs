@@ -1,0 +1,5 @@
+//! The commands of `nearfield-central`.
+
+pub mod catalogue;
+pub mod keys;
+pub mod serve;

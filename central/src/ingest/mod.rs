@@ -1,0 +1,4 @@
+//! From a request to the log: device tokens, the queue, the one thread that writes.
+
+pub mod token;
+pub mod writer;

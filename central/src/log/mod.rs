@@ -1,0 +1,4 @@
+//! The log: admitted deltas, catalogue changes and publish marks, in one durable sequence.
+
+pub mod entry;
+pub mod redb;

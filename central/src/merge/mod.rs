@@ -1,0 +1,3 @@
+//! Statistics, open window and model, kept in step with the log.
+
+pub mod state;

@@ -1,0 +1,3 @@
+//! The model files served: made, signed, and named by what is in them.
+
+pub mod publisher;

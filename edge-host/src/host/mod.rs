@@ -1,0 +1,4 @@
+//! The guests: the core in wasmtime, one instance a worker thread.
+
+pub mod pool;
+pub mod sandbox;

@@ -1,0 +1,3 @@
+//! The users' states, kept.
+
+pub mod redb;
