@@ -5,8 +5,8 @@
 //! only until the next snapshot. The modules follow a delta's path:
 //!
 //! ```text
-//! http → device (token) → writer → store (log, dedup; one durable transaction) → merger (window)
-//!      ← registry (manifest, packs, patches) ← merger (statistics, model) at each publish
+//! http → ingest (token, queue, writer) → log (dedup; one durable transaction) → merge (window)
+//!      ← publish (manifest, packs, patches) ← merge (statistics, model) at each publish
 //! ```
 //!
 //! # Limits
@@ -14,6 +14,7 @@
 //! devices (k > 1) lives in memory and in the log, and puts off snapshots while it waits.
 
 pub mod catalogue;
+pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod http;
@@ -27,4 +28,4 @@ pub mod service;
 
 pub use config::Config;
 pub use http::{admin_app, app};
-pub use service::Central;
+pub use service::Service;

@@ -1,17 +1,21 @@
-//! One running central service: writer, readers, keys and settings.
+//! One running central service: its parts, opened and started together.
 
+use crate::clock::{Clock, system_ms};
 use crate::config::Config;
-use crate::ingest::writer::{Clock, Writer};
+use crate::ingest::queue::Queue;
+use crate::ingest::writer::Writer;
 use crate::keys::Keys;
-use crate::log::redb::Store;
-use crate::merge::state::OpenError;
+use crate::log::Log;
+use crate::merge::replay::{OpenError, open};
 use crate::metrics::Metrics;
-use crate::publish::publisher::Registry;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::publish::files::Registry;
+use crate::publish::publisher::{Publisher, PublisherThread};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// One running central service.
-pub struct Central {
+pub struct Service {
     /// Its settings.
     pub config: Config,
     /// Its keys.
@@ -19,16 +23,16 @@ pub struct Central {
     /// What it counts.
     pub metrics: Arc<Metrics>,
     /// The way to the thread that writes.
-    pub writer: Writer,
+    pub queue: Queue,
     /// The model files served.
     pub registry: Arc<Registry>,
-    /// The durable store, for reading; only the writer writes.
-    pub store: Arc<Store>,
+    /// The durable log, for reading; only the writer writes.
+    pub log: Arc<dyn Log>,
     /// Its clock.
     pub clock: Clock,
 }
 
-impl Central {
+impl Service {
     /// Opens the data directory and starts the service, with the system's clock.
     ///
     /// # Errors
@@ -37,21 +41,49 @@ impl Central {
         Self::open_at(config, Arc::new(system_ms))
     }
 
-    /// As [`Central::open`], with a clock of the caller's.
+    /// As [`Service::open`], with a clock of the caller's.
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn open_at(config: Config, clock: Clock) -> Result<Arc<Self>, OpenError> {
         let keys = Keys::open(&config.data)?;
         let metrics = Arc::new(Metrics::new());
-        let (writer, registry, store) =
-            Writer::start(&config, keys.online.clone(), metrics.clone(), clock.clone())?;
-        Ok(Arc::new(Self { config, keys, metrics, writer, registry, store, clock }))
-    }
-}
+        let now_ms = clock();
+        let (merger, log) = open(&config.data, &config.site, now_ms)?;
+        let log: Arc<dyn Log> = Arc::new(log);
+        let (model, key) = (merger.model(), keys.online.clone());
+        let publisher = Publisher::start(&config, key, log.versions()?, model, &model.to_pack(), now_ms)?;
+        let registry = publisher.registry();
+        metrics.model_version.set(model.version().0 as f64);
+        metrics.model_rows.set(model.len() as f64);
 
-/// Returns the system's time in milliseconds since 1970-01-01 UTC.
-pub fn system_ms() -> u64 {
-    // A clock before 1970 is a machine without time; 0 makes every token and manifest expire at once.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis() as u64)
+        let failed = Arc::new(AtomicBool::new(false));
+        let unfinished = Arc::new(AtomicUsize::new(0));
+        let (to_publisher, handovers) = mpsc::channel();
+        let publisher = PublisherThread {
+            publisher,
+            log: log.clone(),
+            data: config.data.clone(),
+            unfinished: unfinished.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            renew_every: Duration::from_millis(config.manifest_ms / 2),
+        };
+        let writer = Writer::new(
+            &config,
+            merger,
+            log.clone(),
+            (to_publisher, unfinished),
+            failed.clone(),
+            metrics.clone(),
+            clock.clone(),
+        )?;
+        let (sender, jobs) = mpsc::sync_channel(config.queue as usize);
+        let threads = vec![
+            std::thread::Builder::new().name("publisher".into()).spawn(move || publisher.run(&handovers))?,
+            std::thread::Builder::new().name("writer".into()).spawn(move || writer.run(&jobs))?,
+        ];
+        let queue = Queue::new(sender, failed, threads);
+        Ok(Arc::new(Self { config, keys, metrics, queue, registry, log, clock }))
+    }
 }

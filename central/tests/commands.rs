@@ -3,8 +3,8 @@
 mod common;
 
 use common::{ITEMS, SITE, config, train};
-use nearfield_central::Central;
-use nearfield_central::merge::state::Merger;
+use nearfield_central::Service;
+use nearfield_central::merge::replay::open;
 use nearfield_engine::ModelVersion;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -69,14 +69,14 @@ fn imported_items_come_with_the_next_version() {
         "3 items named, 2 new; the next version tells of them\n"
     );
 
-    let central = Central::open(config(dir.path())).unwrap();
+    let central = Service::open(config(dir.path())).unwrap();
     let refused = import(dir.path(), &file);
     assert!(!refused.status.success());
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("is in use by a running server; stop it, or use its admin listener"), "{said}");
-    central.writer.stop();
+    central.queue.stop();
     drop(central);
-    let (merger, _store) = Merger::open(dir.path(), SITE, 0).unwrap();
+    let (merger, _store) = open(dir.path(), SITE, 0).unwrap();
     assert_eq!((merger.model().version(), merger.model().len()), (ModelVersion(2), ITEMS as usize + 2));
 }
 

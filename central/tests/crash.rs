@@ -5,8 +5,9 @@ mod common;
 
 use common::{SITE, body, delta, outcomes, train};
 use nearfield_central::log::entry::Entry;
-use nearfield_central::log::redb::{Store, StoreError};
-use nearfield_central::merge::state::Merger;
+use nearfield_central::log::redb::RedbLog;
+use nearfield_central::log::{Log, LogError, for_each_entry};
+use nearfield_central::merge::replay::replay;
 use nearfield_engine::sync::wire;
 use nearfield_engine::{Model, Outcome, Statistics, Window};
 use std::collections::HashSet;
@@ -18,10 +19,15 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+/// Kills of one run where `NEARFIELD_KILLS` gives no other number.
 const KILLS: u64 = 8;
 /// Deltas between two kills, at least.
 const SETTLED: u64 = 60;
 const CLIENTS: u64 = 4;
+
+fn kills() -> u64 {
+    std::env::var("NEARFIELD_KILLS").map_or(KILLS, |text| text.parse().expect("NEARFIELD_KILLS is a number"))
+}
 
 async fn start(data: &Path, snapshot_every: &str) -> (Child, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_nearfield-central"))
@@ -88,7 +94,8 @@ async fn storm(data: &Path, snapshot_every: &str) -> u64 {
     for number in 0..CLIENTS {
         shoppers.spawn(shopper(number, address.clone(), stop.clone(), settled.clone()));
     }
-    for kill in 0..KILLS {
+    let kills = kills();
+    for kill in 0..kills {
         let before = settled.load(Ordering::SeqCst);
         // Different moments of commit, publish and snapshot, but never before something was settled.
         while settled.load(Ordering::SeqCst) < before + SETTLED {
@@ -104,7 +111,8 @@ async fn storm(data: &Path, snapshot_every: &str) -> u64 {
     let sent: u64 = shoppers.join_all().await.into_iter().sum();
     child.kill().await.unwrap();
     assert_eq!(sent, settled.load(Ordering::SeqCst));
-    assert!(sent >= KILLS * SETTLED);
+    assert!(sent >= kills * SETTLED);
+    println!("{kills} kills, snapshot every {snapshot_every} publishes: {sent} deltas settled");
     sent
 }
 
@@ -114,36 +122,35 @@ async fn killed_again_and_again_the_log_holds_every_acknowledged_delta_once() {
     let (mut statistics, mut model): (Statistics, Model) = train(dir.path());
     let sent = storm(dir.path(), "1000000").await;
 
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
-    assert_eq!(store.dedup_len().unwrap(), sent);
+    let log = RedbLog::open(&dir.path().join("store.redb")).unwrap();
+    assert_eq!(log.remembered_ids().unwrap(), sent);
     // Without snapshots the log is whole: merge it with the engine alone, from the trained files.
     let mut ids = HashSet::new();
     let mut window = Window::new();
     let mut merged = 0;
-    store
-        .replay::<StoreError>(0, |_, entry| {
-            match entry {
-                Entry::Delta(logged) => {
-                    assert!(ids.insert(logged.id), "delta {} is in the log twice", logged.id);
-                    window.admit(
-                        statistics.hyperparameters(),
-                        &wire::decode_delta(&logged.bytes).unwrap(),
-                        logged.device_tag,
-                    );
-                }
-                Entry::Mark(mark) => {
-                    assert_eq!(window.deltas(), mark.deltas);
-                    merged += mark.deltas;
-                    model.apply(&statistics.publish(&mut window, mark.k).patch).unwrap();
-                    assert_eq!(*blake3::hash(&model.to_pack()).as_bytes(), mark.pack_hash);
-                }
-                Entry::Catalogue(changes) => panic!("nobody sent {changes:?}"),
+    for_each_entry::<LogError>(&log, 0, |_, entry| {
+        match entry {
+            Entry::Delta(logged) => {
+                assert!(ids.insert(logged.id), "delta {} is in the log twice", logged.id);
+                window.admit(
+                    statistics.hyperparameters(),
+                    &wire::decode_delta(&logged.bytes).unwrap(),
+                    logged.device_tag,
+                );
             }
-            Ok(())
-        })
-        .unwrap();
+            Entry::Mark(mark) => {
+                assert_eq!(window.deltas(), mark.deltas);
+                merged += mark.deltas;
+                model.apply(&statistics.publish(&mut window, mark.k).patch).unwrap();
+                assert_eq!(*blake3::hash(&model.to_pack()).as_bytes(), mark.pack_hash);
+            }
+            Entry::Catalogue(changes) => panic!("nobody sent {changes:?}"),
+        }
+        Ok(())
+    })
+    .unwrap();
     assert_eq!((ids.len() as u64, merged + window.deltas()), (sent, sent));
-    let reopened = Merger::replay(&store, dir.path()).unwrap();
+    let reopened = replay(&log, dir.path()).unwrap();
     assert_eq!(reopened.model().to_pack(), model.to_pack());
     assert_eq!(reopened.waiting_deltas(), window.deltas());
 }
@@ -154,11 +161,11 @@ async fn killed_between_snapshots_the_same_model_comes_back() {
     train(dir.path());
     let sent = storm(dir.path(), "2").await;
 
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
-    assert_eq!(store.dedup_len().unwrap(), sent);
-    let snapshot = store.snapshot().unwrap();
+    let log = RedbLog::open(&dir.path().join("store.redb")).unwrap();
+    assert_eq!(log.remembered_ids().unwrap(), sent);
+    let snapshot = log.snapshot().unwrap();
     assert!(snapshot.sequence > 0, "no snapshot was ever taken");
-    let merger = Merger::replay(&store, dir.path()).unwrap();
-    let newest = store.versions().unwrap().pop().unwrap();
+    let merger = replay(&log, dir.path()).unwrap();
+    let newest = log.versions().unwrap().pop().unwrap();
     assert_eq!(*blake3::hash(&merger.model().to_pack()).as_bytes(), newest.pack_hash);
 }

@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{Request, Response, StatusCode};
 use common::{SITE, body, config, delta, outcomes, train};
 use http_body_util::BodyExt;
-use nearfield_central::{Central, Config, admin_app, app};
+use nearfield_central::{Config, Service, admin_app, app};
 use nearfield_engine::model::manifest::{self, Manifest};
 use nearfield_engine::sync::wire::{SyncRequest, encode_request};
 use nearfield_engine::{
@@ -19,7 +19,7 @@ use tower::ServiceExt;
 const NOW: u64 = 1_700_000_000_000;
 
 struct Shop {
-    central: Arc<Central>,
+    central: Arc<Service>,
     clock: Arc<AtomicU64>,
     token: Vec<u8>,
     _data: tempfile::TempDir,
@@ -37,7 +37,7 @@ impl Shop {
         change(&mut config);
         let clock = Arc::new(AtomicU64::new(NOW));
         let time = clock.clone();
-        let central = Central::open_at(config, Arc::new(move || time.load(Ordering::SeqCst))).unwrap();
+        let central = Service::open_at(config, Arc::new(move || time.load(Ordering::SeqCst))).unwrap();
         let mut shop = Self { central, clock, token: Vec::new(), _data: data };
         shop.token = shop.post("/v1/device", Vec::new()).await.1.to_vec();
         shop
@@ -65,7 +65,7 @@ impl Shop {
 
     /// Waits until a version's files are served.
     async fn publish(&self) -> ModelVersion {
-        let version = self.central.writer.publish().await.unwrap();
+        let version = self.central.queue.publish().await.unwrap();
         while self.central.registry.served().version < version {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
@@ -80,7 +80,7 @@ impl Shop {
     }
 
     fn log_len(&self) -> u64 {
-        self.central.store.log_len().unwrap()
+        self.central.log.entries().unwrap()
     }
 
     fn counts(&self, line: &str) {
@@ -314,14 +314,14 @@ async fn a_restart_goes_on_from_the_same_model() {
     shop.sync((10..15).map(delta).collect()).await;
     let (_, before) = shop.get("/v1/model/2.pack").await;
     let Shop { central, _data: data, .. } = shop;
-    central.writer.stop();
+    central.queue.stop();
     drop(central);
 
-    let central = Central::open(config(data.path())).unwrap();
+    let central = Service::open(config(data.path())).unwrap();
     // What waited was published on the way out, and a snapshot has emptied the log.
     assert_eq!(central.registry.served().version, ModelVersion(3));
-    assert_eq!(central.store.log_len().unwrap(), 0);
-    assert_eq!(central.store.dedup_len().unwrap(), 15);
+    assert_eq!(central.log.entries().unwrap(), 0);
+    assert_eq!(central.log.remembered_ids().unwrap(), 15);
     assert_eq!(std::fs::read(data.path().join("models/2.pack")).unwrap(), before);
 }
 
@@ -329,25 +329,25 @@ async fn a_restart_goes_on_from_the_same_model() {
 async fn a_damaged_snapshot_or_another_site_stops_the_start() {
     let shop = Shop::open().await;
     let Shop { central, _data: data, .. } = shop;
-    central.writer.stop();
+    central.queue.stop();
     drop(central);
     let mut other = config(data.path());
     other.site = "other".into();
-    let Err(error) = Central::open(other) else { panic!("another site was served") };
+    let Err(error) = Service::open(other) else { panic!("another site was served") };
     assert_eq!(error.to_string(), "the store serves site \"test\", but site \"other\" is configured");
 
     let path = data.path().join("snapshots/1.statistics");
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    let Err(error) = Central::open(config(data.path())) else { panic!("a damaged snapshot was taken") };
+    let Err(error) = Service::open(config(data.path())) else { panic!("a damaged snapshot was taken") };
     assert!(
         error.to_string().ends_with("is not the snapshot that the store names: its hash differs"),
         "{error}"
     );
 
     let empty = tempfile::tempdir().unwrap();
-    let Err(error) = Central::open(config(empty.path())) else { panic!("an empty folder was served") };
+    let Err(error) = Service::open(config(empty.path())) else { panic!("an empty folder was served") };
     assert!(error.to_string().contains("model.pack is missing: make it with"), "{error}");
 }
 
@@ -355,11 +355,12 @@ async fn a_damaged_snapshot_or_another_site_stops_the_start() {
 async fn a_mark_that_the_replay_does_not_reach_stops_the_start() {
     let shop = Shop::open().await;
     let Shop { central, _data: data, .. } = shop;
-    central.writer.stop();
+    central.queue.stop();
     drop(central);
     {
+        use nearfield_central::log::Log;
         use nearfield_central::log::entry::{Mark, VersionRecord};
-        let store = nearfield_central::log::redb::Store::open(&data.path().join("store.redb")).unwrap();
+        let store = nearfield_central::log::redb::RedbLog::open(&data.path().join("store.redb")).unwrap();
         let version = ModelVersion(2);
         let mark = Mark { version, k: 1, deltas: 0, pack_hash: [7; 32] };
         let record = VersionRecord {
@@ -372,7 +373,7 @@ async fn a_mark_that_the_replay_does_not_reach_stops_the_start() {
         };
         store.publish(mark, &record, ModelVersion(0), &[1; 32]).unwrap();
     }
-    let Err(error) = Central::open(config(data.path())) else { panic!("another model was served") };
+    let Err(error) = Service::open(config(data.path())) else { panic!("another model was served") };
     let text = error.to_string();
     assert!(text.starts_with("replaying the log gave another version 2 than the one published"), "{text}");
 }

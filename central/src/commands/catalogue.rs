@@ -2,10 +2,10 @@
 
 use anyhow::{Context, bail};
 use nearfield_central::catalogue::{Form, read};
+use nearfield_central::clock::system_ms;
 use nearfield_central::durable;
-use nearfield_central::log::redb::Store;
-use nearfield_central::merge::state::Merger;
-use nearfield_central::service::system_ms;
+use nearfield_central::log::Log;
+use nearfield_central::merge::replay::open;
 use std::path::{Path, PathBuf};
 
 /// What to do with the catalogue.
@@ -31,9 +31,9 @@ pub fn run(command: Command) -> anyhow::Result<()> {
     let Command::Import { data, file, site } = command;
     let form = form(&file)?;
     let changes = read(form, &durable::read(&file)?).with_context(|| file.display().to_string())?;
-    let (mut merger, store): (Merger, Store) = Merger::open(&data, &site, system_ms())?;
+    let (mut merger, log) = open(&data, &site, system_ms())?;
     merger.check_changes(&changes)?;
-    store.append_changes(changes.clone())?;
+    log.append_changes(changes.clone())?;
     let added = merger.change(&changes)?;
     println!("{} items named, {added} new; the next version tells of them", changes.len());
     Ok(())

@@ -1,7 +1,7 @@
 //! `serve`: the listeners, and an orderly end.
 
 use anyhow::Context;
-use nearfield_central::{Central, Config, admin_app, app};
+use nearfield_central::{Config, Service, admin_app, app};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or ctrl-c.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let central = Central::open(config)?;
+    let service = Service::open(config)?;
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime did not start")
         .and_then(|runtime| {
-            let result = runtime.block_on(listen(central.clone()));
+            let result = runtime.block_on(listen(service.clone()));
             runtime.shutdown_timeout(DRAIN);
             result
         });
-    central.writer.stop();
+    service.queue.stop();
     result
 }
 
-async fn listen(central: Arc<Central>) -> anyhow::Result<()> {
-    let listener = bind(central.config.listen).await?;
+async fn listen(service: Arc<Service>) -> anyhow::Result<()> {
+    let listener = bind(service.config.listen).await?;
     let address = listener.local_addr()?;
-    let admin = match central.config.admin {
+    let admin = match service.config.admin {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
@@ -41,30 +41,30 @@ async fn listen(central: Arc<Central>) -> anyhow::Result<()> {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
 
-    let served = central.registry.served();
+    let served = service.registry.served();
     tracing::info!(
-        site = central.config.site,
+        site = service.config.site,
         lineage = %served.lineage,
         version = %served.version,
         rows = served.rows,
-        log = central.store.log_len()?,
-        public_key = central.keys.public_hex(),
+        log = service.log.entries()?,
+        public_key = service.keys.public_hex(),
         "serving"
     );
     // The one line that scripts wait for; a closed standard output is no reason to stop.
     let _ = writeln!(
         std::io::stdout(),
         "listening http://{address} site {} lineage {} version {}",
-        central.config.site,
+        service.config.site,
         served.lineage,
         served.version
     );
     let _ = std::io::stdout().flush();
 
-    let public = axum::serve(listener, app(central.clone())).with_graceful_shutdown(until(stopped.clone()));
+    let public = axum::serve(listener, app(service.clone())).with_graceful_shutdown(until(stopped.clone()));
     let mut public = tokio::spawn(public.into_future());
     let mut private = admin.map(|listener| {
-        let server = axum::serve(listener, admin_app(central.clone())).with_graceful_shutdown(until(stopped));
+        let server = axum::serve(listener, admin_app(service.clone())).with_graceful_shutdown(until(stopped));
         tokio::spawn(server.into_future())
     });
     tokio::select! {

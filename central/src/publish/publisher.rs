@@ -1,106 +1,30 @@
-//! The model files served: signed manifest, packs and patches, the same bytes for everyone.
+//! The publisher: it makes and signs the files of each version, the same bytes for everyone.
 //!
 //! All of it is derived from the log. A version's files are made and in place before the manifest
 //! that names them is served, and a file under a name never changes.
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::durable;
+use crate::log::Log;
 use crate::log::entry::VersionRecord;
-use crate::merge::state::changed_since;
+use crate::merge::snapshot::write_snapshot;
+use crate::metrics::Metrics;
+use crate::publish::files::{FileName, Registry, Served};
+use crate::publish::versions::{changed_since, oldest_kept};
 use ed25519_dalek::SigningKey;
 use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
-use nearfield_engine::{Lineage, Model, ModelVersion, Patch};
+use nearfield_engine::{Lineage, Model, Patch};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
-
-/// Name of a model file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FileName {
-    /// `{version}.pack`
-    Pack(ModelVersion),
-    /// `{from}..{to}.patch`
-    Patch(ModelVersion, ModelVersion),
-}
-
-impl FileName {
-    /// Reads a name as it stands in a URL; only the one way to write it is taken.
-    ///
-    /// ```
-    /// use nearfield_central::publish::publisher::FileName;
-    /// use nearfield_engine::ModelVersion;
-    /// assert_eq!(FileName::parse("7.pack"), Some(FileName::Pack(ModelVersion(7))));
-    /// assert_eq!(FileName::parse("6..7.patch"), Some(FileName::Patch(ModelVersion(6), ModelVersion(7))));
-    /// assert_eq!(FileName::parse("07.pack"), None);
-    /// ```
-    pub fn parse(text: &str) -> Option<Self> {
-        let version = |digits: &str| {
-            let number: u64 = digits.parse().ok()?;
-            (number.to_string() == digits).then_some(ModelVersion(number))
-        };
-        if let Some(number) = text.strip_suffix(".pack") {
-            return Some(Self::Pack(version(number)?));
-        }
-        let (from, to) = text.strip_suffix(".patch")?.split_once("..")?;
-        Some(Self::Patch(version(from)?, version(to)?))
-    }
-
-    fn version(self) -> ModelVersion {
-        match self {
-            Self::Pack(version) | Self::Patch(_, version) => version,
-        }
-    }
-}
-
-impl std::fmt::Display for FileName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Pack(version) => write!(f, "{version}.pack"),
-            Self::Patch(from, to) => write!(f, "{from}..{to}.patch"),
-        }
-    }
-}
-
-/// What is served at one moment.
-#[derive(Clone, Debug)]
-pub struct Served {
-    /// The current lineage.
-    pub lineage: Lineage,
-    /// The newest version whose files are in place.
-    pub version: ModelVersion,
-    /// Rows of that version.
-    pub rows: usize,
-    /// The signed manifest.
-    pub manifest: Arc<[u8]>,
-    /// Files that may be asked for.
-    pub files: BTreeMap<FileName, FileRef>,
-}
-
-/// What readers see; replaced as a whole.
-pub struct Registry {
-    folder: PathBuf,
-    served: RwLock<Arc<Served>>,
-}
-
-impl Registry {
-    /// Returns what is served now.
-    pub fn served(&self) -> Arc<Served> {
-        self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Returns the path of a file.
-    pub fn path(&self, name: FileName) -> PathBuf {
-        self.folder.join(name.to_string())
-    }
-
-    fn set(&self, served: Served) {
-        *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
-    }
-}
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 /// Makes the files of each version and signs manifests. One thread owns it.
-pub struct Maker {
+pub struct Publisher {
     registry: Arc<Registry>,
     site: String,
     key: SigningKey,
@@ -113,7 +37,7 @@ pub struct Maker {
     slot: Slot,
 }
 
-impl Maker {
+impl Publisher {
     /// Makes the newest version's files anew, checks the older packs, and serves them.
     ///
     /// # Errors
@@ -157,8 +81,8 @@ impl Maker {
             manifest: Arc::from([]),
             files: kept,
         };
-        let mut maker = Self {
-            registry: Arc::new(Registry { folder, served: RwLock::new(Arc::new(served)) }),
+        let mut publisher = Self {
+            registry: Arc::new(Registry::new(folder, served)),
             site: config.site.clone(),
             key,
             manifest_ms: config.manifest_ms,
@@ -168,8 +92,8 @@ impl Maker {
             records: records.into(),
             slot,
         };
-        maker.serve(model, pack, now_ms)?;
-        Ok(maker)
+        publisher.serve(model, pack, now_ms)?;
+        Ok(publisher)
     }
 
     /// Returns what readers see.
@@ -262,7 +186,60 @@ impl Maker {
     }
 }
 
-/// Returns the oldest of `count` versions that end with `newest`.
-pub fn oldest_kept(newest: ModelVersion, count: u64) -> ModelVersion {
-    ModelVersion((newest.0 + 1).saturating_sub(count))
+/// A version that the writer hands over.
+pub(crate) struct Handover {
+    pub(crate) model: Arc<Model>,
+    pub(crate) record: VersionRecord,
+    pub(crate) pack: Vec<u8>,
+    /// Log position and statistics, where a snapshot is due.
+    pub(crate) snapshot: Option<(u64, Vec<u8>)>,
+}
+
+/// The thread that owns the publisher.
+pub(crate) struct PublisherThread {
+    pub(crate) publisher: Publisher,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) data: PathBuf,
+    /// Versions handed over whose files are not made yet.
+    pub(crate) unfinished: Arc<AtomicUsize>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    pub(crate) renew_every: Duration,
+}
+
+impl PublisherThread {
+    pub(crate) fn run(mut self, handovers: &Receiver<Handover>) {
+        loop {
+            match handovers.recv_timeout(self.renew_every) {
+                Ok(handover) => {
+                    self.make(handover);
+                    self.unfinished.fetch_sub(1, Ordering::AcqRel);
+                }
+                Err(RecvTimeoutError::Timeout) => self.publisher.renew((self.clock)()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn make(&mut self, handover: Handover) {
+        let Handover { model, record, pack, snapshot } = handover;
+        match self.publisher.publish(record, &model, &pack, (self.clock)()) {
+            Ok(()) => {
+                self.metrics.model_version.set(model.version().0 as f64);
+                self.metrics.model_rows.set(model.len() as f64);
+            }
+            Err(error) => {
+                self.metrics.publish_errors.increment(1);
+                tracing::error!(%error, version = %model.version(), "model files were not written; the version before stays");
+            }
+        }
+        if let Some((sequence, statistics)) = snapshot {
+            let written =
+                write_snapshot(&*self.log, &self.data, sequence, model.version(), &statistics, &pack);
+            if let Err(error) = written {
+                self.metrics.publish_errors.increment(1);
+                tracing::error!(%error, "the snapshot was not written; the log stays");
+            }
+        }
+    }
 }

@@ -1,0 +1,24 @@
+//! Health, readiness and metrics.
+
+use crate::ingest::queue::Unavailable;
+use crate::service::Service;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+pub(super) async fn readyz(State(service): State<Arc<Service>>) -> Response {
+    if service.queue.has_failed() {
+        let text = format!("{}\n", Unavailable::StoreFailed);
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    "ready\n".into_response()
+}
+
+pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], service.metrics.render()).into_response()
+}

@@ -1,0 +1,57 @@
+//! `POST /v1/sync`: a batch of deltas in, what became of each out.
+
+use super::error::{ApiError, Counted, counted};
+use super::{octets, read_body};
+use crate::ingest::token;
+use crate::service::Service;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use nearfield_engine::limits::SYNC_BYTES_MAX;
+use nearfield_engine::sync::wire::{self, SyncReply, SyncRequest};
+use nearfield_engine::{Outcome, Refusal};
+use std::sync::Arc;
+
+pub(super) async fn sync(
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Counted> {
+    let fail = counted(&service);
+    let body = read_body(&headers, body, SYNC_BYTES_MAX).await.map_err(&fail)?;
+    let request = wire::decode_request(&body).map_err(|error| fail(ApiError::Decode(error)))?;
+    let ids: Vec<_> = request.deltas.iter().map(|delta| delta.id).collect();
+    let outcomes = match addressed_here(&service, &request) {
+        Err(refusal) => {
+            ids.iter().for_each(|_| service.metrics.refused(refusal.reason()));
+            vec![Outcome::Refused(refusal); ids.len()]
+        }
+        Ok(()) if request.deltas.is_empty() => Vec::new(),
+        Ok(()) => {
+            let outcomes = service.queue.sync(request.deltas, request.token).await;
+            outcomes.map_err(|error| fail(ApiError::Unavailable(error)))?
+        }
+    };
+    let served = service.registry.served();
+    let reply = SyncReply {
+        results: ids.into_iter().zip(outcomes).collect(),
+        lineage: served.lineage,
+        version: served.version,
+        extensions: Vec::new(),
+    };
+    Ok(octets(wire::encode_reply(&reply), "no-store"))
+}
+
+/// Checks what all deltas of a request stand on: its site and its device token.
+fn addressed_here(service: &Service, request: &SyncRequest) -> Result<(), Refusal> {
+    if request.site != service.config.site {
+        return Err(Refusal::WrongSite);
+    }
+    let now_ms = (service.clock)();
+    token::verify(&service.keys.device, &service.config.site, &request.token, now_ms).map_err(|error| {
+        service.metrics.rejected(error.code());
+        tracing::debug!(%error, "device token refused");
+        Refusal::Token
+    })
+}
