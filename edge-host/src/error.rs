@@ -1,7 +1,7 @@
 //! What a caller of the HTTP interface can get wrong, or meet.
 
 use crate::host::sandbox::GuestError;
-use crate::users::redb::StoreError;
+use crate::users::StoreError;
 use axum::http::StatusCode;
 use nearfield_engine::EventError;
 use std::fmt;

@@ -95,9 +95,9 @@ async fn main() -> Result<()> {
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
     let site = options.site.clone();
     let edge = Edge::start(options, &wasm).await?;
-    let model = edge.pool().held().map_or_else(
+    let model = edge.pool().model().map_or_else(
         || "no model yet".to_owned(),
-        |held| format!("lineage {} version {}", held.info.lineage, held.info.version),
+        |model| format!("lineage {} version {}", model.info.lineage, model.info.version),
     );
     println!("listening http://{} site {site} {model}", listener.local_addr()?);
 

@@ -1,24 +1,22 @@
 //! Worker threads, one guest instance each. A user belongs to one worker, by the hash of the name,
 //! so that the events of one user are learnt in order and no lock stands around an instance.
 
-use crate::abi::{
-    EncodeSync, Inspection, Learn, Learnt, List, ModelInfo, Recommend, Settled, TakeDelta, Taken,
-};
+use crate::abi::ModelInfo;
 use crate::error::EdgeError;
-use crate::host::sandbox::{Guest, GuestError, Sandbox};
+use crate::host::sandbox::{GuestError, Sandbox};
+use crate::host::worker::Worker;
 use crate::metrics::Metrics;
-use crate::users::redb::{Record, Store, Ticket};
-use nearfield_engine::{DeltaId, Event, ItemKey, Outcome, Refusal};
-use std::collections::{BTreeMap, HashMap};
+use crate::users::UserStore;
+use nearfield_engine::ItemKey;
 use std::sync::{Arc, Mutex, mpsc};
 use tokio::sync::oneshot;
 
 /// Most calls that wait for one worker (choice: at 50 µs a call, 50 ms of work).
 pub const QUEUE_MAX: usize = 1024;
 
-/// The model that every worker serves.
+/// A model that every worker serves.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct InstalledModel {
     /// Lineage, version, rows.
     pub info: ModelInfo,
     /// Its pack.
@@ -26,25 +24,14 @@ pub struct Held {
 }
 
 /// The model last installed, shared by workers, which need it when they replace an instance.
-pub type Shelf = Arc<Mutex<Option<Held>>>;
-
-/// A delta's way out, as far as the user's worker knows it.
-#[derive(Debug)]
-pub struct Prepared {
-    /// What `nf_user_take_delta` said.
-    pub taken: Taken,
-    /// The user's device token, if there is one.
-    pub token: Option<Vec<u8>>,
-    /// The write that must be on disk before the delta is sent.
-    pub ticket: Option<Ticket>,
-}
+pub type ModelSlot = Arc<Mutex<Option<InstalledModel>>>;
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
 /// The workers.
 pub struct Pool {
     queues: Vec<mpsc::SyncSender<Job>>,
-    shelf: Shelf,
+    slot: ModelSlot,
 }
 
 impl Pool {
@@ -55,27 +42,18 @@ impl Pool {
     /// [`GuestError`] if the module cannot be instantiated.
     pub fn start(
         sandbox: &Sandbox,
-        store: &Arc<Store>,
+        store: &Arc<dyn UserStore>,
         metrics: &Arc<Metrics>,
         workers: usize,
         users_open_max: usize,
     ) -> Result<Self, GuestError> {
         assert!(workers > 0, "a pool has a worker");
-        let shelf = Shelf::default();
+        let slot = ModelSlot::default();
         let mut queues = Vec::new();
         for index in 0..workers {
             let (queue, jobs) = mpsc::sync_channel::<Job>(QUEUE_MAX);
-            let mut worker = Worker {
-                sandbox: sandbox.clone(),
-                guest: Some(sandbox.instantiate()?),
-                shelf: Arc::clone(&shelf),
-                store: Arc::clone(store),
-                metrics: Arc::clone(metrics),
-                open: HashMap::new(),
-                by_use: BTreeMap::new(),
-                uses: 0,
-                open_max: (users_open_max / workers).max(1),
-            };
+            let open_max = (users_open_max / workers).max(1);
+            let mut worker = Worker::new(sandbox, &slot, store, metrics, open_max)?;
             std::thread::Builder::new()
                 .name(format!("nearfield-guest-{index}"))
                 .spawn(move || {
@@ -86,7 +64,7 @@ impl Pool {
                 .map_err(|error| GuestError::Module { message: format!("no thread: {error}") })?;
             queues.push(queue);
         }
-        Ok(Self { queues, shelf })
+        Ok(Self { queues, slot })
     }
 
     /// Runs a call on the user's worker.
@@ -122,9 +100,8 @@ impl Pool {
     ///
     /// # Errors
     /// What the first worker's guest said. Every worker keeps the model it had then.
-    pub async fn install(&self, held: Held, patch: Option<Arc<Vec<u8>>>) -> Result<(), EdgeError> {
+    pub async fn install(&self, model: InstalledModel, patch: Option<Arc<Vec<u8>>>) -> Result<(), EdgeError> {
         for worker in 0..self.queues.len() {
-            let (model, patch) = (held.clone(), patch.clone());
             let installed = loop {
                 let (model, patch) = (model.clone(), patch.clone());
                 match self.run_on(worker, move |worker| worker.install(&model, patch.as_deref())).await {
@@ -138,7 +115,7 @@ impl Pool {
             if worker == 0 {
                 installed?;
                 // From here on a worker that replaces its instance starts with the new model.
-                *self.shelf.lock().expect("no holder panics") = Some(held.clone());
+                *self.slot.lock().expect("no holder panics") = Some(model.clone());
             } else if let Err(error) = installed {
                 tracing::error!(worker, %error, "worker could not take the model that another one took");
             }
@@ -146,9 +123,9 @@ impl Pool {
         Ok(())
     }
 
-    /// Returns the model held, if one has arrived.
-    pub fn held(&self) -> Option<Held> {
-        self.shelf.lock().expect("no holder panics").clone()
+    /// Returns the model in service, if one has arrived.
+    pub fn model(&self) -> Option<InstalledModel> {
+        self.slot.lock().expect("no holder panics").clone()
     }
 
     /// Returns the golden digest as this pool's guest computes it.
@@ -161,285 +138,5 @@ impl Pool {
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         })
         .await
-    }
-}
-
-/// A user that is open in the guest.
-struct Open {
-    handle: u32,
-    used: u64,
-    token: Option<Vec<u8>>,
-    pending: bool,
-    /// Whether the store holds anything of the user.
-    known: bool,
-}
-
-/// One thread's instance and the users open in it, the least recently used leaving first.
-pub struct Worker {
-    sandbox: Sandbox,
-    guest: Option<Guest>,
-    shelf: Shelf,
-    store: Arc<Store>,
-    metrics: Arc<Metrics>,
-    open: HashMap<String, Open>,
-    by_use: BTreeMap<u64, String>,
-    uses: u64,
-    open_max: usize,
-}
-
-impl Worker {
-    /// Learns events and queues the new state for the store. The events count once the ticket is
-    /// durable.
-    ///
-    /// # Errors
-    /// Whatever went wrong; the user is as before.
-    pub fn learn(
-        &mut self,
-        user: &str,
-        events: Vec<Event>,
-        now_ms: u64,
-    ) -> Result<(Learnt, Ticket), EdgeError> {
-        let handle = self.open(user)?;
-        let learnt = self.call::<Learnt>("nf_user_learn", Some(handle), &Learn { now_ms, events });
-        let saved = learnt.and_then(|learnt| {
-            let applied = learnt.applied > 0;
-            Ok((learnt, self.save(user, |open| open.pending |= applied)?))
-        });
-        if saved.is_err() {
-            // The handle may have learnt a part: what is stored is the truth.
-            self.close(user);
-        }
-        saved
-    }
-
-    /// Ranks the catalogue. A user of whom nothing is kept gets the newcomer's list and leaves no
-    /// record.
-    ///
-    /// # Errors
-    /// [`EdgeError::NoModel`] before the first model; what the store or the guest said.
-    pub fn recommend(&mut self, user: &str, request: Recommend) -> Result<List, EdgeError> {
-        let handle = self.open(user)?;
-        self.call("nf_user_recommend", Some(handle), &request)
-    }
-
-    /// Returns what is kept of a user.
-    ///
-    /// # Errors
-    /// [`EdgeError::UnknownUser`] if nothing is.
-    pub fn inspect(&mut self, user: &str) -> Result<Inspection, EdgeError> {
-        let handle = self.open_known(user)?.ok_or(EdgeError::UnknownUser)?;
-        self.call("nf_user_inspect", Some(handle), &())
-    }
-
-    /// Forgets a user, unsent deltas and token included.
-    ///
-    /// # Errors
-    /// [`EdgeError::Store`] if it cannot be known whether there is one.
-    pub fn forget(&mut self, user: &str) -> Result<Option<Ticket>, EdgeError> {
-        self.close(user);
-        let known = self.store.get(user)?.is_some();
-        Ok(known.then(|| self.store.put(user, None)))
-    }
-
-    /// Moves what is due into the user's outbox; `None` if the user is gone.
-    ///
-    /// # Errors
-    /// What the store or the guest said.
-    pub fn prepare_delta(
-        &mut self,
-        user: &str,
-        id: DeltaId,
-        now_ms: u64,
-    ) -> Result<Option<Prepared>, EdgeError> {
-        let Some(handle) = self.open_known(user)? else { return Ok(None) };
-        let taken: Taken = self.call("nf_user_take_delta", Some(handle), &TakeDelta { id, now_ms })?;
-        let pending = taken.outbox > 0 || taken.unsent > 0;
-        let changed = taken.taken || self.open.get(user).is_some_and(|open| open.pending != pending);
-        let ticket = changed.then(|| self.save(user, |open| open.pending = pending)).transpose()?;
-        let token = self.open.get(user).and_then(|open| open.token.clone());
-        Ok(Some(Prepared { taken, token, ticket }))
-    }
-
-    /// Keeps a device token with the user; `None` if the user is gone.
-    ///
-    /// # Errors
-    /// What the store or the guest said.
-    pub fn keep_token(&mut self, user: &str, token: Vec<u8>) -> Result<Option<Ticket>, EdgeError> {
-        let Some(_) = self.open_known(user)? else { return Ok(None) };
-        self.save(user, |open| open.token = Some(token)).map(Some)
-    }
-
-    /// Returns the outbox as a sync body, empty for an empty outbox; `None` if the user is gone.
-    ///
-    /// # Errors
-    /// What the store or the guest said.
-    pub fn encode_sync(&mut self, user: &str, message: &EncodeSync) -> Result<Option<Vec<u8>>, EdgeError> {
-        let Some(handle) = self.open_known(user)? else { return Ok(None) };
-        let input = postcard::to_allocvec(message).expect("a message holds only what postcard can write");
-        self.bytes("nf_user_encode_sync", Some(handle), &input).map(Some)
-    }
-
-    /// Takes central's reply: settled deltas leave the outbox. `None` if the user is gone.
-    ///
-    /// # Errors
-    /// What the store or the guest said.
-    pub fn settle(&mut self, user: &str, reply: &[u8]) -> Result<Option<(Settled, Ticket)>, EdgeError> {
-        let Some(handle) = self.open_known(user)? else { return Ok(None) };
-        let answer = self.bytes("nf_user_settle", Some(handle), reply)?;
-        let settled: Settled = postcard::from_bytes(&answer).map_err(|error| {
-            let message = format!("its answer does not decode: {error}");
-            EdgeError::Guest(GuestError::Trapped { export: "nf_user_settle", message })
-        })?;
-        let token_refused =
-            settled.outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Refused(Refusal::Token));
-        let pending = settled.outbox > 0 || settled.unsent > 0;
-        let ticket = self.save(user, |open| {
-            open.pending = pending;
-            if token_refused {
-                open.token = None;
-            }
-        })?;
-        Ok(Some((settled, ticket)))
-    }
-
-    /// Closes a user without saving, so that the next call reads the store.
-    pub fn close(&mut self, user: &str) {
-        let Some(open) = self.open.remove(user) else { return };
-        self.by_use.remove(&open.used);
-        if self.guest.is_some() {
-            // A handle that the guest does not know is gone, which is what is wanted.
-            let _ = self.bytes("nf_user_close", Some(open.handle), &[]);
-        }
-        self.metrics.users_open(-1.0);
-    }
-
-    fn install(&mut self, held: &Held, patch: Option<&Vec<u8>>) -> Result<(), EdgeError> {
-        let result = self.guest().and_then(|guest| {
-            let current = guest.bytes("nf_model_version", None, &[]).ok();
-            if current == postcard::to_allocvec(&held.info).ok() {
-                return Ok(());
-            }
-            if let Some(patch) = patch {
-                match guest.model::<ModelInfo>("nf_model_apply", patch) {
-                    Ok(info) if info == held.info => return Ok(()),
-                    Ok(_) | Err(GuestError::Refused { .. }) => {}
-                    Err(fatal) => return Err(fatal),
-                }
-            }
-            guest.model::<ModelInfo>("nf_model_load", &held.pack).map(|_| ())
-        });
-        self.watch(result)
-    }
-
-    /// Opens a user, known or new, and returns the handle.
-    fn open(&mut self, user: &str) -> Result<u32, EdgeError> {
-        if let Some(handle) = self.touch(user) {
-            return Ok(handle);
-        }
-        let record = self.store.get(user)?;
-        self.open_record(user, record)
-    }
-
-    /// Opens a user of whom something is kept.
-    fn open_known(&mut self, user: &str) -> Result<Option<u32>, EdgeError> {
-        if self.open.get(user).is_some_and(|open| open.known) {
-            return Ok(self.touch(user));
-        }
-        match self.store.get(user)? {
-            None => Ok(None),
-            Some(record) => {
-                self.close(user);
-                self.open_record(user, Some(record)).map(Some)
-            }
-        }
-    }
-
-    fn touch(&mut self, user: &str) -> Option<u32> {
-        let open = self.open.get_mut(user)?;
-        self.by_use.remove(&open.used);
-        self.uses += 1;
-        open.used = self.uses;
-        self.by_use.insert(open.used, user.to_owned());
-        Some(open.handle)
-    }
-
-    fn open_record(&mut self, user: &str, record: Option<Record>) -> Result<u32, EdgeError> {
-        while self.open.len() >= self.open_max {
-            let Some(oldest) = self.by_use.values().next().cloned() else { break };
-            self.close(&oldest);
-        }
-        let known = record.is_some();
-        let record = record.unwrap_or_default();
-        let result = self.guest().and_then(|guest| guest.bytes("nf_user_open", None, &record.state));
-        let answer = self.watch(result)?;
-        let handle: u32 = postcard::from_bytes(&answer).map_err(|error| {
-            let message = format!("its answer does not decode: {error}");
-            EdgeError::Guest(GuestError::Trapped { export: "nf_user_open", message })
-        })?;
-        self.uses += 1;
-        self.by_use.insert(self.uses, user.to_owned());
-        let open = Open { handle, used: self.uses, token: record.token, pending: record.pending, known };
-        self.open.insert(user.to_owned(), open);
-        self.metrics.users_open(1.0);
-        Ok(handle)
-    }
-
-    /// Queues the open user's state, after a change to what stands beside it.
-    fn save(&mut self, user: &str, change: impl FnOnce(&mut Open)) -> Result<Ticket, EdgeError> {
-        let handle = self.open.get(user).expect("only an open user is saved").handle;
-        let state = self.bytes("nf_user_save", Some(handle), &[])?;
-        let open = self.open.get_mut(user).expect("a call that answered leaves users open");
-        change(open);
-        open.known = true;
-        let record = Record { state, token: open.token.clone(), pending: open.pending };
-        Ok(self.store.put(user, Some(record)))
-    }
-
-    fn call<T: serde::de::DeserializeOwned>(
-        &mut self,
-        export: &'static str,
-        handle: Option<u32>,
-        message: &impl serde::Serialize,
-    ) -> Result<T, EdgeError> {
-        let result = self.guest().and_then(|guest| guest.call(export, handle, message));
-        self.watch(result)
-    }
-
-    fn bytes(
-        &mut self,
-        export: &'static str,
-        handle: Option<u32>,
-        input: &[u8],
-    ) -> Result<Vec<u8>, EdgeError> {
-        let result = self.guest().and_then(|guest| guest.bytes(export, handle, input));
-        self.watch(result)
-    }
-
-    /// Returns the instance, after a trap a new one with the model held.
-    fn guest(&mut self) -> Result<&mut Guest, GuestError> {
-        if self.guest.is_none() {
-            let mut guest = self.sandbox.instantiate()?;
-            let held = self.shelf.lock().expect("no holder panics").clone();
-            if let Some(held) = held {
-                guest.model::<ModelInfo>("nf_model_load", &held.pack)?;
-            }
-            self.guest = Some(guest);
-        }
-        Ok(self.guest.as_mut().expect("just made"))
-    }
-
-    /// Gives up the instance after a trap: its users are read from the store again.
-    fn watch<T>(&mut self, result: Result<T, GuestError>) -> Result<T, EdgeError> {
-        if let Err(error) = &result
-            && error.is_fatal()
-        {
-            tracing::error!(%error, "guest instance given up");
-            self.metrics.guest_replaced();
-            self.metrics.users_open(-(self.open.len() as f64));
-            self.guest = None;
-            self.open.clear();
-            self.by_use.clear();
-        }
-        result.map_err(EdgeError::from)
     }
 }

@@ -1,7 +1,7 @@
 //! Central as seen from an edge: four requests, each bounded in time and bytes.
 
-use crate::Options;
-use crate::sync::SyncError;
+use super::error::SyncError;
+use crate::options::Options;
 use nearfield_engine::model::manifest::FileRef;
 use nearfield_engine::{ModelVersion, limits};
 use reqwest::{Client, RequestBuilder, StatusCode, header};

@@ -1,77 +1,26 @@
-//! Users on disk: one redb file, user id → record.
-//!
-//! # What is promised
-//! A [`Ticket`] is answered only after the transaction that holds the write is on disk, so a batch
-//! of events answered with 200 survives a crash. Writes of many users that wait together share one
-//! transaction (group commit). A read sees every write before it, committed or not. Nothing is
-//! promised for what was never answered.
+//! Users on disk: one redb file. Writes of many users that wait together share one transaction (group
+//! commit).
 
+use super::{Pending, Record, StoreError, Ticket, UserStore};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
-use tokio::sync::oneshot;
 
 /// user id → [`Record`] as postcard.
 const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
-/// Users that have something to tell central: learnt since the last delta, or a delta unsettled.
+/// Users of whom central has yet to receive something: learnt since the last delta, or a delta
+/// unsettled.
 const PENDING: TableDefinition<'_, &str, ()> = TableDefinition::new("pending");
 /// Most writes of one transaction (choice: bounds how long the first of a group waits).
 const GROUP_MAX: usize = 1024;
-
-/// What is kept of a user.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// The engine's state, with its own schema version inside.
-    pub state: Vec<u8>,
-    /// Central's device token for this user, once there is one.
-    pub token: Option<Vec<u8>>,
-    /// Whether central has yet to hear something of this user.
-    pub pending: bool,
-}
-
-/// Why the store failed.
-#[derive(Clone, Debug)]
-pub struct StoreError {
-    what: &'static str,
-    message: String,
-}
-
-impl StoreError {
-    fn new(what: &'static str, error: impl ToString) -> Self {
-        Self { what, message: error.to_string() }
-    }
-}
-
-impl std::fmt::Display for StoreError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "user store could not {}: {}", self.what, self.message)
-    }
-}
-
-impl std::error::Error for StoreError {}
-
-/// Comes true when the write is on disk.
-#[derive(Debug)]
-pub struct Ticket(oneshot::Receiver<Result<(), StoreError>>);
-
-impl Ticket {
-    /// Waits until the write is on disk.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the transaction failed; nothing of it is on disk then.
-    pub async fn durable(self) -> Result<(), StoreError> {
-        self.0.await.unwrap_or_else(|_| Err(StoreError::new("commit", "its writer has stopped")))
-    }
-}
 
 /// A write that waits for its transaction: a record, or the removal of one.
 struct Write {
     user: String,
     number: u64,
     record: Option<Record>,
-    answer: oneshot::Sender<Result<(), StoreError>>,
+    answer: Pending,
 }
 
 #[derive(Default)]
@@ -81,14 +30,14 @@ struct Waiting {
     newest: HashMap<String, (u64, Option<Record>)>,
 }
 
-/// The user store.
-pub struct Store {
+/// A user store in one redb file.
+pub struct RedbUsers {
     database: Arc<Database>,
     waiting: Arc<Mutex<Waiting>>,
     writes: mpsc::Sender<Write>,
 }
 
-impl Store {
+impl RedbUsers {
     /// Opens the store, making the file if there is none.
     ///
     /// # Errors
@@ -114,12 +63,10 @@ impl Store {
             .map_err(|error| StoreError::new("start its writer", error))?;
         Ok(Self { database, waiting, writes })
     }
+}
 
-    /// Returns what is kept of a user, every write before this call included.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the file cannot be read or the record is damaged.
-    pub fn get(&self, user: &str) -> Result<Option<Record>, StoreError> {
+impl UserStore for RedbUsers {
+    fn get(&self, user: &str) -> Result<Option<Record>, StoreError> {
         if let Some((_, record)) = self.waiting.lock().expect("no holder panics").newest.get(user) {
             return Ok(record.clone());
         }
@@ -135,9 +82,8 @@ impl Store {
             .transpose()
     }
 
-    /// Queues a record, or with `None` a removal, and returns the ticket of its transaction.
-    pub fn put(&self, user: &str, record: Option<Record>) -> Ticket {
-        let (answer, ticket) = oneshot::channel();
+    fn put(&self, user: &str, record: Option<Record>) -> Ticket {
+        let (answer, ticket) = Ticket::new();
         let mut waiting = self.waiting.lock().expect("no holder panics");
         waiting.number += 1;
         let number = waiting.number;
@@ -145,14 +91,10 @@ impl Store {
         // Sent under the lock, so that the queue holds the writes of a user in their order. Without
         // a writer the answer's sender is dropped, and the ticket says so.
         let _ = self.writes.send(Write { user: user.to_owned(), number, record, answer });
-        Ticket(ticket)
+        ticket
     }
 
-    /// Returns the users that central has yet to hear something of, as of the last commit.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the file cannot be read.
-    pub fn pending(&self) -> Result<Vec<String>, StoreError> {
+    fn pending(&self) -> Result<Vec<String>, StoreError> {
         let read = || -> Result<Vec<String>, redb::Error> {
             let table = self.database.begin_read()?.open_table(PENDING)?;
             let mut users = Vec::new();
@@ -180,7 +122,7 @@ fn write_all(database: &Database, waiting: &Mutex<Waiting>, queue: &mpsc::Receiv
             if waiting.newest.get(&write.user).is_some_and(|(number, _)| *number == write.number) {
                 waiting.newest.remove(&write.user);
             }
-            let _ = write.answer.send(outcome.clone());
+            write.answer.answer(outcome.clone());
         }
     }
 }
@@ -221,7 +163,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users.redb");
         let record = Record { state: vec![1, 2, 3], token: Some(vec![9]), pending: true };
-        let store = Store::open(&path).unwrap();
+        let store = RedbUsers::open(&path).unwrap();
         assert_eq!(store.get("ada").unwrap(), None);
         let ticket = store.put("ada", Some(record.clone()));
         assert_eq!(store.get("ada").unwrap(), Some(record.clone()));
@@ -233,7 +175,7 @@ mod tests {
         let store = (0..200)
             .find_map(|_| {
                 std::thread::sleep(std::time::Duration::from_millis(10));
-                Store::open(&path).ok()
+                RedbUsers::open(&path).ok()
             })
             .expect("the file is free within two seconds");
         assert_eq!(store.get("ada").unwrap(), Some(record));
@@ -248,7 +190,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users.redb");
         std::fs::write(&path, b"not a database, but long enough to be looked at").unwrap();
-        let error = Store::open(&path).err().unwrap();
+        let error = RedbUsers::open(&path).err().unwrap();
         assert!(error.to_string().starts_with("user store could not open: "), "{error}");
     }
 }

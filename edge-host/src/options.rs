@@ -1,0 +1,59 @@
+//! What an edge is started with, each setting with its unit, default and effect.
+
+use crate::host::sandbox::Limits;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What an edge is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Base address of central, as `http://host:port`.
+    pub central: String,
+    /// Central's public key, ed25519.
+    pub public_key: [u8; 32],
+    /// The site that models and deltas are for.
+    pub site: String,
+    /// Folder of the user store and the last good model.
+    pub data: PathBuf,
+    /// Worker threads, each with one guest instance (default: the number of cores).
+    pub workers: usize,
+    /// Users kept open in guests, over all workers (default 10 000). Smaller takes less memory;
+    /// larger reads the store less often.
+    pub users_open_max: usize,
+    /// What one guest instance may use.
+    pub limits: Limits,
+    /// Time between two rounds with central while it answers (default 5 s). Smaller brings models
+    /// sooner; larger asks less.
+    pub sync_every: Duration,
+    /// Longest request to central (default 10 s).
+    pub central_timeout: Duration,
+    /// Start without a model and wait for central, instead of refusing to start.
+    pub wait_for_model: bool,
+    /// The clock, in milliseconds since 1970-01-01 UTC.
+    pub now_ms: fn() -> u64,
+}
+
+impl Options {
+    /// Returns the defaults for a site, its central, the key and a data folder.
+    pub fn new(site: &str, central: &str, public_key: [u8; 32], data: PathBuf) -> Self {
+        Self {
+            central: central.to_owned(),
+            public_key,
+            site: site.to_owned(),
+            data,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            users_open_max: 10_000,
+            limits: Limits::default(),
+            sync_every: Duration::from_secs(5),
+            central_timeout: Duration::from_secs(10),
+            wait_for_model: false,
+            now_ms: system_now_ms,
+        }
+    }
+}
+
+/// Returns the system's time, in milliseconds since 1970-01-01 UTC.
+pub fn system_now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}

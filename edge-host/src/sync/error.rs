@@ -1,0 +1,123 @@
+//! What can go wrong with central.
+
+use crate::error::EdgeError;
+use nearfield_engine::{ManifestError, PackError, PatchError};
+use std::fmt;
+use std::time::Duration;
+
+/// Why something with central failed. What was to be sent is kept, and the model stays.
+#[derive(Debug)]
+pub enum SyncError {
+    /// The base address is no address that this edge can use.
+    Address {
+        /// The address.
+        base: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Central did not answer.
+    Unreachable {
+        /// The request.
+        what: &'static str,
+        /// What the transport said.
+        message: String,
+    },
+    /// Central answered with another status than 200.
+    Status {
+        /// The request.
+        what: &'static str,
+        /// The status.
+        status: u16,
+        /// How long central asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// An answer is larger than its limit.
+    TooLarge {
+        /// The request.
+        what: &'static str,
+        /// Most bytes of its answer.
+        limit: u64,
+    },
+    /// An answer makes no sense.
+    Answer {
+        /// The request.
+        what: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The manifest, or a file that it names, was refused.
+    Manifest(ManifestError),
+    /// The pack is the one that was signed, but this engine refuses it.
+    Pack(PackError),
+    /// The patch is the one that was signed, but does not fit.
+    Patch(PatchError),
+    /// The model could not be kept on disk.
+    Disk {
+        /// What the system said.
+        message: String,
+    },
+    /// The store or the guest failed.
+    Edge(EdgeError),
+}
+
+impl SyncError {
+    /// Returns a short stable name, for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Address { .. } => "address",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Status { .. } => "status",
+            Self::TooLarge { .. } => "too_large",
+            Self::Answer { .. } => "answer",
+            Self::Manifest(error) => error.reason(),
+            Self::Pack(_) => "pack",
+            Self::Patch(_) => "patch",
+            Self::Disk { .. } => "disk",
+            Self::Edge(error) => error.code(),
+        }
+    }
+
+    /// Returns whether central is away or overloaded, so that the round had better end.
+    pub(super) fn ends_the_round(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Status { status, .. } => *status == 429 || *status >= 500,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for SyncError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { base, message } => {
+                write!(f, "central's address {base:?} cannot be used: {message}")
+            }
+            Self::Unreachable { what, message } => write!(f, "central did not answer ({what}): {message}"),
+            Self::Status { what, status, .. } => write!(f, "central answered {status} ({what})"),
+            Self::TooLarge { what, limit } => write!(f, "{what} is larger than {limit} bytes, the limit"),
+            Self::Answer { what, message } => {
+                write!(f, "central's answer ({what}) makes no sense: {message}")
+            }
+            Self::Manifest(error) => error.fmt(f),
+            Self::Pack(error) => error.fmt(f),
+            Self::Patch(error) => error.fmt(f),
+            Self::Disk { message } => write!(f, "the model could not be kept on disk: {message}"),
+            Self::Edge(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SyncError {}
+
+impl From<ManifestError> for SyncError {
+    fn from(error: ManifestError) -> Self {
+        Self::Manifest(error)
+    }
+}
+
+impl From<EdgeError> for SyncError {
+    fn from(error: EdgeError) -> Self {
+        Self::Edge(error)
+    }
+}
