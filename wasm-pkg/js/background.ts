@@ -6,14 +6,14 @@ import { NearfieldError } from './error.js';
 
 /** What one round is asked to do. */
 export interface Round {
-  /** Send whatever there is to say, though neither 20 events nor the idle time have passed. */
+  /** Send what is new, though neither 20 events nor the idle time have passed. */
   flush?: boolean;
   /** Look for a newer model. */
   poll?: boolean;
 }
 
 /** Runs rounds of background work, each of which gives a report. */
-export class Loop<Report> {
+export class BackgroundLoop<Report> {
   readonly #work: (round: Round) => Promise<Report>;
   readonly #failed: (thrown: unknown) => void;
   readonly #everyMs: number;

@@ -10,28 +10,21 @@ export { init, initSync, goldenDigest, type WasmSource } from './binding.js';
 export { type Consent } from './consent.js';
 export { NearfieldError } from './error.js';
 export { TRACK_ITEMS_MAX, type TrackItem, type TrackParameters } from './events.js';
+export { type NearfieldEvents } from './emitter.js';
+export { verifyManifest, type Manifest } from './manifest.js';
+export { Model } from './model.js';
+export { Nearfield, type Inspection } from './nearfield.js';
+export { type OpenOptions } from './options.js';
+export { Ranking, type Recommendation, type RecommendRequest } from './ranking.js';
+export { indexedDbStorage, memoryStorage, type StorageAdapter, type StorageKey } from './storage.js';
+export { type SentDelta, type SyncReport } from './reports.js';
 export {
-  Model,
-  Ranking,
   User,
-  verifyManifest,
   type DeltaPreview,
   type HistoryEntry,
-  type Manifest,
   type OutboxEntry,
   type Quality,
-  type Recommendation,
-  type RecommendRequest,
   type Settled,
   type SyncAnswer,
   type Tracked,
-} from './model.js';
-export {
-  Nearfield,
-  type Inspection,
-  type NearfieldEvents,
-  type OpenOptions,
-  type SentDelta,
-  type SyncReport,
-} from './nearfield.js';
-export { indexedDbStorage, memoryStorage, type StorageAdapter, type StorageKey } from './storage.js';
+} from './user.js';

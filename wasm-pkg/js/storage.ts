@@ -1,4 +1,4 @@
-// Where state, outbox, token and the last good model are kept. One contract, two keepers.
+// Where state, outbox, token and the last good model are kept. One contract, two adapters.
 
 import { openDB, type IDBPDatabase } from 'idb';
 
@@ -6,7 +6,7 @@ import { openDB, type IDBPDatabase } from 'idb';
 export type StorageKey = 'state' | 'next' | 'token' | 'model';
 
 /**
- * A keeper of a few named byte strings.
+ * Keeps a few named byte strings.
  *
  * - `put` is atomic and durable when it resolves: after a crash either all of its entries are
  *   there or none. `null` deletes a key.

@@ -5,8 +5,8 @@ import type { StorageAdapter, StorageKey } from './storage.js';
 /** What is to be written, read at the moment of writing. */
 export type Sources = Record<StorageKey, () => Uint8Array | undefined>;
 
-/** Keeps state, token and model in a storage, without ever running two writes at once. */
-export class Keeper {
+/** Writes state, token and model to a storage, never two writes at once. */
+export class WriteQueue {
   /** Where writes go from now on. */
   storage: StorageAdapter;
   readonly #sources: Sources;

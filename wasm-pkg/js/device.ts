@@ -1,0 +1,141 @@
+// What this device holds of one person, and the writes that keep it.
+
+import type { Consent } from './consent.js';
+import type { Emitter } from './emitter.js';
+import { Model } from './model.js';
+import type { Opened } from './open.js';
+import type { OpenOptions } from './options.js';
+import { User, randomId } from './user.js';
+import { WriteQueue } from './write-queue.js';
+
+// A choice: a page that gets a new model every second need not write megabytes every second.
+const MODEL_SAVE_MS = 10_000;
+
+/** Model, state, token and the id of the next delta, in memory and in storage. */
+export class Device {
+  model: Model;
+  user: User;
+  token: Uint8Array | undefined;
+  consent: Consent;
+  /** Whether the model is this device's own, to update, to keep and to free. */
+  readonly ownsModel: boolean;
+  readonly writes: WriteQueue;
+  readonly #emitter: Emitter;
+  /** The id of the next delta, kept beside the state: see `Sync.leave`. */
+  #nextId = randomId();
+  /** The last id that storage is known to have. */
+  #durableId: Uint8Array | undefined;
+  /** The outbox holds a delta that storage may not have. */
+  #outboxUnsaved = false;
+  #modelSavedAt = -Infinity;
+  #modelUnsaved = false;
+  #freed = false;
+
+  constructor(options: OpenOptions, opened: Opened, emitter: Emitter) {
+    this.model = opened.model;
+    this.user = opened.user;
+    this.token = opened.token;
+    this.consent = opened.consent;
+    this.ownsModel = !(options.model instanceof Model);
+    this.#emitter = emitter;
+    this.writes = new WriteQueue(opened.storage, {
+      state: () => this.user.toBytes(),
+      next: () => this.#nextId,
+      token: () => this.token,
+      model: () => this.model.toPack(),
+    });
+  }
+
+  /** Whether the memory was given back: what arrives now is about nobody. */
+  get freed(): boolean {
+    return this.#freed;
+  }
+
+  /** Whether storage has the id that the next delta will get. */
+  get nextIdIsDurable(): boolean {
+    return this.#durableId === this.#nextId;
+  }
+
+  /** Moves what is unsent into the outbox; false if there is nothing. */
+  take(): boolean {
+    if (!this.user.takeDelta(this.model, this.#nextId)) return false;
+    this.#nextId = randomId();
+    this.#outboxUnsaved = true;
+    return true;
+  }
+
+  /**
+   * Moves what the last visit left unsent into the outbox, under the id that it had stored for it. It
+   * may have been sent under this id while the page went away: so it goes out before anything new joins
+   * it, and central counts it once.
+   */
+  takeUnder(storedId: Uint8Array): void {
+    this.#nextId = storedId;
+    this.take();
+    this.#nextId = randomId();
+  }
+
+  /** Resolves once every delta of the outbox is durable with its id. */
+  async saveOutbox(): Promise<void> {
+    if (!this.#outboxUnsaved) return;
+    await this.#save();
+    this.#outboxUnsaved = false;
+  }
+
+  /** Writes the state in the background. */
+  saveState(): void {
+    if (!this.consent.personalise) return;
+    this.#save().catch((thrown: unknown) => this.#emitter.report(thrown, 'storage.failed'));
+  }
+
+  /** Writes the model in the background, at most every ten seconds unless in a hurry. */
+  saveModel(hurry = false): void {
+    if (!this.consent.personalise || !this.ownsModel) return;
+    this.#modelUnsaved = true;
+    const now = performance.now();
+    if (!hurry && now - this.#modelSavedAt < MODEL_SAVE_MS) return;
+    this.#modelSavedAt = now;
+    this.#modelUnsaved = false;
+    this.writes.save('model').catch((thrown: unknown) => this.#emitter.report(thrown, 'storage.failed'));
+  }
+
+  /** Writes the model at once if it was put off. */
+  saveModelIfUnsaved(): void {
+    if (this.#modelUnsaved) this.saveModel(true);
+  }
+
+  /** Puts a downloaded model in the place of the one held. */
+  replaceModel(newer: Model): void {
+    const old = this.model;
+    this.model = newer;
+    old.free();
+  }
+
+  /** Begins anew with a person of whom nothing is known, in memory. */
+  forget(): void {
+    const old = this.user;
+    this.user = new User();
+    this.token = undefined;
+    this.#nextId = randomId();
+    old.free();
+  }
+
+  /** Writes what is unwritten, closes the storage, and frees the memory. */
+  async close(): Promise<void> {
+    if (this.consent.personalise && this.ownsModel && this.#modelUnsaved) {
+      await this.writes.save('model').catch(() => undefined);
+    }
+    await this.writes.idle();
+    this.writes.storage.close?.();
+    this.#freed = true;
+    this.user.free();
+    if (this.ownsModel) this.model.free();
+  }
+
+  /** Resolves once the state, and the id of the delta to come, are durable. */
+  async #save(): Promise<void> {
+    const id = this.#nextId;
+    await this.writes.save('state', 'next');
+    this.#durableId = id;
+  }
+}

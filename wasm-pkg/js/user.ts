@@ -1,0 +1,198 @@
+// One person's state in the core, with types and errors of our own.
+
+import { raw, type RawUser } from './binding.js';
+import { guarded } from './error.js';
+import { toEvents, type Event, type TrackParameters } from './events.js';
+import type { Model } from './model.js';
+import { Ranking, type RecommendRequest } from './ranking.js';
+
+/** What `track` did. */
+export interface Tracked {
+  /** Events that were learnt. */
+  applied: number;
+  /** Events whose id had been counted before. */
+  duplicate: number;
+  /** Events that are context only: impressions and searches. */
+  context: number;
+}
+
+/** One entry of the history on the device. */
+export interface HistoryEntry {
+  /** The item's stable key, in hexadecimal. */
+  key: string;
+  /** The operator's id, if the model knows the item. */
+  item_id?: string;
+  kind: string;
+  time_ms: number;
+}
+
+/** What a delta holds: everything that leaves the device. */
+export interface DeltaPreview {
+  /** The lineage and version that it was computed on. */
+  lineage: string;
+  baseVersion: number;
+  /** Bytes of the delta, its envelope not counted. */
+  bytes: number;
+  /** The taste: a quantised factor and its scale. */
+  factor: Int8Array;
+  factorScale: number;
+  /** New weight over all weight. */
+  share: number;
+  /** The items touched since the last delta, in order. */
+  items: { item_id: string; row: number; kind: string; starts_session: boolean }[];
+  /** How good the lists were, by model version: counts only. */
+  metrics: { version: number; bins: number[] }[];
+}
+
+/** A delta that waits to be acknowledged. */
+export interface OutboxEntry {
+  /** Its random id, in hexadecimal. */
+  id: string;
+  bytes: number;
+  items: number;
+}
+
+/** What became of a delta. */
+export interface Settled {
+  id: string;
+  /** `acknowledged`, `duplicate`, or `refused`. */
+  outcome: 'acknowledged' | 'duplicate' | 'refused';
+  /** Why it was refused, as a short stable name. */
+  reason?: string;
+}
+
+/** The answer of a sync: what became of each delta, and the newest model. */
+export interface SyncAnswer {
+  results: Settled[];
+  lineage: string;
+  version: number;
+}
+
+/** How well the lists foresaw what the person chose, as counts. */
+export interface Quality {
+  /** Choices by the place the item had in the list before: 1, 2–5, 6–10, 11–20, beyond. */
+  bins: number[];
+  /** All choices counted. */
+  total: number;
+}
+
+/** One person's state. Many may share one model. */
+export class User {
+  readonly #raw: RawUser;
+
+  constructor(restored?: Uint8Array) {
+    this.#raw = restored === undefined ? new (raw().User)() : guarded(() => raw().User.fromBytes(restored));
+  }
+
+  /** Restores what `toBytes` gave. Throws `state.*` if it cannot. */
+  static fromBytes(bytes: Uint8Array): User {
+    return new User(bytes);
+  }
+
+  /** The state as bytes, the outbox with its ids included. */
+  toBytes(): Uint8Array {
+    return this.#raw.toBytes();
+  }
+
+  /**
+   * Learns from one call of GA4 or plain events; all of its items or, on an error, none.
+   *
+   * The third argument is an item id or GA4's parameters.
+   */
+  track(model: Model, kind: string, item: TrackParameters | string, now_ms: number = Date.now()): Tracked {
+    return this.learn(model, toEvents(kind, item, now_ms), now_ms);
+  }
+
+  /** Learns from events of the core; all of them or, on an error, none. */
+  learn(model: Model, events: readonly Event[], now_ms: number): Tracked {
+    const arguments_ = (event: Event) =>
+      [event.kind, event.item_id, event.time_ms, event.value, event.event_id, event.session_id, now_ms] as const;
+    if (events.length > 1) for (const event of events) guarded(() => raw().checkEvent(...arguments_(event)));
+    const tracked = { applied: 0, duplicate: 0, context: 0 };
+    for (const event of events) {
+      tracked[guarded(() => this.#raw.track(model.raw, ...arguments_(event))) as keyof Tracked] += 1;
+    }
+    return tracked;
+  }
+
+  /** The person's list. */
+  recommend(model: Model, request: RecommendRequest = {}): Ranking {
+    const allow = request.allow && model.rowsOf(request.allow);
+    const deny = model.rowsOf(request.deny ?? []);
+    const list = guarded(() =>
+      this.#raw.recommend(model.raw, request.count ?? 20, request.scenario === 'continue', allow, deny),
+    );
+    return new Ranking(list, model);
+  }
+
+  /** Whether a delta should go out now: 20 events, or something new and a minute idle. */
+  deltaDue(now_ms: number = Date.now()): boolean {
+    return this.#raw.deltaDue(now_ms);
+  }
+
+  /**
+   * Moves what was learnt since the last delta into the outbox, under a random id of 16 bytes.
+   * Returns false if there is nothing new. Store `toBytes()` before the first send.
+   */
+  takeDelta(model: Model, id: Uint8Array = randomId()): boolean {
+    return guarded(() => this.#raw.takeDelta(model.raw, id));
+  }
+
+  /** What `takeDelta` would move, or null; changes nothing. */
+  previewDelta(model: Model): DeltaPreview | null {
+    const preview = this.#raw.previewDelta(model.raw) as Omit<DeltaPreview, 'items'> & {
+      items: { row: number; kind: string; starts_session: boolean }[];
+    } | null;
+    return preview && { ...preview, items: preview.items.map((item) => ({ item_id: model.itemId(item.row), ...item })) };
+  }
+
+  /** Drops the events that are in no delta yet, and the outbox: nothing of it will ever be sent. */
+  discardDeltas(): void {
+    guarded(() => this.#raw.discardDeltas());
+  }
+
+  /** The deltas that wait for an acknowledgement. */
+  outbox(): OutboxEntry[] {
+    return this.#raw.outbox() as OutboxEntry[];
+  }
+
+  /** The body of a sync: the oldest deltas of the outbox, up to what one body may hold. */
+  encodeSync(site: string, token: Uint8Array): Uint8Array {
+    return guarded(() => this.#raw.encodeSync(site, token));
+  }
+
+  /** Takes a sync's answer: what is acknowledged, doubled or refused leaves the outbox. */
+  settle(reply: Uint8Array): SyncAnswer {
+    return guarded(() => this.#raw.settle(reply)) as SyncAnswer;
+  }
+
+  /** The history, newest last. */
+  history(model: Model): HistoryEntry[] {
+    return this.#raw.history(model.raw) as HistoryEntry[];
+  }
+
+  /** How well the lists foresaw what was chosen. */
+  quality(): Quality {
+    const bins = Array.from(this.#raw.quality());
+    return { bins, total: bins.reduce((sum, count) => sum + count, 0) };
+  }
+
+  /** Events in the history. */
+  get length(): number {
+    return this.#raw.length;
+  }
+
+  /** Gives the memory back at once; the user must not be used after. */
+  free(): void {
+    this.#raw.free();
+  }
+
+  [Symbol.dispose](): void {
+    this.free();
+  }
+}
+
+/** 128 random bits from the browser's generator: the name of a delta. */
+export function randomId(): Uint8Array {
+  return crypto.getRandomValues(new Uint8Array(16));
+}
