@@ -18,6 +18,11 @@ impl Runtime {
     /// All of them, in the order in which they are asked.
     pub(crate) const ALL: [Self; 2] = [Self::Node, Self::Chromium];
 
+    /// Whether it is a browser.
+    pub(crate) fn needs_browser(self) -> bool {
+        self == Self::Chromium
+    }
+
     /// Its name, as the script takes it.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -32,7 +37,7 @@ impl Runtime {
 /// # Errors
 /// When a digest differs, or a runtime is missing.
 pub(crate) fn golden(only: Option<Runtime>) -> Result<()> {
-    for runtime in Runtime::ALL.into_iter().filter(|runtime| only.is_none_or(|wanted| wanted == *runtime)) {
+    for runtime in Runtime::ALL.into_iter().filter(|runtime| only.is_none_or(|only| only == *runtime)) {
         golden_in(runtime)?;
     }
     Ok(())
@@ -50,7 +55,7 @@ pub(crate) fn golden_in(runtime: Runtime) -> Result<()> {
         .args([paths::browser().join("golden.mjs")])
         .args([runtime.name(), expected.trim()])
         .env("NEARFIELD_PACKAGE", paths::package_dist());
-    if runtime == Runtime::Chromium {
+    if runtime.needs_browser() {
         tools::npm_ci(&paths::browser())?;
         step = step.env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
     }

@@ -1,10 +1,11 @@
-//! `cargo xtask ci`: formatting, lints, dependency rules, then every test.
+//! `cargo xtask ci`: formatting, floors, lints, dependency rules, then every test.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 
 use crate::{
+    floors,
     step::{Step, first_line},
     test,
 };
@@ -12,6 +13,7 @@ use crate::{
 /// Runs the checks in the order in which they fail soonest.
 pub(crate) fn run() -> Result<ExitCode> {
     Step::cargo("formatting").args(["fmt", "--all", "--check"]).run()?;
+    floors::check()?;
     Step::cargo("lints")
         .args(["clippy", "--workspace", "--all-targets"])
         .args(["--", "-D", "warnings"])

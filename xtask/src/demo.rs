@@ -85,11 +85,20 @@ impl Plan {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let plan = Plan::new(options)?;
     wasm::build()?;
-    Step::cargo("central, trainer, edge and shop")
-        .args(["build", "--bins", "-p", "nearfield-central", "-p", "nearfield-trainer"])
-        .args(["-p", "nearfield-edge", "-p", "nearfield-shop"])
-        .run()?;
+    build_programs()?;
     run_built(options, plan)
+}
+
+/// Builds the programs that the demo starts, with the features that the tests build them with.
+///
+/// # Errors
+/// When one does not compile.
+pub(crate) fn build_programs() -> Result<()> {
+    Step::cargo("central, trainer, edge and shop")
+        .args(["build", "--workspace", "--exclude", "xtask", "--bin", "nearfield-central"])
+        .args(["--bin", "nearfield-trainer", "--bin", "nearfield-edge", "--bin", "nearfield-shop"])
+        .run()?;
+    Ok(())
 }
 
 /// Runs the demo from modules and programs that are built.

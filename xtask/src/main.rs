@@ -1,18 +1,21 @@
-//! The commands of the README: `cargo xtask demo | test | wasm | bench | ci | doctor`.
+//! The commands of the README: `cargo xtask demo | test | torture | wasm | bench | ci | doctor`.
 //!
 //! Each command is a list of named steps. A step installs or builds what it needs and says so; one that
 //! cannot do its work ends in a line that names the command that would.
 
 mod bench;
 mod browser;
+mod changed;
 mod ci;
 mod demo;
 mod doctor;
+mod floors;
 mod paths;
 mod step;
 mod supervise;
 mod test;
 mod tools;
+mod torture;
 mod wasm;
 mod wasm_std;
 
@@ -38,11 +41,13 @@ enum Command {
     Demo(demo::Options),
     /// Run every test: Rust, npm package, the golden digest on each runtime, a browser visit
     Test(test::Options),
+    /// Run a brute test that takes long, and print its figures
+    Torture(torture::Options),
     /// Build the npm package and the guest module of the edge host
     Wasm,
     /// Time the engine on every host beside its peers, and write docs/benchmarks.md
     Bench(bench::Options),
-    /// Formatting, lints, then every test
+    /// Formatting, floors of the engine, lints, then every test
     Ci,
     /// Say what is here, what is missing, and the command that would install it
     Doctor,
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Torture(options) => torture::run(&options),
         Command::Wasm => wasm::build().map(|built| {
             built.print();
             ExitCode::SUCCESS

@@ -1,27 +1,72 @@
-//! `cargo xtask test`: every test, on every runtime.
+//! `cargo xtask test`: every test, on every runtime, or the part that is asked for.
 //!
-//! The modules are built first, because the edge host's tests load the guest and the package's tests load
-//! the package. Native and wasmtime compare the golden digest within `cargo test`; Node and Chromium here.
+//! A suite is a part that can run alone. The modules are built first, because the edge host's tests load
+//! the guest and the package's tests load the package. Native and wasmtime compare the golden digest
+//! within the suite `rust`, Node and Chromium in `golden`.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{
     browser::{self, Runtime},
-    demo, paths,
+    changed, demo, floors, paths,
     step::Step,
+    torture::{self, Torture},
     wasm,
 };
 
 /// Which tests run.
 #[derive(Args, Default)]
 pub(crate) struct Options {
+    /// Formatting, lints of what changed, unit and property tests; no wasm, no browser
+    #[arg(long, conflicts_with_all = ["only", "all", "no_browser"])]
+    quick: bool,
+    /// Run one suite alone
+    #[arg(long, value_name = "SUITE", conflicts_with = "all")]
+    only: Option<Suite>,
+    /// Add what is too heavy for every run: the brute tests of `cargo xtask torture`
+    #[arg(long)]
+    all: bool,
     /// Leave out what needs a browser: the digest in Chromium and the visit of the demo
     #[arg(long)]
     no_browser: bool,
 }
+
+/// A part of the tests that can run alone; each takes five minutes at most.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// `cargo test` of the whole workspace
+    Rust,
+    /// `npm test` of the package
+    Npm,
+    /// The golden digest in Node and Chromium
+    Golden,
+    /// A headless browser's visit of the demo
+    Browser,
+}
+
+impl Suite {
+    /// All of them, those first that fail soonest.
+    const ALL: [Self; 4] = [Self::Rust, Self::Npm, Self::Golden, Self::Browser];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Npm => "npm",
+            Self::Golden => "golden",
+            Self::Browser => "browser",
+        }
+    }
+}
+
+/// What cargo builds for the tests. xtask is left out, since its own dependencies have fewer features:
+/// everything else gets the same ones, so that nothing is compiled twice.
+const SELECTION: [&str; 3] = ["--workspace", "--exclude", "xtask"];
 
 /// Tests counted over all runners.
 #[derive(Default)]
@@ -58,38 +103,116 @@ impl Tally {
     }
 }
 
-/// Runs the tests and prints `N passed, N failed`.
-pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    wasm::build()?.print();
+/// What a part took.
+struct Times(Vec<(&'static str, Duration)>);
 
-    // Binaries and tests in one go: the fleet's tests start the binaries, and both get the same features, so
-    // that nothing is compiled twice. xtask is left out, since its own dependencies have fewer features.
-    let selection = ["--workspace", "--exclude", "xtask"];
-    Step::cargo("programs and tests").args(["build", "--bins", "--tests"]).args(selection).run()?;
+impl Times {
+    /// Runs a part and notes its time.
+    fn note<T>(&mut self, name: &'static str, part: impl FnOnce() -> Result<T>) -> Result<T> {
+        let started = Instant::now();
+        let done = part();
+        self.0.push((name, started.elapsed()));
+        done
+    }
 
-    let mut tally = Tally::default();
-    tally.runner(
-        Step::cargo("cargo test")
-            .args(["test", "--no-fail-fast"])
-            .args(selection)
-            .env("NEARFIELD_GUEST", paths::guest()),
-        cargo_line,
-    )?;
-    tally.runner(Step::cargo("cargo test of xtask").args(["test", "--package", "xtask"]), cargo_line)?;
-    tally.runner(
-        Step::new("npm test in wasm-pkg", "npm").args(["test"]).directory(&paths::package()),
-        node_line,
-    )?;
-    for runtime in Runtime::ALL {
-        if runtime != Runtime::Chromium || !options.no_browser {
-            tally.check(browser::golden_in(runtime));
+    fn print(&self) {
+        for (name, time) in &self.0 {
+            println!("{name:>10} {:7.1} s", time.as_secs_f64());
         }
     }
-    if !options.no_browser {
-        tally.check(demo::check());
+}
+
+/// Runs the tests, prints what each part took, and closes with `N passed, N failed`.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let mut tally = Tally::default();
+    let mut times = Times(Vec::new());
+    if options.quick {
+        quick(&mut tally, &mut times)?;
+    } else {
+        times.note("wasm", || {
+            wasm::build()?.print();
+            Ok(())
+        })?;
+        for suite in Suite::ALL.into_iter().filter(|suite| options.only.is_none_or(|only| only == *suite)) {
+            times.note(suite.name(), || run_suite(suite, options.no_browser, &mut tally))?;
+        }
+        if options.all {
+            for name in Torture::ALL {
+                times.note("torture", || {
+                    tally.check(torture::run_default(name));
+                    Ok(())
+                })?;
+            }
+        }
     }
+    times.print();
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_suite(suite: Suite, no_browser: bool, tally: &mut Tally) -> Result<()> {
+    match suite {
+        Suite::Rust => {
+            // Binaries and tests in one go: the fleet's tests start the binaries.
+            Step::cargo("programs and tests").args(["build", "--bins", "--tests"]).args(SELECTION).run()?;
+            tally.runner(
+                Step::cargo("cargo test")
+                    .args(["test", "--no-fail-fast"])
+                    .args(SELECTION)
+                    .env("NEARFIELD_GUEST", paths::guest()),
+                cargo_line,
+            )?;
+            tally.runner(Step::cargo("cargo test of xtask").args(["test", "--package", "xtask"]), cargo_line)
+        }
+        Suite::Npm => tally.runner(
+            Step::new("npm test in wasm-pkg", "npm").args(["test"]).directory(&paths::package()),
+            node_line,
+        ),
+        Suite::Golden => {
+            for runtime in Runtime::ALL.into_iter().filter(|runtime| !runtime.needs_browser() || !no_browser)
+            {
+                tally.check(browser::golden_in(runtime));
+            }
+            Ok(())
+        }
+        Suite::Browser if no_browser => Ok(()),
+        Suite::Browser => {
+            demo::build_programs()?;
+            tally.check(demo::check());
+            Ok(())
+        }
+    }
+}
+
+/// The inner loop: what finds most mistakes within two minutes of a warm build.
+fn quick(tally: &mut Tally, times: &mut Times) -> Result<()> {
+    times.note("formatting", || {
+        Step::cargo("formatting").args(["fmt", "--all", "--check"]).run()?;
+        floors::check()
+    })?;
+    let crates = changed::crates()?;
+    times.note("clippy", || {
+        if crates.is_empty() {
+            return Ok(());
+        }
+        let packages = crates.iter().flat_map(|name| ["--package", name.as_str()]);
+        Step::cargo(format!("lints of {} crates that changed or depend on it", crates.len()))
+            .args(["clippy", "--all-targets"])
+            .args(packages)
+            .args(["--", "-D", "warnings"])
+            .run()?;
+        Ok(())
+    })?;
+    times.note("tests", || {
+        let targets = ["--lib", "--bins", "--test", "paths"];
+        tally.runner(
+            Step::cargo("unit and property tests")
+                .args(["test", "--no-fail-fast"])
+                .args(SELECTION)
+                .args(targets),
+            cargo_line,
+        )
+    })
 }
 
 /// Reads `test result: ok. 12 passed; 0 failed; …`.
