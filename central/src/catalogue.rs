@@ -1,6 +1,6 @@
 //! The operator's catalogue from files and requests: the only way that rows come to be.
 //!
-//! CSV has a column `item_id`, and others that are passed over. JSON is
+//! CSV has a column `item_id`, and any others, which are ignored. JSON is
 //! `{"items": [{"id": "tent-2"}], "withdraw": ["tent-1"]}`, where an item may say `item_id` instead
 //! of `id`, or be the id itself.
 
@@ -31,7 +31,7 @@ pub enum CatalogueError {
     },
     /// An entry of the JSON is out of its limits.
     Item {
-        /// Its place in the list, from 0.
+        /// Its index in the list, from 0.
         index: usize,
         /// What is wrong.
         what: String,

@@ -118,7 +118,7 @@ impl Metrics {
     }
 
     /// Counts the quality that a device saw under a model version. Versions outside of `kept` are
-    /// passed over: a device may claim any number, and each would be a series for ever.
+    /// ignored: a device may claim any number, and each would be a series for ever.
     pub fn quality(&self, quality: &VersionMetrics, kept: RangeInclusive<ModelVersion>) {
         if !kept.contains(&quality.version) {
             return;

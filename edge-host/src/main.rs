@@ -113,16 +113,16 @@ fn find_guest(given: Option<&Path>) -> Result<PathBuf> {
         return Ok(path.to_owned());
     }
     let beside = std::env::current_exe()?.with_file_name("nearfield_guest.wasm");
-    let places = [beside, PathBuf::from(GUEST_FILE)];
-    for place in &places {
-        if place.is_file() {
-            return Ok(place.clone());
+    let candidates = [beside, PathBuf::from(GUEST_FILE)];
+    for candidate in &candidates {
+        if candidate.is_file() {
+            return Ok(candidate.clone());
         }
     }
     bail!(
         "no guest module at {} or {}; build it with `cargo xtask wasm`, or pass --guest",
-        places[0].display(),
-        places[1].display()
+        candidates[0].display(),
+        candidates[1].display()
     )
 }
 

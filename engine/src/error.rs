@@ -182,7 +182,7 @@ errors! {
         Stale { base: ModelVersion, oldest: ModelVersion } => "stale", "delta is based on model {base}, but the oldest model kept is {oldest}";
         /// Based on a version not published yet.
         FromTheFuture { base: ModelVersion, latest: ModelVersion } => "from_the_future", "delta is based on model {base}, the latest is {latest}";
-        /// The factor has not the model's length.
+        /// The factor's length is not the model's.
         FactorLength { found: u32, expected: u32 } => "factor_length", "factor has {found} numbers, the model has {expected}";
         /// The scale is NaN, infinite, zero or negative.
         FactorScale => "factor_scale", "factor_scale is not a finite positive number";
@@ -190,7 +190,7 @@ errors! {
         FactorNorm { found: f32, limit: f32 } => "factor_norm", "factor has norm {found}, the limit is {limit}";
         /// No items, or too many.
         ItemCount { found: u32, limit: u32 } => "item_count", "delta has {found} items, the limit is 1 to {limit}";
-        /// A row that the catalogue has not.
+        /// A row that is not in the catalogue.
         UnknownRow { row: Row, rows: u32 } => "unknown_row", "delta names row {row}, the catalogue has {rows}";
         /// One item too often.
         Repeats { row: Row, found: u32, limit: u32 } => "repeats", "delta names row {row} {found} times, the limit is {limit}";

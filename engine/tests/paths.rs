@@ -200,7 +200,7 @@ fn a_delta_of_twenty_events_fits_256_bytes_and_moves_to_the_outbox_once() {
     assert_eq!(delta.items.len(), 20);
     assert!(
         person.take_delta(&model, DeltaId([1; 16]), &mut Workspace::new()).is_none(),
-        "nothing is told twice"
+        "nothing is sent twice"
     );
     let request = SyncRequest {
         site: "shop".into(),

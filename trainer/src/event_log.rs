@@ -74,7 +74,7 @@ const SECONDS_BELOW: u64 = 100_000_000_000;
 
 impl EventLog {
     /// Reads CSV with a header: `user`, `item`, mostly `timestamp` (seconds or milliseconds), and a
-    /// free fourth column `event`, which is used where it holds kinds and passed over otherwise.
+    /// free fourth column `event`, which is used where it holds kinds and ignored otherwise.
     ///
     /// # Errors
     /// [`EventLogError`] names the column, or the line.
@@ -90,15 +90,15 @@ impl EventLog {
     pub fn read_csv(reader: impl Read) -> Result<Self, EventLogError> {
         let mut reader = csv::Reader::from_reader(reader);
         let header = reader.headers().map_err(|error| line_error(1, "line", error))?.clone();
-        let place = |name: &str| header.iter().position(|column| column.trim() == name);
+        let column_at = |name: &str| header.iter().position(|column| column.trim() == name);
         let need = |column: &'static str| {
-            place(column).ok_or_else(|| EventLogError::MissingColumn {
+            column_at(column).ok_or_else(|| EventLogError::MissingColumn {
                 column,
                 found: header.iter().collect::<Vec<_>>().join(", "),
             })
         };
         let (user_at, item_at) = (need("user")?, need("item")?);
-        let (time_at, kind_at) = (place("timestamp"), place("event"));
+        let (time_at, kind_at) = (column_at("timestamp"), column_at("event"));
 
         let mut log = Self { timed: time_at.is_some(), ..Self::default() };
         let (mut users, mut items) = (HashMap::new(), HashMap::new());
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_fourth_column_is_passed_over() {
+    fn a_free_fourth_column_is_ignored() {
         let log = EventLog::read_csv("user,item,timestamp,event\na,b,1,4\n".as_bytes()).unwrap();
         assert_eq!(log.events[0].kind, Kind::View);
     }

@@ -2,7 +2,7 @@
 //! its recommendations are.
 //!
 //! It is not part of any service: central and edge never depend on it. What it learns it hands over
-//! as two files, the public pack and the private statistics that central goes on from.
+//! as two files, the public pack and the private statistics that central continues from.
 //!
 //! ```text
 //! train     EventLog → hyperparameters on held-out events → factors, counts, blend → pack, statistics

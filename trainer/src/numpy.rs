@@ -79,8 +79,8 @@ fn seed_words(seed: u64) -> [u64; 4] {
     let entropy = [seed as u32, (seed >> 32) as u32];
     let used = if entropy[1] == 0 { 1 } else { 2 };
     let mut pool = [0u32; 4];
-    for (place, word) in pool.iter_mut().enumerate() {
-        *word = hashmix(if place < used { entropy[place] } else { 0 });
+    for (index, word) in pool.iter_mut().enumerate() {
+        *word = hashmix(if index < used { entropy[index] } else { 0 });
     }
     for source in 0..4 {
         for target in 0..4 {
@@ -91,8 +91,8 @@ fn seed_words(seed: u64) -> [u64; 4] {
     }
     let mut hash = INIT_B;
     let mut words = [0u32; 8];
-    for (place, word) in words.iter_mut().enumerate() {
-        let value = pool[place % 4] ^ hash;
+    for (index, word) in words.iter_mut().enumerate() {
+        let value = pool[index % 4] ^ hash;
         hash = hash.wrapping_mul(MULT_B);
         let value = value.wrapping_mul(hash);
         *word = value ^ (value >> 16);

@@ -95,24 +95,24 @@ fn draw(found: &Comparison, svg: &mut String) -> Result<(), Box<dyn std::error::
 
     // The product is drawn last, so that it lies above.
     let mut ends = Vec::new();
-    for (place, curve) in found.curves.iter().enumerate().rev() {
-        let colour = COLOURS[place % COLOURS.len()];
-        let width = if place == 0 { 3 } else { 2 };
+    for (index, curve) in found.curves.iter().enumerate().rev() {
+        let colour = COLOURS[index % COLOURS.len()];
+        let width = if index == 0 { 3 } else { 2 };
         let style = ShapeStyle { color: colour.to_rgba(), filled: false, stroke_width: width };
         chart.draw_series(LineSeries::new(curve.points.iter().copied(), style))?;
         if let Some(last) = curve.points.last() {
             let (x, y) = chart.backend_coord(last);
-            ends.push((f64::from(y), x, place, curve.hr10));
+            ends.push((f64::from(y), x, index, curve.hr10));
         }
     }
     ends.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let wanted: Vec<f64> = ends.iter().map(|end| end.0).collect();
-    for ((y, x, place, value), label_y) in ends.iter().zip(spread(&wanted, LABEL_HEIGHT)) {
-        let colour = COLOURS[place % COLOURS.len()];
-        let label = format!("{}  {:.1} %", found.curves[*place].method, value * 100.0);
+    let preferred: Vec<f64> = ends.iter().map(|end| end.0).collect();
+    for ((y, x, index, value), label_y) in ends.iter().zip(spread(&preferred, LABEL_HEIGHT)) {
+        let colour = COLOURS[index % COLOURS.len()];
+        let label = format!("{}  {:.1} %", found.curves[*index].method, value * 100.0);
         let (y, label_y) = (y.round() as i32, label_y.round() as i32);
         root.draw(&PathElement::new(vec![(x + 3, y), (x + 13, label_y)], colour.mix(0.6).stroke_width(1)))?;
-        let weight = if *place == 0 { FontStyle::Bold } else { FontStyle::Normal };
+        let weight = if *index == 0 { FontStyle::Bold } else { FontStyle::Normal };
         let style =
             (FONT, 14).into_font().style(weight).color(&colour).pos(Pos::new(HPos::Left, VPos::Center));
         root.draw_text(&label, &style, (x + 17, label_y))?;
@@ -122,11 +122,11 @@ fn draw(found: &Comparison, svg: &mut String) -> Result<(), Box<dyn std::error::
 }
 
 /// Moves rising positions apart to at least `gap`, each group staying around its own middle.
-fn spread(wanted: &[f64], gap: f64) -> Vec<f64> {
-    // Groups of (sum of wanted positions less the offsets within the group, members).
+fn spread(preferred: &[f64], gap: f64) -> Vec<f64> {
+    // Groups of (sum of preferred positions less the offsets within the group, members).
     let mut groups: Vec<(f64, usize)> = Vec::new();
     let first = |(sum, count): (f64, usize)| sum / count as f64;
-    for position in wanted {
+    for position in preferred {
         groups.push((*position, 1));
         while let [.., before, last] = groups[..] {
             if first(before) + before.1 as f64 * gap <= first(last) {
@@ -139,7 +139,7 @@ fn spread(wanted: &[f64], gap: f64) -> Vec<f64> {
     }
     groups
         .into_iter()
-        .flat_map(|group| (0..group.1).map(move |place| first(group) + place as f64 * gap))
+        .flat_map(|group| (0..group.1).map(move |index| first(group) + index as f64 * gap))
         .collect()
 }
 
@@ -147,8 +147,8 @@ fn spread(wanted: &[f64], gap: f64) -> Vec<f64> {
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push('\u{2009}');
         }
         text.push(digit);

@@ -7,7 +7,7 @@ fn trainer(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_nearfield-trainer")).args(arguments).output().unwrap()
 }
 
-/// Writes events of people who go through a cycle of 24 items, each from a place of the own.
+/// Writes events of people who go through a cycle of 24 items, each starting at a different item.
 fn cycle(file: &Path) {
     let mut text = String::from("user,item,timestamp\n");
     for person in 0..60u64 {

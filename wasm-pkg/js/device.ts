@@ -104,7 +104,7 @@ export class Device {
     if (this.#modelUnsaved) this.saveModel(true);
   }
 
-  /** Puts a downloaded model in the place of the one held. */
+  /** Replaces the model held by a downloaded one. */
   replaceModel(newer: Model): void {
     const old = this.model;
     this.model = newer;

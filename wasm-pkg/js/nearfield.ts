@@ -173,7 +173,7 @@ export class Nearfield {
 
   /**
    * Changes the consent and gives the one in force. Without `personalise` the stored state is
-   * deleted and all goes on in memory; without `share` what was not sent yet is dropped and never
+   * deleted and all continues in memory; without `share` what was not sent yet is dropped and never
    * sent.
    */
   async consent(changes: Partial<Consent> = {}): Promise<Consent> {

@@ -48,7 +48,7 @@ export async function open(options: OpenOptions, snapshot?: Uint8Array): Promise
     user = new User(snapshot ?? stored);
   } catch (thrown) {
     if (snapshot) throw thrown;
-    // A damaged state is worth less than a shop that opens; the person is told by the event.
+    // A damaged state is worth less than a shop that opens; an event reports it.
     errors.push(asNearfieldError(thrown, 'state.damaged'));
     user = new User();
   }
@@ -93,7 +93,7 @@ export async function openStorage({ storage, site }: OpenOptions, errors: Nearfi
   try {
     return await indexedDbStorage(site);
   } catch (thrown) {
-    // Private windows may refuse a database: the visit goes on in memory, and the event says so.
+    // Private windows may refuse a database: the visit continues in memory, and an event says so.
     errors.push(asNearfieldError(thrown, 'storage.unavailable'));
     return memoryStorage();
   }

@@ -58,7 +58,7 @@ export interface RecommendRequest {
   count?: number;
   /**
    * What the list is for: `discover` leaves out what the person's history holds (default);
-   * `continue` ranks it too, to go on where one was or to buy again.
+   * `continue` ranks it too, to continue where one was or to buy again.
    */
   scenario?: 'discover' | 'continue';
   /** Only these items, where given: ids, or rows. Unknown ids are ignored. */

@@ -70,7 +70,7 @@ export interface SyncAnswer {
 
 /** How well the lists foresaw what the person chose, as counts. */
 export interface Quality {
-  /** Choices by the place the item had in the list before: 1, 2–5, 6–10, 11–20, beyond. */
+  /** Choices by the rank that the item had in the list before: 1, 2–5, 6–10, 11–20, beyond. */
   bins: number[];
   /** All choices counted. */
   total: number;

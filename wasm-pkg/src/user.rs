@@ -123,7 +123,7 @@ impl User {
     /// Moves what was learnt into the outbox under a random id; returns whether there was anything.
     ///
     /// # Errors
-    /// `delta.bad_id` where the id has not 16 bytes.
+    /// `delta.bad_id` where the id does not have 16 bytes.
     #[wasm_bindgen(js_name = takeDelta)]
     pub fn take_delta(&mut self, model: &Model, id: &[u8]) -> Result<bool, JsValue> {
         let id = <[u8; 16]>::try_from(id)
@@ -165,7 +165,7 @@ impl User {
         ])
     }
 
-    /// Drops the outbox and what no delta has told of yet.
+    /// Drops the outbox and the events that are in no delta yet.
     #[wasm_bindgen(js_name = discardDeltas)]
     pub fn discard_deltas(&mut self) {
         self.inner.discard_unsent();

@@ -55,19 +55,19 @@ describe('personalising', () => {
 
   test('the list follows each click, and tells listeners', async () => {
     const nf = await open();
-    let told = 0;
-    nf.on('recommendations', () => (told += 1));
+    let calls = 0;
+    nf.on('recommendations', () => (calls += 1));
     const lists = ['tent-1', 'lamp-2', 'lamp-3', 'lamp-4'].map((item_id) => {
       assert.deepEqual(nf.track('click', { item_id }), { applied: 1, duplicate: 0, context: 0 });
       return ids(nf.recommend({ count: 5 }));
     });
-    assert.equal(told, 4);
+    assert.equal(calls, 4);
     assert.ok(lists[0][0].startsWith('tent-'));
     assert.ok(lists[3][0].startsWith('lamp-'));
     assert.equal(new Set(lists.map(String)).size, 4, 'every click changes the list');
   });
 
-  test('allow and deny bound the list, and unknown ids are passed over', async () => {
+  test('allow and deny bound the list, and unknown ids are ignored', async () => {
     const nf = await open();
     nf.track('view_item', { items: [{ item_id: 'tent-1' }] });
     assert.deepEqual(ids(nf.recommend({ allow: ['book-1', 'book-2', 'nothing'] })).sort(), ['book-1', 'book-2']);
@@ -157,7 +157,7 @@ describe('keeping', () => {
     });
   }
 
-  test('damaged bytes in storage are told of, and the visit goes on', async () => {
+  test('damaged bytes in storage are reported, and the visit continues', async () => {
     const storage = memoryStorage();
     await storage.put({ state: Uint8Array.of(1, 2, 3), model: Uint8Array.of(4, 5) });
     const nf = await open({ storage });
@@ -168,7 +168,7 @@ describe('keeping', () => {
     await assert.rejects(Nearfield.restore(Uint8Array.of(1), options()), coded('state.foreign'));
   });
 
-  test('a failing storage is told of, and nothing is sent whose id is not stored', async () => {
+  test('a failing storage is reported, and nothing is sent whose id is not stored', async () => {
     const storage = { ...memoryStorage(), put: async () => Promise.reject(new Error('quota')) };
     const nf = await open({ storage });
     const errors = [];
@@ -338,7 +338,7 @@ describe('sending', () => {
     });
   });
 
-  test('recommending goes on while central is away', async () => {
+  test('recommending continues while central is away', async () => {
     const nf = await open();
     server.close();
     nf.track('click', 'shoe-1');
@@ -467,7 +467,7 @@ describe('newer models', () => {
     assert.deepEqual(nf.model.toPack(), file('2.pack'));
   });
 
-  test('a patch with a wrong hash is told of, and the pack is taken instead', async () => {
+  test('a patch with a wrong hash is reported, and the pack is taken instead', async () => {
     const nf = await open();
     const errors = [];
     nf.on('error', (error) => errors.push(error.code));

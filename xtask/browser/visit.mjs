@@ -139,9 +139,9 @@ async function edge(item) {
   const user = `${config.edge}/v1/users/visitor`;
   const event = { item_id: item, kind: 'click', time_ms: Date.now() };
   const headers = { 'content-type': 'application/json' };
-  const told = await reach(`${user}/events`, { method: 'POST', headers, body: JSON.stringify(event) });
-  if (told?.status !== 200) throw new Unmet(`edge: event answered ${told ? `${told.status} ${await told.text()}` : 'not at all'}`);
-  const { applied } = await told.json();
+  const answer = await reach(`${user}/events`, { method: 'POST', headers, body: JSON.stringify(event) });
+  if (answer?.status !== 200) throw new Unmet(`edge: event answered ${answer ? `${answer.status} ${await answer.text()}` : 'not at all'}`);
+  const { applied } = await answer.json();
   const answer = await reach(`${user}/recommendations?count=10`);
   if (answer?.status !== 200) {
     throw new Unmet(`edge: recommendations answered ${answer ? `${answer.status} ${await answer.text()}` : 'not at all'}`);

@@ -136,7 +136,7 @@ impl Service {
                 Ok(Some(Change::Died(format!(
                     "{} ended ({}); starting it again in {} s",
                     self.name,
-                    told(status),
+                    describe(status),
                     RESTART_AFTER.as_secs()
                 ))))
             }
@@ -201,7 +201,7 @@ fn spawn(program: &Path, arguments: &[OsString], log: &Path, pid_file: &Path) ->
     Ok(child)
 }
 
-fn told(status: ExitStatus) -> String {
+fn describe(status: ExitStatus) -> String {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return match signal {

@@ -122,10 +122,10 @@ mod tests {
     fn every_changed_byte_is_refused() {
         let token = issue(&KEY, "demo", [3; 16], 1000);
         assert_eq!(verify(&KEY, "demo", &token, 1000), Ok(()));
-        for place in 0..TOKEN_BYTES {
+        for index in 0..TOKEN_BYTES {
             let mut changed = token;
-            changed[place] ^= 1;
-            assert!(verify(&KEY, "demo", &changed, 0).is_err(), "byte {place}");
+            changed[index] ^= 1;
+            assert!(verify(&KEY, "demo", &changed, 0).is_err(), "byte {index}");
         }
         assert_eq!(
             verify(&KEY, "demo", &token[1..], 0),

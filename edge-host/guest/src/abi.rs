@@ -176,7 +176,7 @@ pub struct Taken {
     pub taken: bool,
     /// Deltas in the outbox now.
     pub outbox: u32,
-    /// Events that no delta has told of yet.
+    /// Events that are in no delta yet.
     pub unsent: u32,
 }
 
@@ -196,7 +196,7 @@ pub struct Settled {
     pub outcomes: Vec<(DeltaId, Outcome)>,
     /// Deltas still in the outbox.
     pub outbox: u32,
-    /// Events that no delta has told of yet.
+    /// Events that are in no delta yet.
     pub unsent: u32,
     /// Lineage of central's latest model.
     pub lineage: Lineage,

@@ -96,7 +96,7 @@ pub extern "C" fn nf_output() -> u64 {
     })
 }
 
-/// Loads a model pack in place of the model held.
+/// Loads a model pack, which replaces the model held.
 #[unsafe(no_mangle)]
 pub extern "C" fn nf_model_load() -> i32 {
     call(|core, input| core.model_load(&input))

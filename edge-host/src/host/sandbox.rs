@@ -266,8 +266,8 @@ impl Guest {
             }
         };
 
-        let place = self.output.call(&mut self.store, ()).map_err(trapped)?;
-        let (start, bytes) = ((place >> 32) as usize, (place & u64::from(u32::MAX)) as usize);
+        let packed = self.output.call(&mut self.store, ()).map_err(trapped)?;
+        let (start, bytes) = ((packed >> 32) as usize, (packed & u64::from(u32::MAX)) as usize);
         let answer = self
             .memory
             .data(&self.store)

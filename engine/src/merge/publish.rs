@@ -144,8 +144,8 @@ impl Statistics {
             let ridge = hyper.lambda * (statistics.n + hyper.alpha * self.m as f32);
             let parts: &[(f32, &[f32])] = &[(1.0, &statistics.a), (hyper.alpha, &c)];
             let Some(q) = solver.solve(parts, ridge, &statistics.b) else { continue };
-            let place = row * d..(row + 1) * d;
-            for (value, factor) in before.iter_mut().zip(&self.factors[place.clone()]) {
+            let range = row * d..(row + 1) * d;
+            for (value, factor) in before.iter_mut().zip(&self.factors[range.clone()]) {
                 *value = f32::from(*factor) * self.scales[row];
             }
             let step = libm::sqrtf(q.iter().zip(&before).map(|(q, old)| (q - old) * (q - old)).sum::<f32>());
@@ -153,8 +153,8 @@ impl Statistics {
             for ((after, q), old) in after.iter_mut().zip(q).zip(&before) {
                 *after = old + fraction * (q - old);
             }
-            self.scales[row] = quantise(&after, &mut self.factors[place.clone()]);
-            for (value, factor) in after.iter_mut().zip(&self.factors[place]) {
+            self.scales[row] = quantise(&after, &mut self.factors[range.clone()]);
+            for (value, factor) in after.iter_mut().zip(&self.factors[range]) {
                 *value = f32::from(*factor) * self.scales[row];
             }
             let mut at = 0;
@@ -173,15 +173,15 @@ impl Statistics {
     fn patch_rows(&self, changed: &[Row]) -> Vec<u8> {
         let n = self.rows.len().max(1) as f64;
         let rows = changed.iter().map(|row| {
-            let place = *row as usize;
+            let at = *row as usize;
             PatchRow {
                 row: *row,
-                id: (place >= self.published_rows).then(|| self.ids[place].clone()),
-                scale: self.scales[place],
-                factors: self.factors[place * self.dim..(place + 1) * self.dim].to_vec(),
-                popularity: self.popularity_levels(place),
-                neighbours: self.published_neighbours(place),
-                withdrawn: self.withdrawn[place],
+                id: (at >= self.published_rows).then(|| self.ids[at].clone()),
+                scale: self.scales[at],
+                factors: self.factors[at * self.dim..(at + 1) * self.dim].to_vec(),
+                popularity: self.popularity_levels(at),
+                neighbours: self.published_neighbours(at),
+                withdrawn: self.withdrawn[at],
             }
         });
         let patch = Patch {

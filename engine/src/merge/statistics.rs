@@ -1,4 +1,4 @@
-//! The private statistics that central goes on from: sums behind every row, and the operator's
+//! The private statistics that central continues from: sums behind every row, and the operator's
 //! catalogue, which alone allocates rows.
 
 use crate::algebra::{NormalEquations, packed_len};
@@ -41,7 +41,7 @@ pub struct Pair {
     pub sums: Readings,
 }
 
-/// What central goes on from: sums behind every row. Private; never published.
+/// What central continues from: sums behind every row. Private; never published.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
     pub(super) lineage: Lineage,
@@ -227,7 +227,7 @@ impl Statistics {
         Ok(row)
     }
 
-    /// Checks that the statistics go on from this model.
+    /// Checks that the statistics belong to this very model.
     ///
     /// # Errors
     /// [`MergeError::Mismatch`].

@@ -20,11 +20,11 @@ pub struct KindWeight {
 pub struct TransitionSettings {
     /// L: events a follower may lie behind its leader, 1 to 20. Larger sees more pairs, less sharply.
     pub reach: u8,
-    /// Weight of a pair at distance δ+1 as a share of the weight at distance δ, (0, 1].
+    /// Weight of a pair at distance δ+1 relative to the weight at distance δ, (0, 1].
     pub distance_decay: f32,
     /// Recent events whose followers are read, 1 to 20.
     pub recent: u8,
-    /// δ: weight of the k-th newest event as a share of the one after it, (0, 1].
+    /// δ: weight of the k-th newest event relative to the one after it, (0, 1].
     pub recent_decay: f32,
     /// Pseudo-count added to a leader's total, ≥ 0: shrinks what rests on few observations.
     pub shrinkage: f32,
@@ -64,7 +64,7 @@ pub struct Hyperparameters {
     /// Half-lives of popularity, in merged weight: four of all events, one of those
     /// that start a session.
     pub popularity_half_lives: [f32; HALF_LIVES],
-    /// Share of an own count left after one more event, [0, 1].
+    /// Part of an own count left after one more event, [0, 1].
     pub own_decay: f32,
     /// Transitions.
     pub transitions: TransitionSettings,
@@ -111,7 +111,7 @@ impl Hyperparameters {
                 half_life: 100_000.0,
                 fresh_half_life: 10_000.0,
             },
-            // A choice: stated wishes count more than looks; a dismissal is a look at what is not wanted.
+            // A choice: stated wishes count more than looks; a dismissal is a look at an item that is not wanted.
             kinds: [
                 kind(1.0, 1.0),
                 kind(1.0, 1.0),

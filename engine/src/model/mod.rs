@@ -25,7 +25,7 @@ pub struct Model {
     pub(crate) lineage: Lineage,
     pub(crate) version: ModelVersion,
     pub(crate) dim: usize,
-    /// m: places for neighbours of each item.
+    /// m: slots for neighbours of each item.
     pub(crate) neighbours_max: usize,
     pub(crate) hyper: Hyperparameters,
     /// n × d, row after row.
@@ -158,7 +158,7 @@ impl Model {
         self.dim
     }
 
-    /// Returns m, the places for neighbours of each item.
+    /// Returns m, the slots for neighbours of each item.
     pub fn neighbours_max(&self) -> usize {
         self.neighbours_max
     }
@@ -244,13 +244,13 @@ impl Model {
         self.stored_neighbours(row).iter().filter_map(|stored| stored.read())
     }
 
-    /// Returns the places for neighbours of a row; the last ones may be empty.
+    /// Returns the slots for neighbours of a row; the last ones may be empty.
     pub(crate) fn stored_neighbours(&self, row: Row) -> &[Stored] {
         let start = row as usize * self.neighbours_max;
         &self.neighbours[start..start + self.neighbours_max]
     }
 
-    /// Writes the row as numbers into `out`, which has d places.
+    /// Writes the row as numbers into `out`, which has length d.
     pub(crate) fn dequantise(&self, row: Row, out: &mut [f32]) {
         let (factors, scale) = self.factors(row);
         for (out, factor) in out.iter_mut().zip(factors) {

@@ -170,7 +170,7 @@ impl Model {
         let mut next_new = self.len() as Row;
         let mut new_keys = std::collections::HashSet::new();
         for changed in &patch.rows {
-            let place = match &changed.id {
+            let in_range = match &changed.id {
                 None => (changed.row as usize) < self.len(),
                 Some(id) => {
                     let key = ItemKey::of(id);
@@ -179,7 +179,7 @@ impl Model {
                     fits && self.row(key).is_none() && new_keys.insert(key)
                 }
             };
-            let sound = place
+            let sound = in_range
                 && changed.row >= next_row
                 && changed.factors.len() == self.dim
                 && changed.scale.is_finite()

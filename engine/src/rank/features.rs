@@ -304,11 +304,11 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_is_listed_with_its_share_and_what_comes_before_with_its_own() {
+    fn what_follows_is_listed_forward_and_what_comes_before_backward() {
         let model = model();
         let listed = read(&model, &[0], false);
         let of = |row: Row| listed.iter().find(|(listed, _)| *listed == row).map(|(_, features)| *features);
-        let close = |found: f32, share: f32| assert!((found - lg(share)).abs() < 0.05, "{found} for {share}");
+        let close = |found: f32, part: f32| assert!((found - lg(part)).abs() < 0.05, "{found} for {part}");
         close(of(1).unwrap()[FORWARD], 0.75);
         close(of(2).unwrap()[FORWARD_AT], 0.25);
         // 3 follows 1, which follows 0 three times of four: the second hop only.
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn own_items_are_listed_only_where_they_are_wanted() {
+    fn own_items_are_listed_only_where_asked_for() {
         let model = model();
         assert!(read(&model, &[4, 4, 2], false).iter().all(|(row, _)| *row != 4));
         let listed = read(&model, &[4, 4, 2], true);

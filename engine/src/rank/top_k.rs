@@ -53,8 +53,8 @@ impl TopK {
             }
             self.best.pop();
         }
-        let place = self.best.partition_point(ahead);
-        self.best.insert(place, Scored { row, score });
+        let at = self.best.partition_point(ahead);
+        self.best.insert(at, Scored { row, score });
     }
 
     /// Returns the list so far, best first.

@@ -250,7 +250,7 @@ fn holdout_report(args: &Args) -> anyhow::Result<Value> {
         (name.parse::<u64>().unwrap_or(u64::MAX), name.clone())
     });
     let test: Vec<u32> =
-        order[order.len() - args.test_users..].iter().map(|place| numbered[*place as usize]).collect();
+        order[order.len() - args.test_users..].iter().map(|index| numbered[*index as usize]).collect();
     let test_set: HashSet<u32> = test.iter().copied().collect();
     let mut seen = EventLog { events: Vec::new(), ..log.clone() };
     seen.events = log.events.iter().copied().filter(|event| !test_set.contains(&event.user)).collect();
@@ -273,9 +273,9 @@ fn holdout_report(args: &Args) -> anyhow::Result<Value> {
         }
         n += 1;
         let mut person = UserState::new();
-        for (place, item) in items[..cut].iter().enumerate() {
-            let event = Event::new(Kind::View, log.items[*item as usize].clone(), place as u64);
-            person.learn(&model, &event, place as u64)?;
+        for (index, item) in items[..cut].iter().enumerate() {
+            let event = Event::new(Kind::View, log.items[*item as usize].clone(), index as u64);
+            person.learn(&model, &event, index as u64)?;
         }
         person.factor_scores(&model, &mut workspace, &mut scores);
         let row = |item: &u32| model.row(ItemKey::of(&log.items[*item as usize]));
@@ -288,7 +288,7 @@ fn holdout_report(args: &Args) -> anyhow::Result<Value> {
             |count: usize| ranked.iter().take(count).filter(|row| targets.contains(row)).count() as f64;
         r20 += hits(20) / held_out.min(20) as f64;
         r50 += hits(50) / held_out.min(50) as f64;
-        let discount = |place: usize| 1.0 / (2.0 + place as f64).log2();
+        let discount = |index: usize| 1.0 / (2.0 + index as f64).log2();
         let gain: f64 = ranked
             .iter()
             .take(100)

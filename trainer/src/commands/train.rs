@@ -19,8 +19,8 @@ pub struct Args {
     /// Folder for model.pack (public), statistics.bin (private) and train-report.json.
     #[arg(long)]
     out: PathBuf,
-    /// Train on this first share of the events only, (0, 1].
-    #[arg(long, default_value_t = 1.0, value_parser = share)]
+    /// Train on this first fraction of the events only, (0, 1].
+    #[arg(long, default_value_t = 1.0, value_parser = fraction)]
     until_fraction: f64,
     /// Name of the new lineage, 16 hex digits [default: random]. Versions of one lineage only rise,
     /// so a training that replaces another needs a name of its own.
@@ -123,10 +123,14 @@ pub fn open(path: &Path) -> anyhow::Result<Box<dyn Read>> {
     Ok(if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }
 
-/// Reads a share in (0, 1].
-fn share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|error| format!("{error}"))?;
-    if share > 0.0 && share <= 1.0 { Ok(share) } else { Err(format!("{share} is not above 0 and at most 1")) }
+/// Reads a fraction in (0, 1].
+fn fraction(text: &str) -> Result<f64, String> {
+    let fraction: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if fraction > 0.0 && fraction <= 1.0 {
+        Ok(fraction)
+    } else {
+        Err(format!("{fraction} is not above 0 and at most 1"))
+    }
 }
 
 /// Reads a lineage as it is printed.

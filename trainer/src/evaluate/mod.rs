@@ -76,7 +76,7 @@ impl Scorer for ProductScore {
 }
 
 /// Replays everything after the first `trained` events and reports how targets were ranked.
-/// `advance` is told of every 1,000 events.
+/// `advance` is called after every 1,000 events.
 pub fn stream(
     log: &EventLog,
     trained: usize,
@@ -122,7 +122,7 @@ fn observe<'s>(
         }
         let model = moment.model;
         numbers.extend((numbers.len()..model.len()).map(|row| {
-            stream.number(model.item_id(row as Row)).expect("the model has no item that the log has not")
+            stream.number(model.item_id(row as Row)).expect("every item of the model is in the log")
         }));
         for (number, (scorer, outcomes)) in scorers.iter_mut().zip(&mut outcomes).enumerate() {
             let mut all = None;

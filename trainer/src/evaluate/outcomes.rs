@@ -66,7 +66,7 @@ pub struct ListFigures {
     pub coverage: f64,
     /// Gini coefficient of how often each item is listed: 0 all alike, 1 a single item.
     pub gini: f64,
-    /// Mean of −log2(share of the events so far) over listed items, in bits: Vargas and Castells
+    /// Mean of −log2(frequency among the events so far) over listed items, in bits: Vargas and Castells
     /// (2011), doi 10.1145/2043932.2043955.
     pub novelty_bits: f64,
 }
@@ -110,9 +110,9 @@ impl<'a> Outcomes<'a> {
             self.lists += 1;
             for item in list {
                 self.listed[*item as usize] += 1;
-                // What is listed has been seen, so its share is not zero.
-                let share = f64::from(self.events[*item as usize].max(1)) / self.at.max(1) as f64;
-                self.bits -= share.log2();
+                // What is listed has been seen, so its frequency is not zero.
+                let frequency = f64::from(self.events[*item as usize].max(1)) / self.at.max(1) as f64;
+                self.bits -= frequency.log2();
             }
         }
         self.ranked.push(Ranked {

@@ -1,5 +1,5 @@
 //! The blend's weights, one set a scenario and bucket of history length: a listwise softmax over
-//! candidates finds where to begin, an ascent of the smoothed NDCG goes on from there.
+//! candidates gives a starting point, from which an ascent of the smoothed NDCG continues.
 //!
 //! ```text
 //! P(target | candidates) = exp(β·x_target) / Σ_candidates exp(β·x)
@@ -9,7 +9,7 @@
 //! towards where it began, so that a bucket with few events stays near the whole.
 //! The softmax alone cares as much for targets far down the list as for the first ten. Candidates are
 //! the best by each part alone, each standing for itself, and a sample of the rest, each standing for
-//! its share of the rest: without the rest the fit would not learn what keeps the tail down.
+//! its part of the rest: without the rest the fit would not learn what keeps the tail down.
 
 use crate::replay::Moment;
 use nearfield_engine::algebra::{Solver, add_outer, packed_len};
@@ -110,7 +110,7 @@ impl Examples {
             let mut sum = 0.0;
             for (at, weights) in weights.iter_mut().enumerate() {
                 let own: Vec<&Example> = all.iter().copied().filter(|example| example.bucket == at).collect();
-                // A bucket that is like the whole goes on from its weights, one that is not from its own.
+                // A bucket that is like the whole does best from its weights, another one from its own.
                 let starts = [whole, newton(&own, &softmax_fit, &free, BUCKET_PRIOR)];
                 let fits = starts.map(|start| ascend(&own, &start, &free, BUCKET_RIDGE));
                 let gains = fits.map(|fit| own.par_iter().map(|example| ndcg(example, &fit)).sum::<f64>());

@@ -215,8 +215,8 @@ mod tests {
     use nearfield_engine::algebra::Solver;
 
     /// Numbers between -1 and 1 that follow no pattern.
-    fn number(place: usize) -> f32 {
-        ((place as f32 + 1.0) * 12.9898).sin()
+    fn number(index: usize) -> f32 {
+        ((index as f32 + 1.0) * 12.9898).sin()
     }
 
     #[test]

@@ -358,12 +358,12 @@ fn judge(judges: &[Judge], factors: &ials::Factors, hyper: &Hyperparameters) -> 
             || (System::new(dim), Vec::new()),
             |(system, scores), judge| {
                 system.begin(hyper.alpha, &gram);
-                let (mut share, mut whole) = (hyper.recent_weight, 0.0);
+                let (mut recency, mut whole) = (hyper.recent_weight, 0.0);
                 for (row, weight, positive) in judge.history.iter().rev() {
                     let q = &factors.items[*row as usize * dim..][..dim];
-                    system.add(q, (1.0 + share) * weight, (1.0 + share) * positive);
+                    system.add(q, (1.0 + recency) * weight, (1.0 + recency) * positive);
                     whole += weight;
-                    share *= hyper.recent_decay;
+                    recency *= hyper.recent_decay;
                 }
                 let Some(p) = system.solve(hyper.lambda * (whole + all)) else { return 0.0 };
                 scores.clear();
@@ -417,9 +417,9 @@ mod tests {
         EventLog::read_csv(text.as_bytes()).unwrap()
     }
 
-    /// Returns whether a draw of a person and an item, the same one every time, is below `share`.
-    fn drawn(person: u64, item: u64, share: f64) -> bool {
-        ((hash(person * 1009 + item + 1) >> 40) as f64) < share * (1u64 << 24) as f64
+    /// Returns whether a draw of a person and an item, the same one every time, is below `chance`.
+    fn drawn(person: u64, item: u64, chance: f64) -> bool {
+        ((hash(person * 1009 + item + 1) >> 40) as f64) < chance * (1u64 << 24) as f64
     }
 
     fn trained(log: &EventLog) -> Trained {
@@ -504,7 +504,7 @@ mod tests {
             length,
         };
         let scores = [9.0, 4.0, 3.0, 2.0, 1.0];
-        // Row 0 is touched; targets 1 and 3 stand at places 1 and 3.
+        // Row 0 is touched; targets 1 and 3 have ranks 1 and 3.
         let expected = (1.0 + 0.5) / (1.0 + 1.0 / 3f64.log2());
         assert!((ndcg(&scores, &judge(vec![3, 1], 100)) - expected).abs() < 1e-12);
         assert_eq!(ndcg(&scores, &judge(vec![3, 4], 2)), 0.0, "both are beyond the list");

@@ -23,9 +23,9 @@ pub(super) fn split(log: &EventLog, until: usize) -> (Cow<'_, EventLog>, usize) 
         log.events[..until].iter().copied().partition(held_out);
     let fit_until = events.len();
     events.extend(out);
-    // Without times, an event's place in the file stands for its time.
-    for (place, event) in events.iter_mut().enumerate() {
-        event.time_ms = place as u64 + 1;
+    // Without times, an event's position in the file stands for its time.
+    for (index, event) in events.iter_mut().enumerate() {
+        event.time_ms = index as u64 + 1;
     }
     (Cow::Owned(EventLog { events, ..log.clone() }), fit_until)
 }

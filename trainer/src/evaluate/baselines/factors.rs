@@ -78,16 +78,16 @@ impl Baseline for StaticFactors {
         let Some(history) = self.people.get(&person) else { return };
         let mut whole = NormalEquations::new(self.dim);
         let mut recent = NormalEquations::new(self.dim);
-        let mut share = 1.0;
+        let mut recency = 1.0;
         for (item, kind) in history.iter().rev() {
             let weights = self.hyper.kind(*kind);
             if let Some(q) = &self.items[*item as usize] {
                 whole.add(q, weights.weight, weights.target);
-                if self.recency && share > 1e-4 {
-                    recent.add(q, share * weights.weight, weights.target);
+                if self.recency && recency > 1e-4 {
+                    recent.add(q, recency * weights.weight, weights.target);
                 }
             }
-            share *= self.hyper.recent_decay;
+            recency *= self.hyper.recent_decay;
         }
         let kappa = if self.recency { self.hyper.recent_weight } else { 0.0 };
         let mut b = whole.b;
@@ -156,13 +156,18 @@ mod tests {
             log((0..model.len() as u32).map(|row| ("u".into(), model.item_id(row).into(), u64::from(row))));
         let stream = Stream::new(&log);
         let newest = stream.events.last().unwrap().item as usize;
-        let place = |recency| {
+        let rank_of_newest = |recency| {
             let mut baseline = StaticFactors::new(&stream, &model, recency);
             stream.events.iter().for_each(|event| baseline.learn(event));
             let mut scores = vec![f32::NEG_INFINITY; stream.items];
             baseline.scores(0, &mut scores);
             scores.iter().filter(|score| **score > scores[newest]).count()
         };
-        assert!(place(true) < place(false), "{} against {}", place(true), place(false));
+        assert!(
+            rank_of_newest(true) < rank_of_newest(false),
+            "{} against {}",
+            rank_of_newest(true),
+            rank_of_newest(false)
+        );
     }
 }

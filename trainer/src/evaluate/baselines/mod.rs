@@ -21,7 +21,7 @@ use nearfield_engine::event::Kind;
 use nearfield_engine::model::blend::bucket;
 use std::collections::{BTreeMap, HashSet};
 
-/// A method that is told of every event of the stream, in order.
+/// A method that learns from every event of the stream, in order.
 pub trait Baseline: Send {
     /// Returns the name in the report.
     fn name(&self) -> &'static str;
@@ -29,7 +29,7 @@ pub trait Baseline: Send {
     /// Returns the settings, by name.
     fn parameters(&self) -> BTreeMap<&'static str, f64>;
 
-    /// Writes the score of each item seen so far for a person with some history. Every place holds
+    /// Writes the score of each item seen so far for a person with some history. Every entry holds
     /// minus infinity before: what keeps it is not proposed.
     fn scores(&mut self, person: u32, out: &mut [f32]);
 
@@ -45,7 +45,7 @@ fn is_positive(event: &LogEvent) -> bool {
 /// Feeds the stream to a baseline and returns what it did in `range`; the events before it teach only.
 /// Where there is no history, the list is that of decayed popularity learned live, for every
 /// baseline, so that they differ only in what they make of a history.
-/// `advance` is told of every 1,000 moments.
+/// `advance` is called after every 1,000 moments.
 pub fn replay<'a>(
     stream: &'a Stream<'a>,
     range: std::ops::Range<usize>,

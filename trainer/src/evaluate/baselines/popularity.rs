@@ -26,12 +26,12 @@ impl Popularity {
     }
 
     /// Returns the half-life with the best NDCG@10 of novel targets on the last fifth of the first
-    /// `trained` events, from a grid of shares of them; nothing after them is looked at.
+    /// `trained` events, from a grid of fractions of them; nothing after them is looked at.
     pub fn tuned_half_life(stream: &Stream<'_>, trained: usize) -> f64 {
-        const SHARES: [f64; 7] = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
+        const FRACTIONS: [f64; 7] = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
         let from = trained * 4 / 5;
-        let judged = SHARES.map(|share| {
-            let half_life = (share * trained as f64).max(1.0);
+        let judged = FRACTIONS.map(|fraction| {
+            let half_life = (fraction * trained as f64).max(1.0);
             let mut candidate = Self::new(stream.items, half_life);
             let outcomes = super::replay(stream, from..trained, &mut candidate, half_life, &|_| {});
             (outcomes.figures().0.ndcg10, half_life)
