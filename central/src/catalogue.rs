@@ -1,4 +1,4 @@
-//! The operator's catalogue from files and requests: the only way that rows come to be.
+//! The operator's catalogue from files and requests: only they create rows.
 //!
 //! CSV has a column `item_id`, and any others, which are ignored. JSON is
 //! `{"items": [{"id": "tent-2"}], "withdraw": ["tent-1"]}`, where an item may say `item_id` instead
@@ -36,7 +36,7 @@ pub enum CatalogueError {
         /// What is wrong.
         what: String,
     },
-    /// Nothing is in it.
+    /// It names no item.
     Empty,
 }
 

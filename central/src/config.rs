@@ -43,7 +43,7 @@ pub struct Config {
 
     /// Versions that deltas may be based on, and for which dedup ids are remembered (must be > 0).
     /// Larger lets devices be away for longer and remembers more ids. The default, at a version
-    /// every two seconds, is half an hour: a page that slept through lunch still counts.
+    /// every two seconds, is half an hour: a page that was asleep that long still counts.
     #[arg(long, value_name = "VERSIONS", default_value_t = 1024, env = "NEARFIELD_KEEP_VERSIONS",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub keep_versions: u64,
@@ -64,8 +64,8 @@ pub struct Config {
           value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_every: u64,
 
-    /// Time that a manifest holds, in milliseconds (must be ≥ 10,000). It is signed anew at half
-    /// of it. Shorter means that a client notices sooner when it is being kept on an old model.
+    /// Time that a manifest holds, in milliseconds (must be ≥ 10,000). It is signed again after
+    /// half of it. Shorter means that a client notices sooner when it is being kept on an old model.
     #[arg(long, value_name = "MS", default_value_t = 3_600_000, env = "NEARFIELD_MANIFEST_MS",
           value_parser = clap::value_parser!(u64).range(10_000..))]
     pub manifest_ms: u64,

@@ -4,8 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes `bytes` to `path` so that a crash leaves either the old file or the new one: to a
-/// temporary name, to disk, then renamed, then the folder to disk.
+/// Writes `bytes` to `path` so that a crash leaves either the old file or the new one: it writes
+/// to a temporary name, flushes that file, renames it, and flushes the folder.
 ///
 /// # Errors
 /// The I/O error, with the path in its text.
@@ -14,7 +14,7 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Writes `bytes` whole under `path`, without waiting for the disk: for files that can be made
-/// again from the store.
+/// again from the log.
 ///
 /// # Errors
 /// The I/O error, with the path in its text.

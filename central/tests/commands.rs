@@ -66,7 +66,7 @@ fn imported_items_come_with_the_next_version() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
-        "3 items named, 2 new; the next version tells of them\n"
+        "3 items named, 2 new; the next version contains them\n"
     );
 
     let central = Service::open(config(dir.path())).unwrap();

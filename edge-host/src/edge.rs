@@ -91,7 +91,7 @@ pub struct Edge {
     pub(crate) due_ms: Mutex<HashMap<String, u64>>,
     store_failure: Mutex<Option<StoreError>>,
     pub(crate) wake: tokio::sync::Notify,
-    /// InstalledModel while a round with central runs, so that rounds do not overlap.
+    /// Held while a round with central runs, so that rounds do not overlap.
     pub(crate) rounds: tokio::sync::Mutex<()>,
 }
 
@@ -233,7 +233,7 @@ impl Edge {
         Err(error.into())
     }
 
-    /// Has the user asked for a delta at a time.
+    /// Schedules the user to be asked for a delta.
     fn ask_at(&self, user: &str, at_ms: u64) {
         self.due_ms.lock().expect("no holder panics").insert(user.to_owned(), at_ms);
         if at_ms <= self.now_ms() {

@@ -1,4 +1,4 @@
-//! What a caller of the HTTP interface can get wrong, or meet.
+//! The errors of the HTTP interface: code, status and text of each.
 
 use crate::host::sandbox::GuestError;
 use crate::users::StoreError;
@@ -33,14 +33,14 @@ pub enum EdgeError {
     },
     /// An event is not an object of the right fields.
     EventField {
-        /// Place of the event in the body, from 0.
+        /// Index of the event in the body, from 0.
         index: usize,
         /// The field and what is wrong with it.
         message: String,
     },
     /// A field of an event is out of its range.
     Event {
-        /// Place of the event in the body, from 0.
+        /// Index of the event in the body, from 0.
         index: usize,
         /// The engine's reason.
         error: EventError,

@@ -13,8 +13,8 @@
 //! # What holds
 //! - Events answered with 200 are on disk. What was refused changed nothing.
 //! - A delta is on disk before it is first sent, and leaves the outbox only on central's answer.
-//! - Central may be away: events and recommendations go on with the last good model, after a restart
-//!   too. When it is back, sync goes on by itself.
+//! - Central may be away: events and recommendations continue with the last good model, after a
+//!   restart too. When it is back, sync continues by itself.
 //! - A model is served only if a signed manifest named its hash; a refused one changes nothing.
 //!
 //! This crate is no load balancer and no cluster: a user's requests go to one edge.

@@ -28,7 +28,7 @@ pub fn add_scaled(y: &mut [f32], x: &[f32], weight: f32) {
     }
 }
 
-/// Normal equations of one person or one item: A (packed), b, and the weight h behind them.
+/// Normal equations of one person or one item: A (packed), b, and the total weight h.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NormalEquations {
     /// Σ w·q qᵀ, packed.
@@ -66,7 +66,7 @@ impl NormalEquations {
     }
 }
 
-/// Room for solves, used again and again so that a solve allocates nothing.
+/// Scratch memory for solves, reused so that a solve allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Solver {
     /// The matrix, then its factor L, packed.
@@ -76,7 +76,7 @@ pub struct Solver {
 }
 
 impl Solver {
-    /// Returns room for `d` factors; it grows where a larger system comes.
+    /// Returns room for `d` factors; it grows for a larger system.
     pub fn new(d: usize) -> Self {
         Self { factor: Vec::with_capacity(packed_len(d)), x: Vec::with_capacity(d) }
     }
@@ -91,8 +91,8 @@ impl Solver {
     /// for k = d − 1 … 0:   L_kk = √a_kk    L_kj = a_kj / L_kk    a_ij ← a_ij − L_ki L_kj   (j ≤ i < k)
     /// ```
     ///
-    /// Plain multiplications and subtractions, each entry in one order (k falling), no fused ones:
-    /// native and wasm agree to the bit, however wide their vectors are.
+    /// Only plain multiplications and subtractions, never fused, each entry in one fixed order (k
+    /// falling): so native and wasm agree to the bit, whatever the width of their vectors.
     pub fn solve(&mut self, parts: &[(f32, &[f32])], ridge: f32, b: &[f32]) -> Option<&[f32]> {
         let d = b.len();
         let Self { factor, x } = self;

@@ -36,7 +36,7 @@ macro_rules! errors {
 errors! {
     /// Why an event was refused. Nothing was changed.
     EventError {
-        /// The kind's name is none of ours and none of GA4's.
+        /// The name is neither a plain kind nor an event of GA4.
         UnknownKind { name: String } => "unknown_kind", "kind {name:?} is unknown";
         /// No item was named.
         EmptyItemId => "empty_item_id", "item_id is empty";
@@ -52,7 +52,7 @@ errors! {
 errors! {
     /// Why a stored user state could not be restored.
     StateError {
-        /// Not a state of ours.
+        /// Not a Nearfield user state.
         Foreign => "foreign", "these bytes are not a Nearfield user state";
         /// Written by a newer engine.
         NewerSchema { found: u16, known: u16 } => "newer_schema", "user state has schema {found}, the newest known here is {known}";
@@ -64,7 +64,7 @@ errors! {
 errors! {
     /// Why a model pack was refused.
     PackError {
-        /// Not a pack of ours.
+        /// Not a Nearfield pack.
         Foreign => "foreign", "these bytes are not a Nearfield model pack";
         /// Written by a newer engine.
         NewerFormat { found: u16, known: u16 } => "newer_format", "model pack has format {found}, the newest known here is {known}";
@@ -80,7 +80,7 @@ errors! {
 errors! {
     /// Why a patch was refused. The model is unchanged.
     PatchError {
-        /// Not a patch of ours.
+        /// Not a Nearfield patch.
         Foreign => "foreign", "these bytes are not a Nearfield model patch";
         /// Cut off or damaged.
         Damaged { what: &'static str } => "damaged", "model patch is damaged: {what}";
@@ -106,13 +106,13 @@ errors! {
     DecodeError {
         /// Larger than the limit; nothing was parsed.
         TooLarge { bytes: usize, limit: usize } => "too_large", "sync body has {bytes} bytes, the limit is {limit}";
-        /// Does not begin with our magic.
+        /// Does not begin with the magic of its kind.
         Foreign => "foreign", "sync body does not begin with the magic NFSY";
         /// A format that this engine does not know.
         UnknownFormat { found: u16, known: u16 } => "unknown_format", "sync body has format {found}, known is {known}";
         /// Cut off, trailing bytes, or not a value of the type.
         Malformed => "malformed", "sync body is malformed";
-        /// Decodes, but not to the one way to write it.
+        /// Decodes, but is not the canonical encoding of its value.
         NotCanonical => "not_canonical", "sync body is not in canonical form";
         /// A field is out of its range.
         Field { field: &'static str, found: usize, limit: usize } => "field", "sync field {field} is {found}, the limit is {limit}";
@@ -122,7 +122,7 @@ errors! {
 errors! {
     /// Why a signed manifest, or a file that it names, was refused. The last good model stays.
     ManifestError {
-        /// Not a manifest of ours.
+        /// Not a Nearfield manifest.
         Foreign => "foreign", "these bytes are not a Nearfield manifest";
         /// Cut off or damaged.
         Damaged => "damaged", "manifest is damaged";
@@ -134,7 +134,7 @@ errors! {
         BadSignature => "bad_signature", "manifest signature does not verify with the given key";
         /// Made for another site.
         WrongSite { found: String } => "wrong_site", "manifest is for site {found:?}";
-        /// Past its end.
+        /// Its time of validity is over.
         Expired { not_after_ms: u64, now_ms: u64 } => "expired", "manifest expired at {not_after_ms}, now is {now_ms}";
         /// Offers an older version than the one held.
         Rollback { offered: ModelVersion, held: ModelVersion } => "rollback", "manifest offers version {offered}, version {held} is held already";
@@ -164,7 +164,7 @@ errors! {
 errors! {
     /// Why private statistics could not be read.
     MergeError {
-        /// Not statistics of ours.
+        /// Not Nearfield statistics.
         Foreign => "foreign", "these bytes are not Nearfield statistics";
         /// Cut off or damaged.
         Damaged { what: &'static str } => "damaged", "statistics are damaged: {what}";
@@ -186,16 +186,16 @@ errors! {
         FactorLength { found: u32, expected: u32 } => "factor_length", "factor has {found} numbers, the model has {expected}";
         /// The scale is NaN, infinite, zero or negative.
         FactorScale => "factor_scale", "factor_scale is not a finite positive number";
-        /// The factor is longer than any honest one.
+        /// The norm of the factor is above the bound.
         FactorNorm { found: f32, limit: f32 } => "factor_norm", "factor has norm {found}, the limit is {limit}";
         /// No items, or too many.
         ItemCount { found: u32, limit: u32 } => "item_count", "delta has {found} items, the limit is 1 to {limit}";
         /// A row that is not in the catalogue.
         UnknownRow { row: Row, rows: u32 } => "unknown_row", "delta names row {row}, the catalogue has {rows}";
-        /// One item too often.
+        /// One item is named too often.
         Repeats { row: Row, found: u32, limit: u32 } => "repeats", "delta names row {row} {found} times, the limit is {limit}";
         /// A kind that does not enter the history.
-        UnknownKind { kind: u8 } => "unknown_kind", "delta names kind {kind}, which is not one of a history";
+        UnknownKind { kind: u8 } => "unknown_kind", "delta names kind {kind}, which does not enter a history";
         /// Not in (0, 1].
         Share { found: f32 } => "share", "share is {found}, it must be above 0 and at most 1";
         /// The rank bins do not add up.

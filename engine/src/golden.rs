@@ -66,7 +66,7 @@ pub fn digest() -> String {
 fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) {
     let mut hyper = Hyperparameters::starting_point();
     hyper.alpha = 0.1;
-    // Every feature has a say, so that the digest covers them all.
+    // Every feature gets a weight, so that the digest covers all of them.
     for (bucket, weights) in hyper.blend.by_scenario.iter_mut().flatten().enumerate() {
         for (at, weight) in weights.iter_mut().enumerate() {
             *weight += ((at * 7 + bucket * 3) % 5) as f32 * 0.125 - 0.125;
@@ -94,8 +94,8 @@ fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) 
             person.learn(&model, &event, time_ms).expect("the event is sound");
             watch(&model, &mut person);
         }
-        // The first factors come from nowhere: a seed of numbers stands for what a fold-in on an
-        // empty model cannot give.
+        // A fold-in on an empty model gives a factor of zero, so the first deltas get pseudo-random
+        // factors instead.
         let mut id = [0; 16];
         id[..8].copy_from_slice(&random.next().to_le_bytes());
         let Some(mut delta) = person.take_delta(&model, DeltaId(id), &mut workspace).cloned() else {

@@ -43,7 +43,7 @@ impl fmt::Display for Lineage {
     }
 }
 
-/// Number of a published model. It only rises, rollback included.
+/// Number of a published model. It only rises, even at a rollback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ModelVersion(pub u64);
 

@@ -34,18 +34,18 @@ pub const DELTA_EVENTS: usize = 20;
 /// Idle time after which a delta goes out, in milliseconds.
 pub const DELTA_IDLE_MS: u64 = 60_000;
 
-/// Deltas that wait in the outbox at most: three days of a busy device without a connection. Past
-/// that the oldest is given up, so that the state stays small.
+/// Deltas that wait in the outbox at most (a choice: 16 KiB at 256 bytes each). Past that the oldest is
+/// given up, so that the state of a device that stays offline does not grow.
 pub const OUTBOX_MAX: usize = 64;
 
-/// Most versions that one delta's metrics may report on: a device that stays for long sees a few
-/// versions between two deltas. The device keeps to it and admission refuses more.
+/// Most versions that one delta's metrics may report on (a choice: a device sees few versions between
+/// two deltas). The device keeps to it and admission refuses more.
 pub const METRICS_MAX: usize = 4;
 
 /// Most items of one list: a screen shows far fewer, and the top k is an insertion list.
 pub const COUNT_MAX: u32 = 1000;
 
-/// Largest sync body, in bytes; checked before anything is parsed. It is what a beacon may carry.
+/// Largest sync body, in bytes; checked before anything is parsed. It is the most that browsers let a beacon carry.
 pub const SYNC_BYTES_MAX: usize = 64 * 1024;
 
 /// Largest batch of one sync body, in deltas: four full outboxes.

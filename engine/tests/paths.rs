@@ -353,7 +353,7 @@ fn refusals_name_the_field_and_the_limit() {
     delta has 48 items, the limit is 1 to 32
     delta names row 20, the catalogue has 20
     delta names row 0 17 times, the limit is 16
-    delta names kind 5, which is not one of a history
+    delta names kind 5, which does not enter a history
     share is 1.2207031, it must be above 0 and at most 1
     rank bins add up to 600, the limit is 512
     ");

@@ -21,7 +21,7 @@ const MUTED: RGBColor = RGBColor(0x5b, 0x65, 0x73);
 const GRID: RGBColor = RGBColor(0xe5, 0xe8, 0xec);
 const AXIS: RGBColor = RGBColor(0xb6, 0xbd, 0xc6);
 
-/// The product's colour, then those of the other methods: told apart by lightness too, after the
+/// The product's colour, then those of the other methods: distinct in lightness too, after the
 /// palette of Okabe and Ito for colour-blind readers.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0xc2, 0x3b, 0x12),

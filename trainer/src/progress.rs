@@ -1,16 +1,16 @@
-//! How far long work is: a trait for the work, a bar for people who wait.
+//! How far long work has come: a trait for the work, a bar for people who wait.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Tells whoever waits how far the work is.
+/// Reports how far long work has come.
 pub trait Progress: Sync {
     /// Announces a stage of `total` steps.
     fn stage(&self, name: &str, total: u64);
-    /// Tells of `steps` more steps done.
+    /// Reports `steps` more steps done.
     fn advance(&self, steps: u64);
 }
 
-/// Tells no one.
+/// Reports nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;
 

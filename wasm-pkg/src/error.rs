@@ -13,7 +13,7 @@ pub(crate) fn coded(boundary: &str, reason: &str, text: &str) -> JsValue {
     error
 }
 
-/// Returns the error of an argument that is no number of the range wanted.
+/// Returns the error of an argument that is not a number in the required range.
 pub(crate) fn bad_number(boundary: &str, field: &str, limit: f64) -> JsValue {
     let text = format!("{field} must be a whole number from 0 to {limit}");
     with(coded(boundary, "bad_number", &text), Some(field), Some(limit))

@@ -5,7 +5,7 @@
 //! which also owns the public API. Nothing here is meant to be called by a page directly.
 //!
 //! ```text
-//! page → js/nearfield.ts → js/model.ts → this crate → nearfield-engine
+//! page → js/nearfield.ts → js/user.ts, js/model.ts → this crate → nearfield-engine
 //! ```
 
 mod error;

@@ -1,4 +1,4 @@
-//! Small JavaScript objects for what is looked at and not hot, and packed arrays for what is.
+//! Small JavaScript objects for values that are inspected, and packed arrays for values that cross often.
 
 use crate::error::bad_number;
 use js_sys::{Array, Object, Reflect};

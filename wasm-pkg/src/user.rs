@@ -114,7 +114,7 @@ impl User {
     /// Returns whether a delta should go out.
     ///
     /// # Errors
-    /// `event.bad_number` where the time is none.
+    /// `event.bad_number` where the time is not a number in range.
     #[wasm_bindgen(js_name = deltaDue)]
     pub fn delta_due(&self, now_ms: f64) -> Result<bool, JsValue> {
         Ok(self.inner.delta_due(whole(now_ms, "event", "now_ms")?))

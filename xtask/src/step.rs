@@ -101,7 +101,7 @@ impl Step {
         Ok(done)
     }
 
-    /// Runs the child; a failure is shown whole and told in [`Done::success`].
+    /// Runs the child; a failure is shown whole and reported in [`Done::success`].
     pub(crate) fn try_run(mut self) -> Result<Done> {
         let spinner = Spinner::start(&self.title);
         let program = self.command.get_program().to_string_lossy().into_owned();

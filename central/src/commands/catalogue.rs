@@ -35,7 +35,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
     merger.check_changes(&changes)?;
     log.append_changes(changes.clone())?;
     let added = merger.change(&changes)?;
-    println!("{} items named, {added} new; the next version tells of them", changes.len());
+    println!("{} items named, {added} new; the next version contains them", changes.len());
     Ok(())
 }
 

@@ -22,7 +22,7 @@ pub(super) async fn change(
     let fail = counted(&service);
     let given =
         headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    // Hashes are compared, in constant time, so that time tells nothing of the token.
+    // Hashes are compared, in constant time, so that timing reveals nothing about the token.
     let known = blake3::hash(service.keys.admin_token.as_bytes());
     if given.is_none_or(|given| blake3::hash(given.trim().as_bytes()) != known) {
         return Err(fail(ApiError::Unauthorized));

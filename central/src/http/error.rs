@@ -1,4 +1,4 @@
-//! What a request can get wrong, or meet: code, status and text, decided in one place.
+//! The errors of requests: code, status and text of each, decided in one place.
 
 use crate::catalogue::CatalogueError;
 use crate::ingest::queue::Unavailable;
@@ -115,7 +115,7 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// An error that knows where to be counted.
+/// An error with the service that counts it.
 pub(super) struct Counted {
     pub(super) service: Arc<Service>,
     pub(super) error: ApiError,
@@ -135,7 +135,7 @@ impl IntoResponse for Counted {
     }
 }
 
-/// Returns how the errors of one request become answers that are counted.
+/// Returns a function that turns the errors of a request into answers that are counted.
 pub(super) fn counted(service: &Arc<Service>) -> impl Fn(ApiError) -> Counted {
     let service = service.clone();
     move |error| Counted { service: service.clone(), error }

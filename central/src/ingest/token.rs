@@ -1,4 +1,5 @@
-//! Devices without identity: an opaque token that says only "central made this, until then".
+//! Device tokens: opaque, without identity; they prove only that this server issued them and until when
+//! they hold.
 //!
 //! ```text
 //! token   number of the key u8 | 16 random bytes | expiry u64 LE, ms | MAC 16 bytes
@@ -27,9 +28,9 @@ pub enum TokenError {
         /// Bytes found.
         bytes: usize,
     },
-    /// The MAC does not match: another server, another site, or made up.
+    /// The MAC does not match: from another server or site, or invented.
     Forged,
-    /// Past its end.
+    /// Its time of validity is over.
     Expired {
         /// Its end, in milliseconds since 1970.
         until_ms: u64,
@@ -81,7 +82,7 @@ pub fn verify(key: &[u8; 32], site: &str, token: &[u8], now_ms: u64) -> Result<(
         return Err(TokenError::Malformed { bytes: token.len() });
     }
     let (body, found) = token.split_at(25);
-    // Every byte is compared, whatever the first difference: time must not tell how much matched.
+    // Every byte is compared, whatever the first difference: the time taken must not reveal how much matched.
     let difference = mac(key, site, body).iter().zip(found).fold(0, |all, (a, b)| all | (a ^ b));
     if difference != 0 {
         return Err(TokenError::Forged);
@@ -105,7 +106,7 @@ pub fn tag(window_key: &[u8; 32], token: &[u8]) -> u64 {
 
 fn mac(key: &[u8; 32], site: &str, body: &[u8]) -> [u8; MAC_BYTES] {
     let mut hasher = blake3::Hasher::new_keyed(key);
-    // The body has one length, so site and body cannot run into one another.
+    // The body has a fixed length, so no site and body can be mistaken for another pair.
     hasher.update(b"nearfield device token").update(body).update(site.as_bytes());
     let mut mac = [0; MAC_BYTES];
     mac.copy_from_slice(&hasher.finalize().as_bytes()[..MAC_BYTES]);

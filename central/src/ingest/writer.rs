@@ -29,7 +29,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Most deltas in one transaction: bounds the time that a request waits behind others.
+/// Most deltas in one transaction: it bounds the time that a request waits behind others.
 const BATCH_DELTAS_MAX: usize = 4096;
 
 /// Newest versions whose quality is counted one by one; each is five series in the metrics.

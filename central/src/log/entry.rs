@@ -37,7 +37,7 @@ pub struct LoggedDelta {
 pub enum Change {
     /// The item gets a row, unless it has one.
     Add(String),
-    /// The item is taken away; its row is never used again.
+    /// The item is withdrawn; its row is never used again.
     Withdraw(String),
 }
 
@@ -63,7 +63,7 @@ pub struct VersionRecord {
     pub pack_hash: [u8; 32],
     /// Length of its pack, in bytes.
     pub pack_bytes: u64,
-    /// Its rows; a patch from it brings the ids of later ones.
+    /// Its rows; a patch from this version adds the ids of later rows.
     pub rows: u32,
     /// When it was published, in milliseconds since 1970.
     pub published_ms: u64,

@@ -90,7 +90,7 @@ pub enum Appended {
 /// # Contract
 /// - **Durable.** A method that writes returns only after all that it wrote survives a crash. An edge
 ///   drops its delta on the acknowledgement, so the reverse order could lose learning.
-/// - **Atomic.** What one call writes holds as a whole or not at all, after an error and after a crash.
+/// - **Atomic.** What one call writes holds as a whole or not at all, also after an error or a crash.
 /// - **Ordered.** Entries have rising numbers from 1. A number is never used again, also when a
 ///   snapshot has emptied the log.
 /// - **Once.** A delta's id is remembered from [`Log::append`] until [`Log::publish`] raises the oldest

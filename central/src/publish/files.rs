@@ -16,7 +16,7 @@ pub enum FileName {
 }
 
 impl FileName {
-    /// Reads a name as it stands in a URL; only the one way to write it is taken.
+    /// Reads a name as it stands in a URL; only its canonical form is accepted.
     ///
     /// ```
     /// use nearfield_central::publish::files::FileName;

@@ -134,7 +134,7 @@ impl Publisher {
         {
             let changed = changed_since(&self.records, from.version);
             let patch = Patch::between(model, from.version, from.rows as usize, &changed);
-            // From here back, the whole pack is the shorter way.
+            // For older versions the whole pack is smaller.
             if patch.len() as u64 >= file.bytes {
                 break;
             }
@@ -162,7 +162,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Signs the manifest anew, so that it does not run out.
+    /// Signs the manifest again, so that it does not expire.
     pub fn renew(&self, now_ms: u64) {
         let served = self.registry.served();
         let manifest = self.sign(served.lineage, now_ms);

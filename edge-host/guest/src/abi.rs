@@ -1,5 +1,5 @@
-//! The messages between host and guest, as postcard. One file, included by both, so that the two
-//! halves cannot drift apart unseen: whoever changes a message raises [`ABI_VERSION`].
+//! The messages between host and guest, as postcard. One file, included by both, so that they
+//! cannot disagree unnoticed: whoever changes a message raises [`ABI_VERSION`].
 
 use nearfield_engine::{DeltaId, Event, Lineage, ModelVersion, Outcome, Row, Scenario};
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Version of exports and messages. The host refuses a guest that answers another number.
 pub const ABI_VERSION: u32 = 1;
 
-/// What a call came to: the number that every export with a status returns.
+/// The outcome of a call: the number that every export with a status returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Status {

@@ -12,7 +12,7 @@ use nearfield_engine::{DeltaId, Event, Outcome, Refusal};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// A delta's way out, as far as the user's worker knows it.
+/// A delta that is ready to be sent.
 #[derive(Debug)]
 pub struct Prepared {
     /// What `nf_user_take_delta` said.
@@ -190,7 +190,7 @@ impl Worker {
         let Some(open) = self.open.remove(user) else { return };
         self.by_use.remove(&open.used);
         if self.guest.is_some() {
-            // A handle that the guest does not know is gone, which is what is wanted.
+            // A handle that the guest does not know is closed already.
             let _ = self.bytes("nf_user_close", Some(open.handle), &[]);
         }
         self.metrics.users_open(-1.0);
@@ -271,7 +271,7 @@ impl Worker {
         Ok(handle)
     }
 
-    /// Queues the open user's state, after a change to what stands beside it.
+    /// Changes the open user's token or pending mark, and queues the record.
     fn save(&mut self, user: &str, change: impl FnOnce(&mut Open)) -> Result<Ticket, EdgeError> {
         let handle = self.open.get(user).expect("only an open user is saved").handle;
         let state = self.bytes("nf_user_save", Some(handle), &[])?;

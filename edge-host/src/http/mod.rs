@@ -9,7 +9,7 @@
 //! | `GET /healthz`, `/readyz`, `/metrics` | alive; has a model and a sound store; Prometheus text |
 //!
 //! An event is `{"kind": "view_item", "item_id": "…"}` with the plain or GA4 name of a kind and,
-//! where wanted, `event_id`, `time_ms` (default: now), `value` and `session_id`. Any other field is
+//! optionally, `event_id`, `time_ms` (default: now), `value` and `session_id`. Any other field is
 //! refused, so that a misspelt one is noticed. A batch is checked wholly before any of it counts.
 //! What is refused answers `{"code", "error"}`.
 

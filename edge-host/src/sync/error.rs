@@ -22,7 +22,7 @@ pub enum SyncError {
         /// What the transport said.
         message: String,
     },
-    /// Central answered with another status than 200.
+    /// Central answered with a status other than 200.
     Status {
         /// The request.
         what: &'static str,

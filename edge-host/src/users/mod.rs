@@ -12,7 +12,7 @@ pub struct Record {
     pub state: Vec<u8>,
     /// Central's device token for this user, once there is one.
     pub token: Option<Vec<u8>>,
-    /// Whether central has yet to hear something of this user.
+    /// Whether central has yet to receive something of this user.
     pub pending: bool,
 }
 
@@ -38,7 +38,7 @@ impl std::fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// Comes true when the write is on disk.
+/// A write that is under way; it is answered when it is on disk.
 #[derive(Debug)]
 pub struct Ticket(oneshot::Receiver<Result<(), StoreError>>);
 

@@ -1,8 +1,8 @@
 //! Drift: whether the quality that people see has changed, and whether a version or the world did it.
 //!
-//! Devices count at which rank of their list the next choice stood ([`crate::person::RankBins`]). One observation
-//! is the mean gain of the choices of one delta, 0 to 1, whatever their number, so that no device
-//! says more in a delta than another. ADWIN (Bifet, Gavaldà 2007, doi
+//! Devices count the ranks that chosen items had in the list before ([`crate::person::RankBins`]). One
+//! observation is the mean gain of the choices of one delta, 0 to 1, whatever their number, so that
+//! every delta counts the same. ADWIN (Bifet, Gavaldà 2007, doi
 //! 10.1137/1.9781611972771.42) keeps a window of observations, and cuts off its older part where
 //! the two parts' means differ by more than chance allows:
 //!
@@ -18,7 +18,7 @@
 //! that were in use before the cut and those on later versions, and both are compared by the same
 //! bound. Where they differ from each other, the version changed: both saw the same world. Where
 //! they do not and the earlier versions fell or rose too, the world changed. Where too few devices
-//! still run an earlier version to tell after 512 more observations, the cause is unknown: a fleet
+//! still run an earlier version to decide after 512 more observations, the cause is unknown: a fleet
 //! that moved to a new version at the very moment of the change leaves nothing to compare.
 
 use crate::ids::ModelVersion;
@@ -29,7 +29,7 @@ use std::collections::VecDeque;
 /// δ: chance that an unchanged stream raises an alarm at a test (a choice, as in the paper's experiments).
 pub const FALSE_ALARM: f64 = 0.002;
 
-/// Buckets of each size (M in the paper): more tell the moment of a change more exactly.
+/// Buckets of each size (M in the paper): more of them locate the moment of a change more exactly.
 const BUCKETS_OF_SIZE: usize = 5;
 
 /// Observations between two tests; a test walks over all buckets.
@@ -41,7 +41,8 @@ const PART_MIN: u64 = 16;
 /// Newest observations kept one by one, with their versions.
 const RECENT_MAX: usize = 4096;
 
-/// Observations since a change, on earlier and on later versions each, that tell its cause.
+/// Observations since a change, on earlier and on later versions each, that are needed to name its
+/// cause.
 const TELLING: u64 = 64;
 
 /// Observations after a cut at which its cause is named in any case.
@@ -131,7 +132,7 @@ impl Adwin {
         Self { rows: Vec::new(), whole: Moments::default(), since_test: 0, false_alarm }
     }
 
-    /// Takes an observation; returns what a cut parted, if there was one.
+    /// Takes an observation, and returns the cut if it caused one.
     fn observe(&mut self, value: f64, version: ModelVersion) -> Option<Cut> {
         self.insert(Moments::of(value), version);
         self.whole = self.whole.with(Moments::of(value));
@@ -159,7 +160,7 @@ impl Adwin {
         }
     }
 
-    /// Looks for the split of the window that tells its parts apart most plainly, and drops the older one.
+    /// Looks for the split of the window whose two parts differ most, and drops the older part.
     fn cut(&mut self) -> Option<Cut> {
         let variance = self.whole.squares / self.whole.count.max(1) as f64;
         let buckets: Vec<(Moments, ModelVersion)> =
@@ -177,9 +178,9 @@ impl Adwin {
             let after = after[at + 1];
             if before.differs(after, variance, self.false_alarm) {
                 let harmonic = 1.0 / (1.0 / before.count as f64 + 1.0 / after.count as f64);
-                let plainness = (before.mean - after.mean).abs() * libm::sqrt(harmonic);
-                if best.as_ref().is_none_or(|(most, ..)| plainness > *most) {
-                    best = Some((plainness, at + 1, Cut { before, after, variance, newest_before }));
+                let difference = (before.mean - after.mean).abs() * libm::sqrt(harmonic);
+                if best.as_ref().is_none_or(|(most, ..)| difference > *most) {
+                    best = Some((difference, at + 1, Cut { before, after, variance, newest_before }));
                 }
             }
         }
@@ -199,11 +200,11 @@ impl Adwin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cause {
-    /// Later versions serve other quality than earlier ones do at the same time.
+    /// Later versions serve a different quality than earlier ones at the same time.
     Version,
     /// Quality changed on the versions that were there before.
     World,
-    /// Too few devices on earlier versions are left to tell.
+    /// Too few devices still run an earlier version to decide.
     Unknown,
 }
 
@@ -227,7 +228,7 @@ pub struct Drift {
     pub before: f64,
     /// Mean gain since.
     pub after: f64,
-    /// Observations since the change, as far as the window tells.
+    /// Observations since the change, as far as the window reaches.
     pub since: u64,
     /// Version of the newest observation.
     pub version: ModelVersion,
@@ -303,7 +304,7 @@ impl DriftMonitor {
         self.decide(version)
     }
 
-    /// Names the cause of the pending cut, once it can be told or has waited long enough.
+    /// Names the cause of the pending cut, once there are enough observations or it has waited long enough.
     fn decide(&mut self, version: ModelVersion) -> Option<Drift> {
         let Pending { cut, since, waited } = self.pending.as_mut()?;
         let (mut earlier, mut later) = (Moments::default(), Moments::default());

@@ -52,7 +52,7 @@ impl Statistics {
         for (row, mut sums) in std::mem::take(&mut window.rows) {
             let devices = sums.devices_before + sums.devices.len() as u32;
             if devices < k {
-                // The tags end with the window's key; what is kept is how many there were.
+                // The window's key is replaced now, so old tags mean nothing: only their number is kept.
                 sums.devices_before = devices;
                 sums.devices.clear();
                 waiting.insert(row, sums);
@@ -118,7 +118,8 @@ impl Statistics {
             }
         }
         statistics.neighbours = neighbours.into_iter().map(|(row, sums)| Pair { row, sums }).collect();
-        // Kept beyond what is published, so that a rising neighbour has a count to rise from.
+        // More neighbours are kept than published, so that one that becomes frequent has its earlier
+        // count.
         let keep = 4 * self.neighbours_max;
         if statistics.neighbours.len() > keep {
             let statistics = &mut self.rows[row as usize];
@@ -129,7 +130,7 @@ impl Statistics {
         }
     }
 
-    /// Solves touched rows again and keeps Gram and sum in step.
+    /// Solves touched rows again and updates Gram and sum.
     fn solve_rows(&mut self, rows: &[Row], hyper: &Hyperparameters) {
         let d = self.dim;
         let c: Vec<f32> = self.c.iter().map(|value| *value as f32).collect();
@@ -197,7 +198,8 @@ impl Statistics {
         patch.to_bytes()
     }
 
-    /// Levels rise by an octave a half-life; before they outgrow 16 bits all move down.
+    /// Raises the bases, which moves all levels down, before levels outgrow 16 bits: they rise by an
+    /// octave a half-life.
     fn raise_popularity_bases(&mut self) {
         for (base, half_life) in self.popularity_bases.iter_mut().zip(self.hyper.popularity_half_lives) {
             let step = OCTAVES_MAX / 2.0;

@@ -23,7 +23,7 @@ pub(super) struct RowStatistics {
     pub(super) popularity: [f64; HALF_LIVES],
     /// Neighbours, rising rows.
     pub(super) neighbours: Vec<Pair>,
-    /// Sums over all neighbours, those not kept among them.
+    /// Sums over all neighbours, including those not kept.
     pub(super) totals: Readings,
     /// Merged weight at which the row was aged last.
     pub(super) aged_at: f64,
@@ -55,7 +55,7 @@ pub struct Statistics {
     /// W, the weight merged so far.
     pub(super) merged: f64,
     pub(super) c_aged_at: f64,
-    /// Octaves that all popularity levels of a half-life leave out.
+    /// Octaves subtracted from all popularity levels of a half-life.
     pub(super) popularity_bases: [f64; HALF_LIVES],
     pub(super) ids: Vec<String>,
     pub(super) withdrawn: Vec<bool>,

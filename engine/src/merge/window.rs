@@ -28,12 +28,12 @@ pub(super) struct RowWindow {
     pub(super) b: Vec<i64>,
     pub(super) n: i64,
     pub(super) popularity: i64,
-    /// Of these, what started a session.
+    /// The part of `popularity` from events that start a session.
     pub(super) entries: i64,
     /// Transitions to other rows and from them.
     pub(super) neighbours: BTreeMap<Row, [i64; 2]>,
     pub(super) devices: BTreeSet<u64>,
-    /// Devices counted in windows before this one, while the row waited.
+    /// Devices counted in earlier windows, while the row waited.
     pub(super) devices_before: u32,
 }
 
@@ -90,7 +90,7 @@ impl Window {
         self.m += share;
         self.deltas += 1;
 
-        // The newest item last; a session's start ends the reach of what came before.
+        // Items of the current session, oldest first: transitions never cross a session's start.
         let mut session: Vec<Row> = Vec::new();
         for touch in &delta.items {
             let Some(kind) = Kind::from_index(touch.kind) else { continue };

@@ -80,7 +80,7 @@ features! {
     FRESH = "fresh";
     /// Square root of the fraction of recent events that have the row among their neighbours.
     LISTERS = "listers";
-    /// Forward transitions over one item between.
+    /// Forward transitions by way of one item in between.
     SECOND_HOP = "second_hop";
     /// Popularity at the best half-life less its mean, where the row is listed.
     LISTED_POPULARITY_1 = "listed_popularity_1";

@@ -26,11 +26,11 @@ pub struct TransitionSettings {
     pub recent: u8,
     /// δ: weight of the k-th newest event relative to the one after it, (0, 1].
     pub recent_decay: f32,
-    /// Pseudo-count added to a leader's total, ≥ 0: shrinks what rests on few observations.
+    /// Pseudo-count added to a leader's total, ≥ 0: shrinks fractions that rest on few observations.
     pub shrinkage: f32,
     /// Half-life of the counts, in merged weight (events of the fleet).
     pub half_life: f32,
-    /// Half-life of the fresh counts, in merged weight: what follows of late.
+    /// Half-life of the fresh counts, in merged weight: what has followed recently.
     pub fresh_half_life: f32,
 }
 
@@ -82,7 +82,7 @@ impl Hyperparameters {
         self.kinds[kind as usize]
     }
 
-    /// Returns where a search begins: the middle of every range, no blend fitted yet.
+    /// Returns the starting point of a search: the middle of every range, with no blend fitted yet.
     pub fn starting_point() -> Self {
         let kind = |weight, target| KindWeight { weight, target };
         let mut even = [0.0; FEATURES];

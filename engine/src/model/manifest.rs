@@ -74,9 +74,9 @@ pub struct Manifest {
     pub not_after_ms: u64,
     /// What everyone gets.
     pub stable: Slot,
-    /// What a share of the fleet tries, if anything.
+    /// The model that a part of the fleet tries, if any.
     pub canary: Option<Slot>,
-    /// Share of the fleet on the canary, in 1/10,000.
+    /// Part of the fleet on the canary, in 1/10,000.
     pub canary_share: u16,
     /// Keys that may sign from now on, signed by the root; empty while the key never changed.
     pub keys: Vec<[u8; 32]>,

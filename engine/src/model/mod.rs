@@ -32,7 +32,7 @@ pub struct Model {
     pub(crate) factors: Vec<i8>,
     /// n; row i is scale[i] · factors[i].
     pub(crate) scales: Vec<f32>,
-    /// Largest norm in each block of rows: not below any |q_i| of it.
+    /// An upper bound of the norms |q_i| in each block of rows.
     pub(crate) norms: Vec<f32>,
     /// G = QᵀQ of the dequantised rows, packed.
     pub(crate) gram: Vec<f32>,
@@ -120,7 +120,8 @@ impl Model {
         self.norms.resize(self.ids.len().div_ceil(BLOCK), 0.0);
     }
 
-    /// Works out again the largest norm of the blocks that hold the given rows, which rise.
+    /// Recomputes the largest norm of each block that holds one of the given rows, which are in rising
+    /// order.
     pub(crate) fn update_block_norms(&mut self, rows: impl Iterator<Item = Row>) {
         let mut done = None;
         for block in rows.map(|row| row as usize / BLOCK) {
@@ -181,7 +182,7 @@ impl Model {
         &self.ids[row as usize]
     }
 
-    /// Returns whether the operator has taken the item away.
+    /// Returns whether the operator has withdrawn the item.
     pub fn is_withdrawn(&self, row: Row) -> bool {
         self.withdrawn[row as usize]
     }
@@ -209,7 +210,7 @@ impl Model {
         })
     }
 
-    /// Returns the static prior of every row: what the score holds that is the same for everyone.
+    /// Returns the static prior of every row: the part of the score that is the same for everyone.
     pub(crate) fn priors(&self, scenario: Scenario, bucket: usize) -> &Priors {
         self.derived.priors[scenario as usize][bucket].get_or_init(|| {
             let weights = self.hyper.blend.weights(scenario, bucket);

@@ -8,7 +8,7 @@
 //!
 //! Ageing multiplies every pop_i by the same factor, which adds the same constant to every level:
 //! untouched items keep their level (W/H makes up for it) and a patch carries only the touched
-//! ones. `base` shifts all levels when they outgrow 16 bits; a patch tells of the shift.
+//! ones. `base` shifts all levels when they outgrow 16 bits; a patch carries the shift.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,13 +25,13 @@ pub const ENTRIES: usize = 4;
 /// Steps of a level to one doubling: 2.2 % a step, and 2,048 doublings in 16 bits.
 pub const STEPS_PER_OCTAVE: f64 = 32.0;
 
-/// Octaves above the base at which the base moves up by half of them.
+/// Most octaves above the base; beyond them the base moves up by half that number.
 pub(crate) const OCTAVES_MAX: f64 = 1600.0;
 
 /// Where the levels of one half-life stand at a version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scale {
-    /// Octaves that all levels leave out.
+    /// Octaves subtracted from all levels.
     pub base: f64,
     /// Level of an item whose decayed count is 1 at this version.
     pub one: i32,
@@ -43,7 +43,7 @@ impl Scale {
         Self { base, one: libm::round((merged / half_life - base) * STEPS_PER_OCTAVE) as i32 }
     }
 
-    /// Returns by how many steps levels of the scale `before` go down to stand on this one.
+    /// Returns how many steps to subtract from levels of the scale `before` to express them on this one.
     pub(crate) fn shift_from(&self, before: &Self) -> u32 {
         libm::round((self.base - before.base) * STEPS_PER_OCTAVE).clamp(0.0, f64::from(u32::MAX)) as u32
     }
@@ -58,7 +58,7 @@ pub fn level(count: f64, merged: f64, half_life: f64, base: f64) -> u16 {
     libm::round(octaves * STEPS_PER_OCTAVE).clamp(1.0, f64::from(u16::MAX)) as u16
 }
 
-/// Returns a level that stands on a base `steps` higher; what was ever seen stays seen.
+/// Returns a level expressed on a base `steps` higher; the level of a seen item stays above 0.
 pub(crate) fn shifted(level: u16, steps: u32) -> u16 {
     if level == 0 { 0 } else { u32::from(level).saturating_sub(steps).max(1) as u16 }
 }
@@ -68,7 +68,8 @@ pub fn decay(weight: f64, half_life: f64) -> f64 {
     if half_life.is_infinite() { 1.0 } else { libm::exp2(-weight / half_life) }
 }
 
-/// ln(1 + count) by the distance of a level from the level of one, without a logarithm a row.
+/// Table of ln(1 + count) by the distance of a level from the level of count 1, so that no row needs a
+/// logarithm.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LogTable {
     /// Entries for distances −REACH to REACH.

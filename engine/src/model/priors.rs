@@ -1,4 +1,4 @@
-//! What follows from the rest of the model and is worked out once: the static prior of every row, the
+//! What is derived from the rest of the model, once: the static prior of every row, the
 //! largest norm and the largest prior of every block of rows. The bounds of exact pruning rest on them.
 
 use crate::limits::DIM_MAX;
@@ -6,10 +6,10 @@ use crate::model::blend::{BUCKETS, COLD, POPULARITY, STATIC, Scenario, Weights};
 use crate::model::popularity::HALF_LIVES;
 use std::sync::OnceLock;
 
-/// Rows of a block: what one bound is kept for, and what is scored at once.
+/// Rows of a block: one bound is kept for each, and its rows are scored at once.
 pub(crate) const BLOCK: usize = 32;
 
-/// What bounds are raised by, so that no rounding (a few units of 2⁻²⁴) brings one below a score.
+/// Relative margin by which bounds are raised, so that no rounding (a few units of 2⁻²⁴) brings one below a score.
 pub(crate) const MARGIN: f32 = 1e-5;
 
 // A squared norm of int8 numbers must fit the `i32` that it is summed in.

@@ -4,7 +4,7 @@
 //! T[a → b] += w · c^(distance − 1)         for b within `reach` events after a, same session
 //! F[a, b] = T[a → b] / (Σ_b T[a → b] + s)  forward: what follows a
 //! B[a, b] = T[b → a] / (Σ_b T[b → a] + s)  backward: what a follows
-//! R[a, b]                                  fresh: as F, from counts that are soon forgotten
+//! R[a, b]                                  fresh: as F, from counts with a short half-life
 //! ```
 //!
 //! with c the decay by distance and s the shrinkage. Sequential rules: Ludewig, Jannach (2018),
@@ -24,7 +24,7 @@ pub struct Neighbour {
     pub forward: f32,
     /// B: fraction of what the item follows, 0 to 1.
     pub backward: f32,
-    /// R: fraction of what follows the item of late, 0 to 1.
+    /// R: fraction of what has followed the item recently, 0 to 1.
     pub fresh: f32,
 }
 

@@ -36,7 +36,7 @@ use std::collections::VecDeque;
 /// Items at the head of a list whose choice is counted by rank, and which the next list reads first.
 const SHOWN: usize = 20;
 
-/// Time with an item after which staying longer says no more, in milliseconds (two minutes).
+/// Longest time with an item that counts, in milliseconds (two minutes).
 const STAY_MS_MAX: u64 = 120_000;
 
 /// What [`UserState::learn`] did with an event.
@@ -237,7 +237,7 @@ impl UserState {
         }
     }
 
-    /// Drops what can be derived again from history and model: a state at rest is a few kilobytes.
+    /// Drops what can be derived again from history and model, which leaves a few kilobytes.
     pub fn rest(&mut self) {
         self.equations = None;
         self.hint = Vec::new();

@@ -1,4 +1,4 @@
-//! What leaves the device: the delta of the events that are in none yet, and the deltas that wait for
+//! What leaves the device: a delta of the events that no delta holds yet, and the deltas that wait for
 //! central's answer.
 
 use crate::ids::DeltaId;

@@ -68,7 +68,8 @@ struct CandidateSums {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Candidates {
     sums: Vec<CandidateSums>,
-    /// For each row of `sums` its index there and one; 0 is free. Open addressing, a power of two long.
+    /// For each row of `sums` one more than its index there; 0 is free. Open addressing, the length a power
+    /// of two.
     slots: Vec<u32>,
     /// Events whose neighbours were read.
     recents: usize,
@@ -189,7 +190,7 @@ impl Candidates {
     }
 }
 
-/// lg x = ln(1 + 1000 x): tells a thousandth from nothing, and stops growing beyond.
+/// lg x = ln(1 + 1000 x): separates a thousandth from zero, and grows slowly above.
 fn lg(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { ln(1.0 + 1000.0 * x) }
 }

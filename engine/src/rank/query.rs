@@ -26,7 +26,7 @@ pub(crate) struct Query {
     pub(crate) dot_scale: f32,
     /// Candidates with their boosts, each row once; in rising order once [`Query::sort`] was called.
     pub(crate) boosts: Vec<(Row, f32)>,
-    /// Not below |u|, as quantised.
+    /// An upper bound of |u|, as quantised.
     pub(crate) norm: f32,
     /// u, before it is quantised.
     vector: Vec<f32>,

@@ -26,8 +26,8 @@ impl Query {
 
     /// Offers the best rows of the whole catalogue to `top`; those of `barred` are left out.
     ///
-    /// The candidates and the rows of `hint` (the list before: reading them first costs little and
-    /// changes nothing) are scored first and set a threshold. Then a block of rows is skipped where
+    /// The candidates and the rows of `hint` (the list before: reading them first raises the threshold
+    /// and cannot change the result) are scored first and set a threshold. Then a block of rows is skipped where
     ///
     /// ```text
     /// |u| · max |q_i| + max prior_i  <  the k-th best score so far
@@ -115,7 +115,7 @@ pub(crate) fn dot_rows<'a>(user: &'a [i16], factors: &'a [i8]) -> impl Iterator<
     factors.chunks_exact(user.len().max(1)).map(move |row| dot(user, row))
 }
 
-/// A set of rows, as bits; emptying it costs what was put in.
+/// A set of rows, as bits; emptying it takes time in proportion to its rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowSet {
     bits: Vec<u64>,

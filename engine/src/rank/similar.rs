@@ -8,7 +8,7 @@ use crate::rank::top_k::{Scored, TopK};
 
 impl Model {
     /// Returns the most popular items, best first; ties go to the lower row. It is the list of a
-    /// person of whom nothing is known.
+    /// person without a history.
     pub fn popular(&self, count: usize) -> Vec<Scored> {
         let mut top = TopK::new(count);
         for (row, prior) in self.priors(Scenario::Discover, 0).values.iter().enumerate() {

@@ -13,7 +13,7 @@ pub struct Scored {
 }
 
 /// Keeps the k best of what is offered, sorted: an insertion list, since k is small and most
-/// offers lose to the last place at once.
+/// offers are worse than the last item.
 #[derive(Clone, Debug, Default)]
 pub struct TopK {
     count: usize,

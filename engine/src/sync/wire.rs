@@ -38,7 +38,7 @@ pub struct SyncRequest {
 pub enum Outcome {
     /// Durable: it will be merged exactly once.
     Acknowledged,
-    /// Known already; merged exactly once all the same.
+    /// Known already; it is merged exactly once.
     Duplicate,
     /// Refused, finally.
     Refused(Refusal),
@@ -140,8 +140,8 @@ fn decode<T: Serialize + DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Resu
     if !rest.is_empty() {
         return Err(DecodeError::Malformed);
     }
-    // Variable-length numbers can be written in several ways; a second way would be a second
-    // name for the same delta.
+    // Variable-length numbers can be written in several ways; another encoding of the same delta
+    // would pass for another delta.
     if encode(magic, &value) != bytes {
         return Err(DecodeError::NotCanonical);
     }

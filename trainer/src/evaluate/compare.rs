@@ -129,7 +129,7 @@ pub fn parts() -> Vec<Box<dyn Scorer>> {
 /// Points of a learning curve.
 const CURVE_POINTS: usize = 120;
 
-/// Share of the novel targets in one window of the curves: wide enough that noise stays below the
+/// Fraction of the novel targets in one window of the curves: wide enough that noise stays below the
 /// differences, narrow enough to show a day's rhythm.
 const CURVE_WINDOW: f64 = 0.1;
 

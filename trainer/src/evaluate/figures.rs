@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct Figures {
     /// Targets.
     pub n: u64,
-    /// Share of targets ranked among the first ten.
+    /// Fraction of targets ranked among the first ten.
     pub hr10: f64,
     /// Standard error of `hr10`, targets taken as independent; a sum of squares until the mean is taken.
     pub hr10_se: f64,

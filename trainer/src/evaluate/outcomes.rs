@@ -62,7 +62,7 @@ pub struct Ranked {
 pub struct ListFigures {
     /// Lists.
     pub n: u64,
-    /// Share of the stream's items that occur in at least one list.
+    /// Fraction of the stream's items that occur in at least one list.
     pub coverage: f64,
     /// Gini coefficient of how often each item is listed: 0 all alike, 1 a single item.
     pub gini: f64,

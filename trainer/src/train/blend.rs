@@ -9,7 +9,7 @@
 //! towards where it began, so that a bucket with few events stays near the whole.
 //! The softmax alone cares as much for targets far down the list as for the first ten. Candidates are
 //! the best by each part alone, each standing for itself, and a sample of the rest, each standing for
-//! its part of the rest: without the rest the fit would not learn what keeps the tail down.
+//! its part of the rest: without the rest the fit would not learn to rank unlikely rows low.
 
 use crate::replay::Moment;
 use nearfield_engine::algebra::{Solver, add_outer, packed_len};

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// Popularity and transitions of the training events, aged to their end.
 pub(super) struct Counts {
     pub(super) popularity: Vec<[f64; HALF_LIVES]>,
-    /// T to other rows, from them, and to them of late.
+    /// T to other rows, T from them, and recent T to them.
     pub(super) neighbours: Vec<BTreeMap<Row, [f64; 3]>>,
     /// Weight of all training events.
     pub(super) merged: f64,
@@ -89,7 +89,8 @@ pub(super) fn choose(
     progress: &dyn Progress,
     trials: &mut Vec<Trial>,
 ) {
-    // Transitions and popularity are judged as they live: learned on from the held-out events.
+    // Transitions and popularity are judged as they will be used: they keep learning from the held-out
+    // events.
     descend(
         "transitions",
         hyper,
@@ -115,8 +116,8 @@ pub(super) fn choose(
         "popularity",
         hyper,
         &[(&[0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0], |hyper, value| {
-            // The best single half-life follows trends; the blend wants a faster and two slower ones
-            // beside it, and weighs them.
+            // The best single half-life follows trends; the blend weighs a faster and two slower ones
+            // beside it.
             hyper.popularity_half_lives = [value / 4.0, value, value * 4.0, value * 32.0, value * 4.0];
         })],
         progress,
@@ -127,13 +128,13 @@ pub(super) fn choose(
             judge_counts(log, fit_until, until, &candidate, Part::Popularity)
         },
     );
-    // Half-lives were searched as shares of the training events.
+    // Half-lives were searched as fractions of the training events.
     if hyper.transitions.half_life < 10.0 {
         hyper.transitions.half_life *= until as f32;
     }
     hyper.popularity_half_lives = hyper.popularity_half_lives.map(|half_life| half_life * until as f32);
 
-    // What follows changes more slowly than what is asked for.
+    // What follows an item changes more slowly than what is popular.
     hyper.transitions.fresh_half_life = 4.0 * hyper.popularity_half_lives[BEST];
 }
 

@@ -1,5 +1,5 @@
-//! Dense sums and solves of the trainer: the same mathematics as the engine's `algebra.rs`, laid out for many
-//! rows at once.
+//! Dense sums and solves of the trainer: the mathematics of the engine's `algebra.rs`, laid out for
+//! many rows at once.
 //!
 //! A matrix is the upper triangle of a `width` × `width` square by rows, `width` being d rounded up
 //! to whole tiles. Work is done in tiles of 4 × 8 that stay in registers; each entry's sum runs in
@@ -18,7 +18,7 @@ const TILE_COLUMNS: usize = 8;
 const BLOCK: usize = 64;
 
 /// The normal equations of one row: M = start + Σ w x xᵀ and b = Σ w·t·x, and their solution.
-/// Used again and again, so that a row allocates nothing.
+/// Reused, so that a row allocates nothing.
 pub(crate) struct System {
     dim: usize,
     width: usize,

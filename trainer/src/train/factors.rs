@@ -9,8 +9,8 @@
 //! 5. Sweeps: more of them for as long as the gain is larger than its standard error.
 //! 6. ρ and κ once more.
 //!
-//! Candidates start from the same rows and have the same number of sweeps, so that none has an
-//! advantage but its own. A judge is a person at a moment: the fold-in of what the person has
+//! Candidates start from the same rows and have the same number of sweeps, so that
+//! none has an advantage from its start. A judge is a person at a moment: the fold-in of what the person has
 //! touched ranks every item that is new to the person. With times, a judge is one held-out event and
 //! gives NDCG@10 of the item that comes; without, a judge is one person and gives NDCG@100 of all that
 //! was held out, since there is no item that comes next.
@@ -76,7 +76,7 @@ pub(super) fn choose(
     let judges = if log.timed {
         moments(log, fit_until, until, &data, hyper)
     } else {
-        // Nothing is recent where there is no time.
+        // Without times no event is more recent than another.
         hyper.recent_weight = 0.0;
         people(log, fit_until, until, &data, hyper)
     };
@@ -146,7 +146,7 @@ fn dims(log: &EventLog, data: &ials::Data, options: &Options) -> Vec<usize> {
     if fitting.is_empty() { vec![DIMS[0]] } else { fitting }
 }
 
-/// A trained candidate and how it did with each judge.
+/// A trained candidate and its figure from each judge.
 struct Candidate {
     /// Eighths of log10 α0 and log10 λ.
     point: (i32, i32),
@@ -174,7 +174,7 @@ impl Search<'_> {
         from: Option<Candidate>,
     ) -> Candidate {
         let mut seen: HashSet<(i32, i32)> = from.iter().map(|from| from.point).collect();
-        // What recency has changed since, the best must be judged by too.
+        // Recency may have changed since, so the best is judged again.
         let mut best = from.map(|from| {
             let figures = judge(self.judges, &from.factors, hyper);
             Candidate { figures, ..from }

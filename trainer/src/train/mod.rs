@@ -39,8 +39,8 @@ pub struct Options {
     pub dim: Option<usize>,
     /// Sweeps of the final training (default: chosen on held-out events).
     pub sweeps: Option<usize>,
-    /// Name of the new lineage; without one it follows from the events, and training on the same
-    /// events again gives the same name. A service that publishes wants a random one.
+    /// Name of the new lineage; without one it is derived from the events, so that training on
+    /// the same events again gives the same name. A service that publishes wants a random one.
     pub lineage: Option<Lineage>,
 }
 
@@ -77,7 +77,7 @@ impl std::error::Error for TrainError {}
 /// Fewest events that a training takes.
 pub const EVENTS_MIN: usize = 100;
 
-/// One candidate of the search and how it did.
+/// One candidate of the search and its figure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trial {
     /// What was being chosen.
@@ -118,7 +118,7 @@ pub struct Trained {
     pub report: TrainReport,
 }
 
-/// Trains on the first `until` events of the log; nothing after them is looked at.
+/// Trains on the first `until` events of the log; later events are not read.
 ///
 /// # Errors
 /// [`TrainError`] for too few events or a number of factors out of range.

@@ -58,7 +58,7 @@ pub(crate) fn dot(user: &[i16], row: &[i8]) -> i32 {
     user.iter().zip(row).map(|(p, q)| i32::from(*p) * i32::from(i16::from(*q))).sum()
 }
 
-/// The elementwise rest, the same text for every form.
+/// The elementwise part, the same code for every form.
 #[inline(always)]
 fn score_by(
     dot_rows: impl Fn(&[i16], &[i8], &mut [i32; BLOCK]),
