@@ -2,12 +2,13 @@
 
 use crate::abi::{Learnt, ModelInfo};
 use crate::error::EdgeError;
-use crate::host::pool::{InstalledModel, Pool};
+use crate::host::model_slot::InstalledModel;
+use crate::host::pool::Pool;
 use crate::host::sandbox::{GuestError, Sandbox};
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::sync::SyncError;
 use crate::sync::central::Central;
+use crate::sync::error::SyncError;
 use crate::users::redb::RedbUsers;
 use crate::users::{StoreError, Ticket, UserStore};
 use nearfield_engine::limits::DELTA_IDLE_MS;

@@ -139,14 +139,14 @@ async function edge(item) {
   const user = `${config.edge}/v1/users/visitor`;
   const event = { item_id: item, kind: 'click', time_ms: Date.now() };
   const headers = { 'content-type': 'application/json' };
-  const answer = await reach(`${user}/events`, { method: 'POST', headers, body: JSON.stringify(event) });
-  if (answer?.status !== 200) throw new Unmet(`edge: event answered ${answer ? `${answer.status} ${await answer.text()}` : 'not at all'}`);
-  const { applied } = await answer.json();
-  const answer = await reach(`${user}/recommendations?count=10`);
-  if (answer?.status !== 200) {
-    throw new Unmet(`edge: recommendations answered ${answer ? `${answer.status} ${await answer.text()}` : 'not at all'}`);
+  const posted = await reach(`${user}/events`, { method: 'POST', headers, body: JSON.stringify(event) });
+  if (posted?.status !== 200) throw new Unmet(`edge: event answered ${posted ? `${posted.status} ${await posted.text()}` : 'not at all'}`);
+  const { applied } = await posted.json();
+  const asked = await reach(`${user}/recommendations?count=10`);
+  if (asked?.status !== 200) {
+    throw new Unmet(`edge: recommendations answered ${asked ? `${asked.status} ${await asked.text()}` : 'not at all'}`);
   }
-  const { items, model_version: version } = await answer.json();
+  const { items, model_version: version } = await asked.json();
   if (applied !== 1 || items.length === 0) throw new Unmet(`edge: ${applied} events applied, ${items.length} items`);
   return `${items.length} items under model ${version}, first ${items[0].item_id}`;
 }

@@ -10,7 +10,7 @@ use crate::merge::snapshot::{self, snapshot_paths};
 use crate::merge::state::Merger;
 use nearfield_engine::model::manifest::FileRef;
 use nearfield_engine::sync::wire;
-use nearfield_engine::{Lineage, MergeError, Model, ModelVersion, PackError};
+use nearfield_engine::{Lineage, MergeError, Model, ModelVersion, PackError, Statistics};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -178,7 +178,7 @@ pub fn replay(log: &dyn Log, data: &Path) -> Result<Merger, OpenError> {
             return Err(OpenError::SnapshotHash { path: path.clone() });
         }
     }
-    let mut merger = Merger::from_files(&statistics_path, &statistics_bytes, &pack_path, &pack)?;
+    let mut merger = from_files(&statistics_path, &statistics_bytes, &pack_path, &pack)?;
     for_each_entry(log, snapshot.sequence, |sequence, entry| {
         let broken = |what: String| OpenError::Entry { sequence, what };
         match entry {
@@ -205,6 +205,19 @@ pub fn replay(log: &dyn Log, data: &Path) -> Result<Merger, OpenError> {
     Ok(merger)
 }
 
+/// Reads the files of a snapshot or a training.
+fn from_files(
+    statistics_path: &Path,
+    statistics: &[u8],
+    pack_path: &Path,
+    pack: &[u8],
+) -> Result<Merger, OpenError> {
+    let wrong = |error| OpenError::Statistics { path: statistics_path.to_owned(), error };
+    let statistics = Statistics::from_bytes(statistics).map_err(wrong)?;
+    let model = Model::load(pack).map_err(|error| OpenError::Pack { path: pack_path.to_owned(), error })?;
+    Merger::new(statistics, model).map_err(wrong)
+}
+
 fn first_start(
     log: &dyn Log,
     data: &Path,
@@ -214,7 +227,7 @@ fn first_start(
 ) -> Result<(), OpenError> {
     let pack = durable::read(trained.0)?;
     let statistics = durable::read(trained.1)?;
-    let merger = Merger::from_files(trained.1, &statistics, trained.0, &pack)?;
+    let merger = from_files(trained.1, &statistics, trained.0, &pack)?;
     let version = merger.model().version();
     let snapshot = snapshot::write_files(data, 0, version, &statistics, &pack)?;
     let file = FileRef::of(&pack);

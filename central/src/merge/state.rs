@@ -4,13 +4,13 @@
 //! while replaying; so a restart reaches the same bytes, and [`crate::merge::replay`] checks that it did.
 
 use crate::log::entry::{Change, LoggedDelta, Mark, VersionRecord};
-use crate::merge::replay::OpenError;
 use nearfield_engine::limits::{ITEM_ID_BYTES_MAX, ROWS_MAX};
 use nearfield_engine::model::manifest::FileRef;
 use nearfield_engine::sync::wire;
-use nearfield_engine::{CatalogError, Delta, ItemKey, Model, ModelVersion, Refusal, Row, Statistics, Window};
+use nearfield_engine::{
+    CatalogError, Delta, ItemKey, MergeError, Model, ModelVersion, Refusal, Row, Statistics, Window,
+};
 use std::collections::HashMap;
-use std::path::Path;
 
 /// A version as it comes out of the window.
 pub struct Published {
@@ -36,20 +36,13 @@ pub struct Merger {
 }
 
 impl Merger {
-    /// Makes the merger of a snapshot's or a training's files.
-    pub(super) fn from_files(
-        statistics_path: &Path,
-        statistics: &[u8],
-        pack_path: &Path,
-        pack: &[u8],
-    ) -> Result<Self, OpenError> {
-        let wrong = |error| OpenError::Statistics { path: statistics_path.to_owned(), error };
-        let statistics = Statistics::from_bytes(statistics).map_err(wrong)?;
-        let model =
-            Model::load(pack).map_err(|error| OpenError::Pack { path: pack_path.to_owned(), error })?;
-        statistics.check_model(&model).map_err(wrong)?;
-        let window = Window::new();
-        Ok(Self { statistics, window, model, waiting_rows: 0, unpublished: HashMap::new() })
+    /// Returns the merger of statistics and the model that belongs to them.
+    ///
+    /// # Errors
+    /// [`MergeError::Mismatch`] where they do not belong together.
+    pub(super) fn new(statistics: Statistics, model: Model) -> Result<Self, MergeError> {
+        statistics.check_model(&model)?;
+        Ok(Self { statistics, window: Window::new(), model, waiting_rows: 0, unpublished: HashMap::new() })
     }
 
     /// Returns the newest model.

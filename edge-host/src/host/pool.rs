@@ -1,30 +1,18 @@
 //! Worker threads, one guest instance each. A user belongs to one worker, by the hash of the name,
 //! so that the events of one user are learnt in order and no lock stands around an instance.
 
-use crate::abi::ModelInfo;
 use crate::error::EdgeError;
+use crate::host::model_slot::{InstalledModel, ModelSlot};
 use crate::host::sandbox::{GuestError, Sandbox};
 use crate::host::worker::Worker;
 use crate::metrics::Metrics;
 use crate::users::UserStore;
 use nearfield_engine::ItemKey;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
 /// Most calls that wait for one worker (choice: at 50 µs a call, 50 ms of work).
 pub const QUEUE_MAX: usize = 1024;
-
-/// A model that every worker serves.
-#[derive(Clone, Debug)]
-pub struct InstalledModel {
-    /// Lineage, version, rows.
-    pub info: ModelInfo,
-    /// Its pack.
-    pub pack: Arc<Vec<u8>>,
-}
-
-/// The model last installed, shared by workers, which need it when they replace an instance.
-pub type ModelSlot = Arc<Mutex<Option<InstalledModel>>>;
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 

@@ -4,7 +4,7 @@ use crate::abi::{
     EncodeSync, Inspection, Learn, Learnt, List, ModelInfo, Recommend, Settled, TakeDelta, Taken,
 };
 use crate::error::EdgeError;
-use crate::host::pool::{InstalledModel, ModelSlot};
+use crate::host::model_slot::{InstalledModel, ModelSlot};
 use crate::host::sandbox::{Guest, GuestError, Sandbox};
 use crate::metrics::Metrics;
 use crate::users::{Record, Ticket, UserStore};

@@ -4,7 +4,7 @@
 
 pub mod central;
 mod deltas;
-mod error;
+pub(crate) mod error;
 mod model;
 
 pub use error::SyncError;

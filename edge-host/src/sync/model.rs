@@ -2,7 +2,7 @@
 
 use super::error::SyncError;
 use crate::edge::{Edge, MODEL_FILE, model_info};
-use crate::host::pool::InstalledModel;
+use crate::host::model_slot::InstalledModel;
 use nearfield_engine::model::manifest::{self, Manifest};
 use nearfield_engine::{Model, ModelVersion};
 use std::io::Write;

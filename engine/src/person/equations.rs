@@ -8,7 +8,6 @@
 use crate::algebra::NormalEquations;
 use crate::ids::{Lineage, ModelVersion, Row};
 use crate::model::Model;
-use crate::person::fold_in::Solved;
 use crate::person::history::{History, HistoryEntry};
 use std::collections::VecDeque;
 
@@ -32,6 +31,15 @@ pub(super) struct Equations {
     pub(super) solved: [Solved; 2],
     /// Room for one row or right side, d.
     pub(super) row: Vec<f32>,
+}
+
+/// A factor, where the equations have been solved since they changed.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Solved {
+    #[default]
+    No,
+    /// The solution, or that there is none.
+    Yes(Option<Vec<f32>>),
 }
 
 impl Equations {

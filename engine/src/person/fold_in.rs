@@ -10,16 +10,7 @@
 
 use crate::algebra::{Solver, add_scaled};
 use crate::model::Model;
-use crate::person::equations::Equations;
-
-/// A factor, where the equations have been solved since they changed.
-#[derive(Clone, Debug, Default)]
-pub(super) enum Solved {
-    #[default]
-    No,
-    /// The solution, or that there is none.
-    Yes(Option<Vec<f32>>),
-}
+use crate::person::equations::{Equations, Solved};
 
 impl Equations {
     /// Returns the factor with recency (κ > 0) or without; `None` where there is nothing to solve.
