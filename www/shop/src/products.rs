@@ -15,7 +15,7 @@ pub struct Category {
     nouns: &'static [&'static str],
     /// Lowest and highest list price, in whole currency units.
     price: (f64, f64),
-    /// Shelves that people go on to from here, most natural first.
+    /// Shelves that people continue to from here, most natural first.
     pub next: &'static [&'static str],
 }
 
