@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
 /// One recorded event; people and items are indices into the log's lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogEvent {
@@ -150,6 +152,29 @@ impl EventLog {
     pub fn event(&self, index: usize) -> Event {
         let recorded = self.events[index];
         Event::new(recorded.kind, self.items[recorded.item as usize].clone(), recorded.time_ms)
+    }
+
+    /// Orders the events of each day (UTC) by a hash under `seed`, and leaves their times as slots: what
+    /// remains of a figure then does not come from the order within a day.
+    pub fn shuffle_within_day(&mut self, seed: u64) {
+        let mut order: Vec<(u64, u64, usize)> = (0..self.events.len())
+            .map(|index| {
+                let mut hasher = blake3::Hasher::new();
+                hasher.update(&seed.to_le_bytes());
+                hasher.update(&(index as u64).to_le_bytes());
+                let mut key = [0; 8];
+                key.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+                (self.events[index].time_ms / DAY_MS, u64::from_le_bytes(key), index)
+            })
+            .collect();
+        order.sort_unstable();
+        let mut times: Vec<u64> = self.events.iter().map(|event| event.time_ms).collect();
+        times.sort_unstable();
+        self.events = order
+            .iter()
+            .zip(times)
+            .map(|((.., index), time_ms)| LogEvent { time_ms, ..self.events[*index] })
+            .collect();
     }
 }
 

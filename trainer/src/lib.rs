@@ -11,6 +11,7 @@
 
 pub mod evaluate;
 pub mod event_log;
+mod numpy;
 pub mod progress;
 pub mod replay;
 pub mod train;

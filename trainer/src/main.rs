@@ -3,7 +3,6 @@
 #![expect(unreachable_pub, reason = "the modules of a binary are seen by it alone")]
 
 mod commands;
-mod numpy;
 mod plot;
 
 use clap::{Parser, Subcommand};

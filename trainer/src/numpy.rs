@@ -101,7 +101,7 @@ fn seed_words(seed: u64) -> [u64; 4] {
 }
 
 /// Returns `numpy.random.default_rng(seed).permutation(n)`.
-pub fn permutation(seed: u64, n: usize) -> Vec<u32> {
+pub(crate) fn permutation(seed: u64, n: usize) -> Vec<u32> {
     let mut random = Pcg64::seeded(seed);
     let mut order: Vec<u32> = (0..n as u32).collect();
     for last in (1..n).rev() {

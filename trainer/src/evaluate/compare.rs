@@ -7,7 +7,7 @@
 use super::baselines::{self, Baseline, Popularity, SequentialRules, StaticFactors, VmisKnn};
 use super::figures::{BucketFigures, Figures};
 use super::outcomes::{Differences, ListFigures, Outcomes, Stream, differences};
-use super::{Observed, ProductScore, Scorer, StreamReport, observe, report};
+use super::stream::{Observed, ProductScore, Scorer, StreamReport, observe, report};
 use crate::event_log::EventLog;
 use crate::progress::Progress;
 use crate::replay::{Flow, Moment, Replay};

@@ -1,4 +1,4 @@
-//! The work of [`work`] behind a small C-like ABI without imports.
+//! The work of `work.rs` behind a small C-like ABI without imports.
 //!
 //! ```text
 //! nb_input(len: u32) → ptr             makes a buffer of len bytes; the host fills it, then calls one of
