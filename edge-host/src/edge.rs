@@ -37,7 +37,7 @@ pub enum StartError {
     Store(StoreError),
     /// The guest module cannot be used.
     Guest(GuestError),
-    /// The address of central is no base address, or its client cannot be made.
+    /// The address of central is not a base address, or its client cannot be made.
     Central(SyncError),
     /// The stored model is there and unusable, and central gave no other.
     StoredModel {
@@ -48,7 +48,7 @@ pub enum StartError {
         /// Why central gave none.
         central: SyncError,
     },
-    /// There is no stored model and central gave none.
+    /// No model is stored, and central gave none.
     NoModel {
         /// The file that would hold one.
         path: PathBuf,

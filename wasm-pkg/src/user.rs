@@ -198,7 +198,7 @@ impl User {
     /// Takes a sync's answer, and returns `{ results, lineage, version }`.
     ///
     /// # Errors
-    /// `reply.*` where the bytes are no answer of central; the outbox is unchanged.
+    /// `reply.*` if the bytes are not a reply of central; the outbox is unchanged.
     pub fn settle(&mut self, reply: &[u8]) -> Result<JsValue, JsValue> {
         let reply = wire::decode_reply(reply).map_err(IntoJs::into_js)?;
         let results = reply.results.iter().map(|(id, outcome)| {

@@ -25,7 +25,7 @@ pub(crate) fn crates() -> Result<BTreeSet<String>> {
         files = lines("git", &["show", "--no-renames", "--name-only", "--format=", "HEAD"])?;
     }
     let metadata = lines("cargo", &["metadata", "--no-deps", "--format-version", "1"])?.concat();
-    let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata is no JSON")?;
+    let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata printed no JSON")?;
     Ok(touched(&files, &workspace(&metadata, &paths::root())?))
 }
 

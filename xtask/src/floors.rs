@@ -15,7 +15,7 @@ const FLOORS: [&str; 11] =
 /// Checks every file of the engine.
 ///
 /// # Errors
-/// Names file and line of each arrow that runs up, and each name that is no floor.
+/// Names file and line of each arrow that runs up, and each name that is not a floor.
 pub(crate) fn check() -> Result<()> {
     let source = paths::root().join("engine/src");
     let mut faults = Vec::new();
@@ -53,7 +53,7 @@ fn faults_in(file: &Path, text: &str) -> Vec<(usize, String)> {
     let module = module_path(file);
     let Some(own) = module.first() else { return Vec::new() };
     let Some(height) = floor(own) else {
-        return vec![(1, format!("{own} is no floor: give it a place in xtask/src/floors.rs"))];
+        return vec![(1, format!("{own} is not a floor yet: add it to FLOORS in xtask/src/floors.rs"))];
     };
     let code = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
     let mut faults = Vec::new();

@@ -105,7 +105,7 @@ impl Sandbox {
     /// Compiles a guest module.
     ///
     /// # Errors
-    /// [`GuestError::Module`] if the bytes are no valid module, or one that wants imports.
+    /// [`GuestError::Module`] if the bytes are not a valid module, or the module needs imports.
     pub fn compile(wasm: &[u8], limits: Limits) -> Result<Self, GuestError> {
         let refused = |error: wasmtime::Error| GuestError::Module { message: format!("{error:#}") };
         let mut config = Config::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Why something with central failed. What was to be sent is kept, and the model stays.
 #[derive(Debug)]
 pub enum SyncError {
-    /// The base address is no address that this edge can use.
+    /// This edge cannot use the base address.
     Address {
         /// The address.
         base: String,

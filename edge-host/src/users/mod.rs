@@ -1,5 +1,8 @@
-//! The users' states, behind one trait: user id → record.
+//! The users' states, behind one trait: user id → record. The contract in its words and the tests in
+//! `contract.rs` hold for every backend.
 
+#[cfg(test)]
+mod contract;
 pub mod redb;
 
 use serde::{Deserialize, Serialize};

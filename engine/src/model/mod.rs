@@ -82,7 +82,7 @@ impl Model {
     /// # Panics
     /// When `rows` is no multiple of `dim`.
     pub fn from_factors(lineage: Lineage, dim: usize, rows: &[f32], hyper: Hyperparameters) -> Self {
-        assert!(rows.len().is_multiple_of(dim), "{} numbers are no rows of {dim}", rows.len());
+        assert!(rows.len().is_multiple_of(dim), "{} numbers cannot be rows of {dim}", rows.len());
         let mut model = Self::empty(lineage, dim, 0, hyper);
         model.version = ModelVersion(1);
         let count = rows.len() / dim;

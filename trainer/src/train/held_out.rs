@@ -1,8 +1,8 @@
 //! Which training events judge the others.
 //!
-//! Where events have times, the last fifth in time: what a service meets is the future. Where they
-//! have none, the end of a file is no future but often just its last people, so a fifth of each
-//! person's items is drawn by a hash of person and item: the same ones in every training.
+//! Where events have times, the last fifth in time is held out, because a service predicts the future.
+//! Where they have none, a file is often sorted by person, so its end is not its future: a fifth of each
+//! person's items is held out instead, chosen by a hash of person and item, the same in every training.
 
 use super::hash;
 use crate::event_log::{EventLog, LogEvent};

@@ -77,7 +77,7 @@ pub enum EventFileError {
         /// The column.
         column: &'static str,
     },
-    /// A line has another number of fields than the header, or is no text.
+    /// A line has another number of fields than the header, or is not text.
     #[error("{path}: line {line}: {reason}")]
     Line {
         /// The file.
