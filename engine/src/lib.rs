@@ -18,6 +18,7 @@
 //! history a person, 128 bytes an item id.
 
 pub mod algebra;
+mod encoding;
 pub mod error;
 pub mod event;
 pub mod golden;

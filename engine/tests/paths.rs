@@ -172,13 +172,13 @@ fn damaged_states_are_refused_with_a_reason() {
     assert_eq!(UserState::from_bytes(b"something else").unwrap_err(), StateError::Foreign);
     assert_eq!(
         UserState::from_bytes(&bytes[..bytes.len() - 1]).unwrap_err().to_string(),
-        "user state is damaged: cut off"
+        "user state is damaged: cut off, or with bytes after its end"
     );
     let mut newer = bytes;
     newer[4] = 200;
     assert_eq!(
         UserState::from_bytes(&newer).unwrap_err().to_string(),
-        "user state has schema 200, the newest known here is 1"
+        "user state has schema 200, the newest known here is 2"
     );
 }
 
@@ -574,5 +574,196 @@ fn the_list_is_what_scoring_every_row_gives_through_patches_and_filters() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_choice_from_a_list_of_another_lineage_is_not_counted() {
+    let (large, (_, small)) = (golden::model(), taught());
+    let mut person = UserState::new();
+    person.recommend(&large, &Request::default(), &mut Workspace::new());
+    click(&mut person, &small, "i0", NOW);
+    assert_eq!(person.quality().total(), 0, "rows of another lineage are other items");
+}
+
+#[test]
+fn a_list_on_a_new_lineage_with_fewer_rows_owes_nothing_to_the_list_before() {
+    let (large, (_, small)) = (golden::model(), taught());
+    let request = Request { count: 20, ..Request::default() };
+    let mut workspace = Workspace::new();
+    let mut person = UserState::new();
+    click(&mut person, &large, "item-199", NOW);
+    let shown = person.recommend(&large, &request, &mut workspace);
+    assert!(shown.iter().any(|item| item.row as usize >= small.len()), "rows that the small model lacks");
+    let list = person.recommend(&small, &request, &mut workspace);
+    let mut fresh = UserState::from_bytes(&person.to_bytes()).unwrap();
+    assert_eq!(list, fresh.recommend(&small, &request, &mut Workspace::new()));
+    // And back, with the same workspace.
+    let list = person.recommend(&large, &request, &mut workspace);
+    assert_eq!(list, fresh.recommend(&large, &request, &mut Workspace::new()));
+}
+
+#[test]
+fn a_choice_is_counted_for_the_version_that_listed_it() {
+    let (mut statistics, mut model) = taught();
+    let mut workspace = Workspace::new();
+    let mut person = UserState::new();
+    click(&mut person, &model, "i0", NOW);
+    let first = person.recommend(&model, &Request::default(), &mut workspace)[0];
+    let listed_by = model.version();
+    let chosen = model.item_id(first.row).to_owned();
+    statistics.register("later").unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    click(&mut person, &model, &chosen, NOW);
+    let delta = person.preview_delta(&model, &mut workspace).unwrap();
+    assert_eq!(delta.metrics, [VersionMetrics { version: listed_by, bins: [1, 0, 0, 0, 0] }]);
+}
+
+#[test]
+fn a_delta_after_many_choices_offline_is_admitted() {
+    let (statistics, model) = taught();
+    let mut workspace = Workspace::new();
+    let mut person = UserState::new();
+    let mut list = Vec::new();
+    for turn in 0..600 {
+        let event = Event::new(Kind::Click, format!("i{}", turn % 20), NOW + turn);
+        let request = Request { scenario: Scenario::Continue, ..Request::default() };
+        person.observe(&model, &event, NOW + turn, &request, &mut workspace, &mut list).unwrap();
+    }
+    assert!(person.quality().total() > 512, "{:?}", person.quality());
+    let delta = person.take_delta(&model, DeltaId([1; 16]), &mut workspace).unwrap();
+    assert_eq!(statistics.policy(ModelVersion(0)).check(delta), Ok(()));
+    let told: u32 = delta.metrics.iter().flat_map(|metrics| metrics.bins).map(u32::from).sum();
+    assert!((500..=512).contains(&told), "{told} of the 512 that a delta may hold");
+}
+
+#[test]
+fn a_new_items_first_events_wait_until_a_version_brings_its_row() {
+    let (mut statistics, mut model) = taught();
+    let mut workspace = Workspace::new();
+    let mut person = UserState::new();
+    click(&mut person, &model, "new", NOW);
+    click(&mut person, &model, "i0", NOW + 1);
+    click(&mut person, &model, "new", NOW + 2);
+    click(&mut person, &model, "i2", NOW + 3);
+    let delta = person.take_delta(&model, DeltaId([1; 16]), &mut workspace).unwrap().clone();
+    assert_eq!(delta.items.len(), 2, "what has rows goes at once");
+    assert_eq!(person.unsent(), 0);
+    assert_eq!(person.take_delta(&model, DeltaId([2; 16]), &mut workspace), None, "the rest waits");
+
+    // The wait outlives storage.
+    let mut person = UserState::from_bytes(&person.to_bytes()).unwrap();
+    let row = statistics.register("new").unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    click(&mut person, &model, "i4", NOW + 4);
+    let waited = person.take_delta(&model, DeltaId([3; 16]), &mut workspace).unwrap().clone();
+    let rows: Vec<(Row, bool)> =
+        waited.items.iter().map(|item| (item.row(), item.starts_session())).collect();
+    assert_eq!(rows, [(row, true), (row, false)]);
+    let fresh = person.take_delta(&model, DeltaId([4; 16]), &mut workspace).unwrap();
+    assert_eq!(fresh.items.iter().map(|item| item.row()).collect::<Vec<_>>(), [4]);
+    assert_eq!(person.take_delta(&model, DeltaId([5; 16]), &mut workspace), None, "each is told once");
+}
+
+#[test]
+fn events_that_waited_in_different_sessions_go_in_different_deltas() {
+    let (mut statistics, mut model) = taught();
+    let mut workspace = Workspace::new();
+    let mut person = UserState::new();
+    let hour = 60 * 60 * 1000;
+    for (number, item) in ["new-a", "new-b", "i0"].into_iter().enumerate() {
+        click(&mut person, &model, item, NOW + number as u64 * hour);
+    }
+    person.take_delta(&model, DeltaId([1; 16]), &mut workspace).unwrap();
+    let rows = ["new-a", "new-b"].map(|id| statistics.register(id).unwrap());
+    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    for (number, row) in rows.into_iter().enumerate() {
+        let delta = person.take_delta(&model, DeltaId([2 + number as u8; 16]), &mut workspace).unwrap();
+        assert_eq!(delta.items.iter().map(|item| item.row()).collect::<Vec<_>>(), [row]);
+    }
+}
+
+#[test]
+fn a_state_of_every_older_schema_is_read() {
+    // Four events sent, three unsent of which one has no row, one delta in the outbox, six choices counted.
+    let model = golden::model();
+    let bytes = include_bytes!("states/schema-1.bin");
+    let mut person = UserState::from_bytes(bytes).unwrap();
+    assert_eq!((person.len(), person.unsent(), person.outbox().len()), (7, 3, 1));
+    assert_eq!(person.quality().bins, [0, 0, 0, 1, 5]);
+    assert_eq!(person.history().map(|entry| entry.kind()).nth(4), Some(Kind::Purchase));
+    let delta = person.take_delta(&model, DeltaId([8; 16]), &mut Workspace::new()).unwrap();
+    assert_eq!(delta.items.len(), 2);
+    let event = Event { event_id: Some("e2".into()), ..Event::new(Kind::Click, "item-21", NOW) };
+    assert_eq!(person.learn(&model, &event, NOW), Ok(Learned::Duplicate), "event ids are remembered");
+    assert_eq!(UserState::from_bytes(&person.to_bytes()).unwrap().to_bytes(), person.to_bytes());
+}
+
+#[test]
+fn only_a_higher_schema_is_newer() {
+    let with_schema = |schema: u16| {
+        let mut bytes = include_bytes!("states/schema-1.bin").to_vec();
+        bytes[4..6].copy_from_slice(&schema.to_le_bytes());
+        UserState::from_bytes(&bytes).err().map(|error| error.reason())
+    };
+    assert_eq!(with_schema(u16::MAX), Some("newer_schema"));
+    assert_eq!(with_schema(0), Some("damaged"), "there never was a schema 0");
+}
+
+/// Puts a byte before the checksum at the end of a file, and makes the checksum right again.
+fn with_a_byte_more(file: &[u8]) -> Vec<u8> {
+    let mut bytes = file[..file.len() - 8].to_vec();
+    bytes.push(0);
+    let checksum = nearfield_engine::ids::short_hash(&bytes);
+    bytes.extend(checksum.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn files_with_bytes_after_their_end_are_refused() {
+    let (mut statistics, model) = taught();
+    statistics.register("more").unwrap();
+    let patch = statistics.publish(&mut Window::new(), 1).patch;
+    let mut patched = model.clone();
+    assert_eq!(patched.apply(&with_a_byte_more(&patch)).unwrap_err().reason(), "damaged");
+    assert_eq!(patched, model);
+    patched.apply(&patch).unwrap();
+    let pack = model.to_pack();
+    assert_eq!(Model::load(&with_a_byte_more(&pack)).unwrap_err().reason(), "length");
+    // A byte more in the header, with the header's length raised to match.
+    let head = u32::from_le_bytes(pack[6..10].try_into().unwrap()) as usize;
+    let mut longer = pack[..10 + head].to_vec();
+    longer[6..10].copy_from_slice(&(head as u32 + 1).to_le_bytes());
+    longer.push(0);
+    longer.extend(&pack[10 + head..pack.len() - 8]);
+    longer.extend(nearfield_engine::ids::short_hash(&longer).to_le_bytes());
+    assert_eq!(Model::load(&longer).unwrap_err().reason(), "field");
+    assert!(Statistics::from_bytes(&with_a_byte_more(&statistics.to_bytes())).is_err());
+    let mut state = UserState::new().to_bytes();
+    state.push(0);
+    assert_eq!(UserState::from_bytes(&state).unwrap_err().reason(), "damaged");
+}
+
+#[test]
+fn negative_scales_are_refused_in_pack_and_patch() {
+    let (mut statistics, model) = taught();
+    let pack = model.to_pack();
+    let head = u32::from_le_bytes(pack[6..10].try_into().unwrap()) as usize;
+    let scales = 10 + head + model.len() * model.dim();
+    for bad in [-0.5f32, f32::NAN, f32::INFINITY] {
+        let mut bytes = pack[..pack.len() - 8].to_vec();
+        bytes[scales..scales + 4].copy_from_slice(&bad.to_le_bytes());
+        bytes.extend(nearfield_engine::ids::short_hash(&bytes).to_le_bytes());
+        assert_eq!(Model::load(&bytes).unwrap_err().reason(), "field", "scale {bad}");
+    }
+    statistics.withdraw("i2").unwrap();
+    let patch = statistics.publish(&mut Window::new(), 1).patch;
+    let (_, scale) = model.factors(2);
+    let at = patch.windows(4).position(|bytes| bytes == scale.to_le_bytes()).expect("the scale of row 2");
+    for bad in [-0.5f32, f32::NAN, f32::INFINITY] {
+        let mut bytes = patch[..patch.len() - 8].to_vec();
+        bytes[at..at + 4].copy_from_slice(&bad.to_le_bytes());
+        bytes.extend(nearfield_engine::ids::short_hash(&bytes).to_le_bytes());
+        assert_eq!(model.clone().apply(&bytes).unwrap_err().reason(), "damaged", "scale {bad}");
     }
 }

@@ -2,6 +2,7 @@
 //! catalogue, which alone allocates rows.
 
 use crate::algebra::{NormalEquations, packed_len};
+use crate::encoding;
 use crate::error::{CatalogError, MergeError};
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row, short_hash};
 use crate::limits::{ITEM_ID_BYTES_MAX, ROWS_MAX};
@@ -263,7 +264,8 @@ impl Statistics {
         if short_hash(&bytes[..bytes.len() - 8]).to_le_bytes() != *checksum {
             return Err(damaged("its checksum does not match"));
         }
-        let mut statistics: Self = postcard::from_bytes(body).map_err(|_| damaged("not statistics"))?;
+        let mut statistics: Self =
+            encoding::read(body).map_err(|_| damaged("not the canonical encoding of statistics"))?;
         statistics.rows_by_key =
             statistics.ids.iter().enumerate().map(|(row, id)| (ItemKey::of(id), row as Row)).collect();
         Ok(statistics)

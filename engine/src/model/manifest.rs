@@ -9,6 +9,7 @@
 //! slots and the key list follow The Update Framework, so that rotation and canaries need no new
 //! format.
 
+use crate::encoding;
 use crate::error::ManifestError;
 use crate::ids::{Lineage, ModelVersion};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
@@ -119,7 +120,7 @@ pub fn verify(
     let signature = head.last_chunk::<64>().ok_or(ManifestError::Damaged)?;
     let key = VerifyingKey::from_bytes(public_key).map_err(|_| ManifestError::BadKey)?;
     key.verify_strict(body, &Signature::from_bytes(signature)).map_err(|_| ManifestError::BadSignature)?;
-    let manifest: Manifest = postcard::from_bytes(body).map_err(|_| ManifestError::Damaged)?;
+    let manifest: Manifest = encoding::read(body).map_err(|_| ManifestError::Damaged)?;
     if manifest.site != site {
         return Err(ManifestError::WrongSite { found: manifest.site });
     }

@@ -9,6 +9,7 @@
 //! u8), withdrawn (n u8), ids (for each a length byte and UTF-8). `docs/wire-format.md` is normative.
 
 use crate::algebra::packed_len;
+use crate::encoding;
 use crate::error::PackError;
 use crate::ids::{ItemKey, Lineage, ModelVersion, short_hash};
 use crate::limits::{DIM_MAX, ITEM_ID_BYTES_MAX, ROWS_MAX};
@@ -104,8 +105,8 @@ impl Model {
         let (head_len, body) = body.split_first_chunk::<4>().ok_or(cut(10))?;
         let head_len = u32::from_le_bytes(*head_len) as usize;
         let (head, body) = body.split_at_checked(head_len).ok_or(cut(10usize.saturating_add(head_len)))?;
-        let header: Header = postcard::from_bytes(head)
-            .map_err(|_| PackError::Field { field: "header", limit: "readable" })?;
+        let header: Header = encoding::read(head)
+            .map_err(|_| PackError::Field { field: "header", limit: "a header in its canonical encoding" })?;
         let field =
             |good: bool, field, limit| if good { Ok(()) } else { Err(PackError::Field { field, limit }) };
         field(header.rows as usize <= ROWS_MAX, "rows", "at most 16,777,216")?;
@@ -145,7 +146,9 @@ impl Model {
                 backward_and_fresh: *backward_and_fresh,
             })
             .collect();
-        model.withdrawn = sections.take(n).iter().map(|byte| *byte != 0).collect();
+        let withdrawn = sections.take(n);
+        field(withdrawn.iter().all(|byte| *byte <= 1), "withdrawn", "0 or 1 each")?;
+        model.withdrawn = withdrawn.iter().map(|byte| *byte == 1).collect();
         for row in 0..n {
             let id = sections
                 .id()
@@ -157,9 +160,10 @@ impl Model {
         field(sections.rest.is_empty(), "id_bytes", "the length of all ids")?;
         model.norms = vec![0.0; n.div_ceil(crate::model::priors::BLOCK)];
         model.update_block_norms(0..n as u32);
-        let finite =
-            model.scales.iter().chain(&model.gram).chain(&model.mean).all(|number| number.is_finite());
-        field(finite, "scales, gram and mean", "finite")?;
+        let sound_scales = model.scales.iter().all(|scale| scale.is_finite() && *scale >= 0.0);
+        field(sound_scales, "scales", "finite, 0 or more")?;
+        let finite = model.gram.iter().chain(&model.mean).all(|number| number.is_finite());
+        field(finite, "gram and mean", "finite")?;
         let known_rows = model.neighbours.iter().all(|stored| stored.row() < n.max(1) as u32);
         field(known_rows, "neighbours", "rows of the catalogue")?;
         Ok(model)

@@ -6,6 +6,7 @@
 //! ```
 
 use crate::algebra::packed_len;
+use crate::encoding;
 use crate::error::PatchError;
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row, short_hash};
 use crate::limits::{ITEM_ID_BYTES_MAX, ROWS_MAX};
@@ -105,7 +106,7 @@ impl Patch {
         if short_hash(covered).to_le_bytes() != *checksum {
             return Err(damaged("its checksum does not match"));
         }
-        postcard::from_bytes(&body[2..body.len() - 8]).map_err(|_| damaged("not a patch"))
+        encoding::read(&body[2..body.len() - 8]).map_err(|_| damaged("not the canonical encoding of a patch"))
     }
 
     /// Returns the version that the patch starts at.
@@ -183,6 +184,7 @@ impl Model {
                 && changed.row >= next_row
                 && changed.factors.len() == self.dim
                 && changed.scale.is_finite()
+                && changed.scale >= 0.0
                 && changed.neighbours.len() <= self.neighbours_max
                 && changed.neighbours.iter().all(|stored| (stored.row() as usize) < rows_after);
             if !sound {

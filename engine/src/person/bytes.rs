@@ -1,18 +1,21 @@
 //! The state as bytes, for the device's own storage: all else is derived from it and the model.
 
+use crate::encoding::{self, Fault};
 use crate::error::StateError;
 use crate::event::Kind;
 use crate::limits::{HISTORY_MAX, OUTBOX_MAX};
 use crate::person::UserState;
 use crate::person::history::History;
+use crate::person::migrate;
 use crate::person::outbox::Outbox;
 use crate::person::quality::Quality;
 use serde::{Deserialize, Serialize};
 
 const MAGIC: [u8; 4] = *b"NFUS";
 
-/// Schema of the stored form; it rises whenever [`StoredState`] changes.
-const SCHEMA: u16 = 1;
+/// Schema of the stored form. It rises whenever [`StoredState`] changes, and a step in `migrate.rs` then
+/// leads from the schema before to the new one.
+const SCHEMA: u16 = 2;
 
 /// What is stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,16 +41,18 @@ impl UserState {
         let body = bytes.strip_prefix(&MAGIC).ok_or(StateError::Foreign)?;
         let (schema, body) =
             body.split_first_chunk::<2>().ok_or(StateError::Damaged { what: "no schema" })?;
-        let found = u16::from_le_bytes(*schema);
-        if found != SCHEMA {
-            return Err(StateError::NewerSchema { found, known: SCHEMA });
+        let stored = match u16::from_le_bytes(*schema) {
+            SCHEMA => encoding::read(body),
+            1 => encoding::read(body).map(migrate::from_1),
+            found if found > SCHEMA => return Err(StateError::NewerSchema { found, known: SCHEMA }),
+            _ => return Err(StateError::Damaged { what: "there is no such schema" }),
         }
-        let (stored, rest): (StoredState, _) =
-            postcard::take_from_bytes(body).map_err(|_| StateError::Damaged { what: "cut off" })?;
+        .map_err(|fault| match fault {
+            Fault::Malformed => StateError::Damaged { what: "cut off, or with bytes after its end" },
+            Fault::NotCanonical => StateError::Damaged { what: "not the canonical encoding" },
+        })?;
         let entries = &stored.history.entries;
-        let sound = rest.is_empty()
-            && entries.len() <= HISTORY_MAX
-            && stored.history.unsent as usize <= entries.len()
+        let sound = entries.len() <= HISTORY_MAX
             && stored.outbox.deltas.len() <= OUTBOX_MAX
             && entries.iter().all(|entry| Kind::from_index(entry.kind).is_some_and(Kind::is_history));
         if !sound {

@@ -18,7 +18,21 @@ pub struct HistoryEntry {
     /// Whether a session starts here.
     pub starts_session: bool,
     /// Hash of the event id, 0 for none.
-    event_hash: u64,
+    pub(super) event_hash: u64,
+    /// How far the event has come on its way to central.
+    pub(super) progress: Progress,
+}
+
+/// How far an event has come on its way to central.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Progress {
+    /// No delta has been made since it happened.
+    Unsent,
+    /// A delta was made without it, because the model had no row for its item. It waits for a version that
+    /// has one, at most until it leaves the history.
+    Waiting,
+    /// A delta holds it, or none ever will.
+    Done,
 }
 
 impl HistoryEntry {
@@ -32,10 +46,8 @@ impl HistoryEntry {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct History {
     pub(super) entries: VecDeque<HistoryEntry>,
-    /// How many of the newest entries are in no delta yet.
-    pub(super) unsent: u32,
     /// Hash of the session that the newest event names, 0 for none.
-    session_hash: u64,
+    pub(super) session_hash: u64,
 }
 
 impl History {
@@ -54,7 +66,14 @@ impl History {
             }
         });
         let key = ItemKey::of(&event.item_id);
-        Some(HistoryEntry { key, kind: event.kind as u8, time_ms: event.time_ms, starts_session, event_hash })
+        Some(HistoryEntry {
+            key,
+            kind: event.kind as u8,
+            time_ms: event.time_ms,
+            starts_session,
+            event_hash,
+            progress: Progress::Unsent,
+        })
     }
 
     /// Appends the entry of an event, as unsent. The ring may hold one too many until
@@ -62,7 +81,6 @@ impl History {
     pub(super) fn push(&mut self, entry: HistoryEntry, event: &Event) {
         self.session_hash = hash_of(event.session_id.as_deref());
         self.entries.push_back(entry);
-        self.unsent = (self.unsent + 1).min(HISTORY_MAX as u32);
     }
 
     /// Appends an event that the trained model has learned already, so that no delta will carry it.
@@ -70,7 +88,9 @@ impl History {
         let starts_session = self.entries.back().is_none_or(|last| gap_ends_session(last, event));
         let key = ItemKey::of(&event.item_id);
         let kind = event.kind as u8;
-        let entry = HistoryEntry { key, kind, time_ms: event.time_ms, starts_session, event_hash: 0 };
+        let progress = Progress::Done;
+        let entry =
+            HistoryEntry { key, kind, time_ms: event.time_ms, starts_session, event_hash: 0, progress };
         self.entries.push_back(entry);
         self.evict();
     }

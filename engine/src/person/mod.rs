@@ -11,6 +11,7 @@ mod bytes;
 mod equations;
 mod fold_in;
 mod history;
+mod migrate;
 mod outbox;
 mod quality;
 mod workspace;
@@ -21,7 +22,7 @@ pub use workspace::Workspace;
 
 use crate::error::EventError;
 use crate::event::Event;
-use crate::ids::Row;
+use crate::ids::{Lineage, ModelVersion, Row};
 use crate::limits::COUNT_MAX;
 use crate::model::Model;
 use crate::model::blend::{self, Candidate, Scenario, bucket};
@@ -71,10 +72,26 @@ pub type Vectors = [Option<Vec<f32>>; 3];
 pub struct UserState {
     stored: StoredState,
     equations: Option<Equations>,
-    /// Rows of the list shown last, until the next choice.
-    shown: Vec<Row>,
-    /// Rows of the last list, of this model or the one before: where the next one looks first.
-    hint: Vec<Row>,
+    last: LastList,
+}
+
+/// The head of the list that was made last.
+#[derive(Clone, Debug, Default)]
+struct LastList {
+    /// The model that made it. A row names the same item in all versions of a lineage, and another one
+    /// elsewhere.
+    made_by: Option<(Lineage, ModelVersion)>,
+    /// Its first rows, best first.
+    rows: Vec<Row>,
+    /// Whether the next choice is counted by its rank in it.
+    shown: bool,
+}
+
+impl LastList {
+    /// Returns the rows, if they are rows of the model.
+    fn rows_of(&self, model: &Model) -> &[Row] {
+        if self.made_by.is_some_and(|(lineage, _)| lineage == model.lineage) { &self.rows } else { &[] }
+    }
 }
 
 impl UserState {
@@ -158,15 +175,15 @@ impl UserState {
                 query.sort();
                 query.rank_only(model, priors, allow, barred, top);
             }
-            None => query.rank(model, priors, &self.hint, barred, top),
+            None => query.rank(model, priors, self.last.rows_of(model), barred, top),
         }
         list.clear();
         list.extend_from_slice(top.as_sorted());
-        self.shown.clear();
-        self.shown.extend(list.iter().take(SHOWN).map(|item| item.row));
+        self.last.shown = !list.is_empty();
         if request.count > 0 {
-            self.hint.clear();
-            self.hint.extend_from_slice(&self.shown);
+            self.last.made_by = Some((model.lineage, model.version));
+            self.last.rows.clear();
+            self.last.rows.extend(list.iter().take(SHOWN).map(|item| item.row));
         }
     }
 
@@ -240,7 +257,9 @@ impl UserState {
     /// Drops what can be derived again from history and model, which leaves a few kilobytes.
     pub fn rest(&mut self) {
         self.equations = None;
-        self.hint = Vec::new();
+        if !self.last.shown {
+            self.last.rows = Vec::new();
+        }
     }
 
     /// Builds the query of the current state.

@@ -1,15 +1,18 @@
 //! What leaves the device: a delta of the events that no delta holds yet, and the deltas that wait for
 //! central's answer.
 
-use crate::ids::DeltaId;
+use crate::ids::{DeltaId, Row};
 use crate::limits::{DELTA_EVENTS, DELTA_IDLE_MS, OUTBOX_MAX};
 use crate::model::{Model, quantise};
 use crate::person::UserState;
 use crate::person::equations::Equations;
+use crate::person::history::{History, Progress};
+use crate::person::quality::clipped;
 use crate::person::workspace::Workspace;
 use crate::sync::delta::{Delta, SHARE_STEPS, Touch};
 use crate::sync::wire::Outcome;
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 /// Deltas that wait for an answer, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,9 +39,9 @@ impl UserState {
         &self.stored.outbox.deltas
     }
 
-    /// Returns how many events are in no delta yet.
+    /// Returns how many events happened since the last delta was made.
     pub fn unsent(&self) -> usize {
-        self.stored.history.unsent as usize
+        self.stored.history.entries.iter().filter(|entry| entry.progress == Progress::Unsent).count()
     }
 
     /// Returns whether a delta should go out: 20 new events, or a minute idle with something new.
@@ -50,22 +53,28 @@ impl UserState {
 
     /// Moves what was learnt since the last delta into the outbox, under the given random id, and
     /// returns it; `None` where there is nothing that the model has rows for.
+    ///
+    /// Events on items without a row wait in the history. Once a version has brought the row, they go first,
+    /// in a delta of their own for each session.
     pub fn take_delta(&mut self, model: &Model, id: DeltaId, workspace: &mut Workspace) -> Option<&Delta> {
-        let (delta, covered) = self.build_delta(model, id, workspace)?;
-        self.stored.history.unsent -= covered;
+        let (delta, progress) = self.build_delta(model, id, workspace);
+        for (index, progress) in progress {
+            self.stored.history.entries[index].progress = progress;
+        }
+        let delta = delta?;
         self.stored.quality.unsent.clear();
         self.stored.outbox.push(delta)
     }
 
     /// Returns what [`UserState::take_delta`] would send now; its id is zero.
     pub fn preview_delta(&mut self, model: &Model, workspace: &mut Workspace) -> Option<Delta> {
-        self.build_delta(model, DeltaId([0; 16]), workspace).map(|(delta, _)| delta)
+        self.build_delta(model, DeltaId([0; 16]), workspace).0
     }
 
     /// Drops the events that are in no delta yet and the deltas that wait, so that none of it leaves
     /// the device: for a person who does not share. History and lists stay as they are.
     pub fn discard_unsent(&mut self) {
-        self.stored.history.unsent = 0;
+        self.stored.history.entries.iter_mut().for_each(|entry| entry.progress = Progress::Done);
         self.stored.quality.unsent.clear();
         self.stored.outbox.deltas.clear();
     }
@@ -76,37 +85,25 @@ impl UserState {
         self.stored.outbox.deltas.retain(|delta| delta.id != id);
     }
 
-    /// Builds the delta of the oldest unsent events, and says how many of them it covers.
-    fn build_delta(&mut self, model: &Model, id: DeltaId, workspace: &mut Workspace) -> Option<(Delta, u32)> {
+    /// Builds the delta of the events that go next, and says how far that brings each event it meets.
+    fn build_delta(
+        &mut self,
+        model: &Model,
+        id: DeltaId,
+        workspace: &mut Workspace,
+    ) -> (Option<Delta>, Vec<(usize, Progress)>) {
         let history = &self.stored.history;
         let equations = Equations::current(&mut self.equations, model, history);
-        let bounds = model.hyper.bounds;
-        let count = history.entries.len();
-        let first = count - (history.unsent as usize).min(count);
-        let mut items: Vec<Touch> = Vec::new();
-        let mut weight = 0.0;
-        let mut covered = 0;
-        let mut starts_session = false;
-        for (entry, row) in history.entries.iter().zip(&equations.rows).skip(first) {
-            if items.len() == usize::from(bounds.items_max) {
-                break;
-            }
-            covered += 1;
-            starts_session |= entry.starts_session;
-            let Some(row) = *row else { continue };
-            if items.iter().filter(|item| item.row() == row).count() >= usize::from(bounds.repeats_max) {
-                continue;
-            }
-            items.push(Touch::new(row, entry.kind, starts_session));
-            starts_session = false;
-            weight += model.hyper.kind(entry.kind()).weight;
+        let Selection { items, weight, progress } = select(model, history, &equations.rows);
+        if items.is_empty() {
+            return (None, progress);
         }
         let whole_weight = equations.whole.h;
-        if items.is_empty() || weight == 0.0 {
-            return None;
-        }
+        // Without a solution nothing moves: the same events are tried again.
+        let Some(p) = equations.factor(model, false, &mut workspace.solver) else {
+            return (None, Vec::new());
+        };
         let mut factor = vec![0; model.dim];
-        let p = equations.factor(model, false, &mut workspace.solver)?;
         let mut factor_scale = quantise(p, &mut factor);
         if factor_scale == 0.0 {
             // A factor of zero (an item without a row yet) still teaches transitions and popularity.
@@ -122,8 +119,63 @@ impl UserState {
             factor,
             items,
             share: share as u16,
-            metrics: self.stored.quality.unsent.clone(),
+            metrics: clipped(&self.stored.quality.unsent),
         };
-        Some((delta, covered))
+        (Some(delta), progress)
     }
+}
+
+/// The events that go next.
+#[derive(Default)]
+struct Selection {
+    items: Vec<Touch>,
+    /// Sum of their confidences.
+    weight: f32,
+    /// How far the next delta brings each event that it meets, by index in the history.
+    progress: Vec<(usize, Progress)>,
+}
+
+/// Chooses the events of the next delta, oldest first: those of one session that have waited for a row and
+/// now have it; where there are none, those that happened since the last delta.
+fn select(model: &Model, history: &History, rows: &VecDeque<Option<Row>>) -> Selection {
+    let bounds = model.hyper.bounds;
+    let entries = &history.entries;
+    let ready = entries
+        .iter()
+        .zip(rows)
+        .position(|(entry, row)| entry.progress == Progress::Waiting && row.is_some());
+    // Two that waited in one session may have followed one another; in different sessions they did not.
+    let (takes, range) = ready.map_or((Progress::Unsent, 0..entries.len()), |first| {
+        let next_session = entries.iter().skip(first + 1).position(|entry| entry.starts_session);
+        (Progress::Waiting, first..next_session.map_or(entries.len(), |at| first + 1 + at))
+    });
+    let mut selection = Selection::default();
+    let mut starts_session = false;
+    for index in range {
+        if selection.items.len() == usize::from(bounds.items_max) {
+            break;
+        }
+        let entry = &entries[index];
+        if entry.progress != takes {
+            continue;
+        }
+        starts_session |= entry.starts_session;
+        let Some(row) = rows[index] else {
+            selection.progress.push((index, Progress::Waiting));
+            // What goes without this event follows it, so a session must still be seen to start; what
+            // follows it later, alone, has nothing before it.
+            starts_session &= takes == Progress::Unsent;
+            continue;
+        };
+        selection.progress.push((index, Progress::Done));
+        let weight = model.hyper.kind(entry.kind()).weight;
+        let mentions = selection.items.iter().filter(|item| item.row() == row).count();
+        if weight == 0.0 || mentions >= usize::from(bounds.repeats_max) {
+            continue;
+        }
+        selection.items.push(Touch::new(row, entry.kind, starts_session));
+        selection.weight += weight;
+        starts_session = false;
+    }
+    selection
 }

@@ -2,7 +2,7 @@
 
 use crate::event::Kind;
 use crate::ids::{ItemKey, ModelVersion};
-use crate::limits::METRICS_MAX;
+use crate::limits::{HISTORY_MAX, METRICS_MAX};
 use crate::model::Model;
 use crate::person::UserState;
 use crate::sync::delta::{RANK_BINS, VersionMetrics};
@@ -57,15 +57,32 @@ impl Quality {
     }
 }
 
+/// Returns counts that a delta may carry. Where a person has made more choices than that since the
+/// last delta, all counts shrink by the same factor, so that they keep their proportions.
+pub(super) fn clipped(unsent: &[VersionMetrics]) -> Vec<VersionMetrics> {
+    let choices: u32 = unsent.iter().flat_map(|metrics| metrics.bins).map(u32::from).sum();
+    let limit = HISTORY_MAX as u32;
+    let clip = |count: u16| if choices > limit { (u32::from(count) * limit / choices) as u16 } else { count };
+    unsent
+        .iter()
+        .map(|metrics| VersionMetrics { version: metrics.version, bins: metrics.bins.map(clip) })
+        .collect()
+}
+
 impl UserState {
-    /// Counts the rank of a chosen item in the list shown last.
+    /// Counts the rank of a chosen item in the list shown last, for the version that made the list. A
+    /// list of another lineage cannot be compared, so its choice is not counted.
     pub(super) fn count_choice(&mut self, model: &Model, key: ItemKey, kind: Kind) {
-        if self.shown.is_empty() || model.hyper.kind(kind).target == 0.0 {
+        if !self.last.shown || model.hyper.kind(kind).target == 0.0 {
+            return;
+        }
+        self.last.shown = false;
+        let Some((lineage, version)) = self.last.made_by else { return };
+        if lineage != model.lineage {
             return;
         }
         let row = model.row(key);
-        let bin = RankBins::bin(self.shown.iter().position(|shown| Some(*shown) == row));
-        self.shown.clear();
-        self.stored.quality.count(bin, model.version);
+        let bin = RankBins::bin(self.last.rows.iter().position(|listed| Some(*listed) == row));
+        self.stored.quality.count(bin, version);
     }
 }

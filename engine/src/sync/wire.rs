@@ -8,6 +8,7 @@
 //! The token stands in the body because beacons carry no headers. `extensions` is room for later:
 //! a reader that does not know what is in it ignores it. `docs/wire-format.md` is normative.
 
+use crate::encoding::{self, Fault};
 use crate::error::{DecodeError, Refusal, WireError};
 use crate::ids::{DeltaId, Lineage, ModelVersion};
 use crate::limits::{DELTAS_MAX, SITE_BYTES_MAX, SYNC_BYTES_MAX, TOKEN_BYTES_MAX};
@@ -117,7 +118,7 @@ pub fn encode_delta(delta: &Delta) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError::Malformed`] for anything else.
 pub fn decode_delta(bytes: &[u8]) -> Result<Delta, DecodeError> {
-    postcard::from_bytes(bytes).map_err(|_| DecodeError::Malformed)
+    encoding::read(bytes).map_err(|_| DecodeError::Malformed)
 }
 
 fn encode<T: Serialize>(magic: [u8; 4], value: &T) -> Vec<u8> {
@@ -136,14 +137,9 @@ fn decode<T: Serialize + DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Resu
     if found != FORMAT {
         return Err(DecodeError::UnknownFormat { found, known: FORMAT });
     }
-    let (value, rest): (T, _) = postcard::take_from_bytes(body).map_err(|_| DecodeError::Malformed)?;
-    if !rest.is_empty() {
-        return Err(DecodeError::Malformed);
-    }
-    // Variable-length numbers can be written in several ways; another encoding of the same delta
-    // would pass for another delta.
-    if encode(magic, &value) != bytes {
-        return Err(DecodeError::NotCanonical);
-    }
-    Ok(value)
+    encoding::read(body).map_err(|fault| match fault {
+        Fault::Malformed => DecodeError::Malformed,
+        // Another encoding of the same delta would pass for another delta.
+        Fault::NotCanonical => DecodeError::NotCanonical,
+    })
 }
