@@ -39,6 +39,8 @@ pub struct Moment<'a> {
     pub workspace: &'a mut Workspace,
     /// The model that the person's device holds.
     pub model: &'a Model,
+    /// Whether the event that comes says that the person wants its item: only then is it a target.
+    pub wanted: bool,
     /// The row of the item that comes, if the model has it.
     pub target: Option<Row>,
     /// Rows that the person has touched.
@@ -86,7 +88,7 @@ impl<'a> Replay<'a> {
     /// have learned already; the people's devices remember them.
     pub fn new(log: &'a EventLog, trained: usize, model: Model, statistics: Statistics, flow: Flow) -> Self {
         let mut touched = vec![HashSet::new(); log.users.len()];
-        for event in &log.events[..trained] {
+        for event in log.events[..trained].iter().filter(|event| event.kind.is_history()) {
             touched[event.user as usize].insert(event.item);
         }
         let mut people: HashMap<u32, UserState> = HashMap::new();
@@ -134,6 +136,7 @@ impl<'a> Replay<'a> {
                 person,
                 workspace: &mut self.workspace,
                 model: &self.model,
+                wanted: self.statistics.hyperparameters().is_target(recorded.kind),
                 target,
                 touched: &touched_rows,
                 novel: !touched.contains(&recorded.item),
@@ -147,7 +150,9 @@ impl<'a> Replay<'a> {
             let person = self.people.entry(recorded.user).or_default();
             // A file's events are sound: the reader has checked each field.
             let _learned = person.learn(&self.model, &event, now);
-            self.touched[recorded.user as usize].insert(recorded.item);
+            if recorded.kind.is_history() {
+                self.touched[recorded.user as usize].insert(recorded.item);
+            }
             self.events_since += 1;
             self.idle.push_back((now + self.flow.idle_ms, recorded.user));
             if person.unsent() >= DELTA_EVENTS {

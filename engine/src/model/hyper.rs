@@ -82,6 +82,13 @@ impl Hyperparameters {
         self.kinds[kind as usize]
     }
 
+    /// Returns whether an event of this kind says that the person wants the item. Only such events are what
+    /// a list should foresee.
+    pub fn is_target(&self, kind: Kind) -> bool {
+        let KindWeight { weight, target } = self.kind(kind);
+        kind.is_history() && weight > 0.0 && target > 0.0
+    }
+
     /// Returns the starting point of a search: the middle of every range, with no blend fitted yet.
     pub fn starting_point() -> Self {
         let kind = |weight, target| KindWeight { weight, target };

@@ -73,7 +73,7 @@ impl UserState {
     /// Counts the rank of a chosen item in the list shown last, for the version that made the list. A
     /// list of another lineage cannot be compared, so its choice is not counted.
     pub(super) fn count_choice(&mut self, model: &Model, key: ItemKey, kind: Kind) {
-        if !self.last.shown || model.hyper.kind(kind).target == 0.0 {
+        if !self.last.shown || !model.hyper.is_target(kind) {
             return;
         }
         self.last.shown = false;

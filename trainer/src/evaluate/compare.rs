@@ -143,7 +143,7 @@ pub fn compare(
     flow: Flow,
     progress: &dyn Progress,
 ) -> Comparison {
-    let stream = Stream::new(log);
+    let stream = Stream::new(log, model.hyperparameters());
     let replayed = (stream.events.len() - trained) as u64;
     progress.stage("replay", replayed);
     let started = Instant::now();

@@ -5,6 +5,7 @@
 
 use super::figures::{BUCKET_NAMES, BucketFigures, Figures, hit_and_gain, mean_and_error};
 use crate::event_log::{EventLog, LogEvent};
+use nearfield_engine::Hyperparameters;
 use nearfield_engine::model::blend::BUCKETS;
 use nearfield_engine::rank::top_k::TopK;
 use serde::Serialize;
@@ -23,12 +24,14 @@ pub struct Stream<'a> {
     pub people: usize,
     /// Items in the log.
     pub items: usize,
+    /// Whether each event is a target: it says that the person wants its item.
+    targets: Vec<bool>,
     numbers: HashMap<&'a str, u32>,
 }
 
 impl<'a> Stream<'a> {
-    /// Returns the log with its items renumbered.
-    pub fn new(log: &'a EventLog) -> Self {
+    /// Returns the log with its items renumbered; `hyper` says which kinds of events are targets.
+    pub fn new(log: &'a EventLog, hyper: &Hyperparameters) -> Self {
         let mut numbers = HashMap::new();
         let mut events = Vec::with_capacity(log.events.len());
         for event in &log.events {
@@ -36,7 +39,13 @@ impl<'a> Stream<'a> {
             let item = *numbers.entry(log.items[event.item as usize].as_str()).or_insert(next);
             events.push(LogEvent { item, ..*event });
         }
-        Self { events, people: log.users.len(), items: numbers.len(), numbers }
+        let targets = log.events.iter().map(|event| hyper.is_target(event.kind)).collect();
+        Self { events, people: log.users.len(), items: numbers.len(), targets, numbers }
+    }
+
+    /// Returns whether the event at an index is a target.
+    pub fn is_target(&self, index: usize) -> bool {
+        self.targets[index]
     }
 
     /// Returns the number of an item of the log.
@@ -120,6 +129,11 @@ impl<'a> Outcomes<'a> {
             all: all.unwrap_or(f64::INFINITY),
             novel: novel.map(|(rank, _)| rank.unwrap_or(f64::INFINITY)),
         });
+        self.pass();
+    }
+
+    /// Passes the next moment, whose event is not a target.
+    pub fn pass(&mut self) {
         self.events[self.stream.events[self.at].item as usize] += 1;
         self.at += 1;
     }
@@ -296,7 +310,7 @@ mod tests {
     fn coverage_gini_and_novelty_follow_from_what_was_listed() {
         // Seven of eight events are of a, one is of b: their self-information is log2(8/7) and 3 bits.
         let log = log(&["a", "a", "a", "a", "a", "a", "a", "b", "a", "c"]);
-        let stream = Stream::new(&log);
+        let stream = Stream::new(&log, &Hyperparameters::starting_point());
         let mut outcomes = Outcomes::new(&stream, 8);
         outcomes.add(0, Some(1.0), Some((Some(1.0), &[0, 1])));
         let lists = outcomes.lists();
@@ -312,7 +326,7 @@ mod tests {
     #[test]
     fn a_paired_difference_has_the_error_of_the_differences_not_of_the_means() {
         let log = log(&["a", "b", "a", "b", "a"]);
-        let stream = Stream::new(&log);
+        let stream = Stream::new(&log, &Hyperparameters::starting_point());
         let (mut ours, mut theirs) = (Outcomes::new(&stream, 1), Outcomes::new(&stream, 1));
         for (our_rank, their_rank) in [(1.0, 1.0), (1.0, 11.0), (20.0, 20.0), (1.0, 1.0)] {
             ours.add(1, Some(our_rank), None);
@@ -328,7 +342,7 @@ mod tests {
     #[test]
     fn a_learning_curve_rises_where_misses_turn_to_hits() {
         let log = log(&["a"; 9]);
-        let stream = Stream::new(&log);
+        let stream = Stream::new(&log, &Hyperparameters::starting_point());
         let mut outcomes = Outcomes::new(&stream, 1);
         for rank in [11.0, 11.0, 11.0, 11.0, 1.0, 1.0, 1.0, 1.0] {
             outcomes.add(0, Some(rank), Some((Some(rank), &[])));

@@ -79,7 +79,7 @@ pub fn stream(
     flow: Flow,
     advance: impl FnMut(u64),
 ) -> StreamReport {
-    let stream = Stream::new(log);
+    let stream = Stream::new(log, model.hyperparameters());
     let mut replay = Replay::new(log, trained, model, statistics, flow);
     let observed = observe(&mut replay, &stream, trained, &mut [&mut ProductScore], advance);
     report(&replay, &observed)
@@ -113,6 +113,10 @@ pub(super) fn observe<'s>(
         done += 1;
         if done % 1000 == 0 {
             advance(1000);
+        }
+        if !moment.wanted {
+            outcomes.iter_mut().for_each(Outcomes::pass);
+            return;
         }
         let model = moment.model;
         numbers.extend((numbers.len()..model.len()).map(|row| {

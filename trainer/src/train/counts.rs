@@ -170,7 +170,7 @@ fn judge_counts(log: &EventLog, fit_until: usize, until: usize, hyper: &Hyperpar
     let mut scores: HashMap<u32, f64> = HashMap::new();
     for (index, event) in log.events[..until].iter().enumerate() {
         let weights = hyper.kind(event.kind);
-        if weights.target == 0.0 || weights.weight == 0.0 || !event.kind.is_history() {
+        if !hyper.is_target(event.kind) {
             continue;
         }
         let (last_ms, session, history) = people.entry(event.user).or_default();

@@ -302,7 +302,8 @@ fn moments(
     for (index, event) in log.events[..until].iter().enumerate() {
         let history = histories.entry(event.user).or_default();
         let Some(row) = data.known_row(event.item) else { continue };
-        if index >= fit_until && index % every == 0 && !history.is_empty() {
+        let judged = index >= fit_until && index % every == 0 && hyper.is_target(event.kind);
+        if judged && !history.is_empty() {
             let touched: HashSet<Row> = history.iter().map(|(row, ..)| *row).collect();
             if !touched.contains(&row) {
                 let kept = history[history.len().saturating_sub(HISTORY_MAX)..].to_vec();
@@ -334,7 +335,10 @@ fn people(
         if index < fit_until {
             judge.history.push((row, weights.weight, weights.weight * weights.target));
             judge.touched.insert(row);
-        } else if weights.target > 0.0 && !judge.touched.contains(&row) && !judge.targets.contains(&row) {
+        } else if hyper.is_target(event.kind)
+            && !judge.touched.contains(&row)
+            && !judge.targets.contains(&row)
+        {
             judge.targets.push(row);
         }
     }

@@ -195,7 +195,7 @@ fn fit_blend(
     replay.run(fit_until..until, |moment| {
         progress.advance(1);
         seen += 1;
-        if let Some(target) = moment.target.filter(|_| seen % every == 0) {
+        if let Some(target) = moment.target.filter(|_| moment.wanted && seen % every == 0) {
             examples.observe(moment, target);
         }
     });

@@ -125,7 +125,7 @@ mod tests {
             (0..model.len()).rev().map(|row| ("other".to_owned(), model.item_id(row as u32).to_owned()));
         let own = [7, 3, 7, 11].map(|row| ("own".to_owned(), model.item_id(row).to_owned()));
         let log = log(others.chain(own).zip(0..).map(|((person, item), at)| (person, item, at)));
-        let stream = Stream::new(&log);
+        let stream = Stream::new(&log, &Hyperparameters::starting_point());
         let mut baseline = StaticFactors::new(&stream, &model, false);
         let mut person = UserState::new();
         for index in stream.events.len() - 4..stream.events.len() {
@@ -154,7 +154,7 @@ mod tests {
         let model = nearfield_engine::golden::model();
         let log =
             log((0..model.len() as u32).map(|row| ("u".into(), model.item_id(row).into(), u64::from(row))));
-        let stream = Stream::new(&log);
+        let stream = Stream::new(&log, &Hyperparameters::starting_point());
         let newest = stream.events.last().unwrap().item as usize;
         let rank_of_newest = |recency| {
             let mut baseline = StaticFactors::new(&stream, &model, recency);

@@ -61,7 +61,9 @@ pub fn replay<'a>(
     let mut scores = Vec::new();
     for (index, event) in stream.events[..range.end].iter().enumerate() {
         let own = &touched[event.user as usize];
-        if index >= range.start {
+        if index >= range.start && !stream.is_target(index) {
+            outcomes.pass();
+        } else if index >= range.start {
             scores.clear();
             scores.resize(seen, f32::NEG_INFINITY);
             let length = history[event.user as usize];
@@ -79,13 +81,13 @@ pub fn replay<'a>(
                 (rank, top_ten(&scores))
             });
             outcomes.add(bucket(length), all, novel.as_ref().map(|(rank, list)| (*rank, &list[..])));
-            if (index + 1 - range.start).is_multiple_of(1000) {
-                advance(1000);
-            }
+        }
+        if index >= range.start && (index + 1 - range.start).is_multiple_of(1000) {
+            advance(1000);
         }
         seen = seen.max(event.item as usize + 1);
-        touched[event.user as usize].insert(event.item);
         if event.kind.is_history() {
+            touched[event.user as usize].insert(event.item);
             history[event.user as usize] += 1;
             baseline.learn(event);
             popularity.learn(event);

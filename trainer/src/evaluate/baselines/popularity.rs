@@ -71,6 +71,7 @@ impl Baseline for Popularity {
 mod tests {
     use super::*;
     use crate::evaluate::baselines::{replay, tests::log};
+    use nearfield_engine::Hyperparameters;
 
     #[test]
     fn on_a_stream_that_is_only_popularity_the_popular_item_comes_first() {
@@ -80,7 +81,7 @@ mod tests {
             (format!("u{at}"), item, at)
         });
         let log = log(events);
-        let stream = Stream::new(&log);
+        let stream = Stream::new(&log, &Hyperparameters::starting_point());
         let mut popularity = Popularity::new(stream.items, 50.0);
         let outcomes = replay(&stream, 100..200, &mut popularity, 50.0, &|_| {});
         let first = outcomes.ranked().iter().filter(|ranked| ranked.all == 1.0).count();
@@ -91,7 +92,7 @@ mod tests {
     fn a_short_half_life_is_chosen_where_fashion_changes_fast() {
         // The item of the day changes every 20 events and comes back after 400.
         let log = log((0..1000).map(|at| (format!("u{at}"), format!("day{}", at / 20 % 20), at)));
-        let stream = Stream::new(&log);
+        let stream = Stream::new(&log, &Hyperparameters::starting_point());
         let chosen = Popularity::tuned_half_life(&stream, 800);
         assert!(chosen < 100.0, "{chosen} events");
     }

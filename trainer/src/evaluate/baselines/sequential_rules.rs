@@ -71,12 +71,13 @@ mod tests {
     use super::*;
     use crate::evaluate::baselines::{replay, tests::log};
     use crate::evaluate::outcomes::Stream;
+    use nearfield_engine::Hyperparameters;
 
     #[test]
     fn on_a_strict_cycle_the_next_item_comes_first() {
         let cycle = ["a", "b", "c"];
         let log = log((0..60).map(|at| ("u".into(), cycle[at as usize % 3].into(), at)));
-        let stream = Stream::new(&log);
+        let stream = Stream::new(&log, &Hyperparameters::starting_point());
         let mut rules = SequentialRules::new(stream.items);
         let outcomes = replay(&stream, 30..60, &mut rules, 10.0, &|_| {});
         assert!(outcomes.ranked().iter().all(|ranked| ranked.all == 1.0), "{:?}", outcomes.ranked());

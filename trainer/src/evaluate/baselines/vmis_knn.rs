@@ -168,6 +168,7 @@ mod tests {
     use super::*;
     use crate::evaluate::baselines::{replay, tests::log};
     use crate::evaluate::outcomes::{Stream, top_ten};
+    use nearfield_engine::Hyperparameters;
 
     #[test]
     fn a_session_is_shown_the_rest_of_its_own_group() {
@@ -177,7 +178,7 @@ mod tests {
             (format!("u{person}"), format!("g{}-{}", person % 2, (person / 2 + at) % 5), at)
         });
         let log = log(events);
-        let stream = Stream::new(&log);
+        let stream = Stream::new(&log, &Hyperparameters::starting_point());
         let mut knn = VmisKnn::new(stream.items);
         let outcomes = replay(&stream, 200..400, &mut knn, 100.0, &|_| {});
         // With some history only the four others of the group are proposed.
