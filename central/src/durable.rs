@@ -38,12 +38,37 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path).map_err(|error| named(path, &error))
 }
 
+/// Waits until the names in a folder are on disk: a file is not durable before its name is.
+///
+/// # Errors
+/// The I/O error, with the path in its text.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    // The folder of a bare name is the current one.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| named(folder, &error))
+}
+
+/// Makes a folder and those above it that are missing, and waits until their names are on disk.
+///
+/// # Errors
+/// The I/O error, with the path in its text.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        folder.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
+    fs::create_dir_all(folder).map_err(|error| named(folder, &error))?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(sync_folder)
+}
+
 fn write(path: &Path, bytes: &[u8], durably: bool, mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.partial"));
     let attempt = || {
-        fs::create_dir_all(folder)?;
+        if durably {
+            make_folder(folder)?;
+        } else {
+            fs::create_dir_all(folder)?;
+        }
         // A partial file left by a crash may have another mode.
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -61,10 +86,7 @@ fn write(path: &Path, bytes: &[u8], durably: bool, mode: u32) -> io::Result<()> 
             file.sync_all()?;
         }
         fs::rename(&temporary, path)?;
-        if durably {
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(())
+        if durably { sync_folder(folder) } else { Ok(()) }
     };
     attempt().map_err(|error| named(path, &error))
 }

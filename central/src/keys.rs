@@ -9,6 +9,7 @@
 //! ```
 
 use crate::durable;
+use crate::log::redb::STORE_FILE;
 use ed25519_dalek::SigningKey;
 use std::fmt;
 use std::io;
@@ -21,6 +22,11 @@ pub enum KeyError {
     Io(io::Error),
     /// The operating system gives no randomness.
     Random(String),
+    /// The key is gone, and there is a store that was served with it.
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is not 64 hexadecimal digits.
     NotHex {
         /// The file.
@@ -33,6 +39,12 @@ impl fmt::Display for KeyError {
         match self {
             Self::Io(error) => write!(f, "{error}"),
             Self::Random(error) => write!(f, "the operating system gives no random bytes: {error}"),
+            Self::Missing { path } => write!(
+                f,
+                "{} is missing, but there is a store that was served with it: restore it from a backup; a new key \
+                 would cut off every client",
+                path.display()
+            ),
             Self::NotHex { path } => write!(f, "{}: a key is 64 hexadecimal digits", path.display()),
         }
     }
@@ -57,12 +69,19 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads the keys below `data`, and makes those that are not there yet.
+    /// Reads the keys below `data`. Where there is no store yet, it makes those that are not there.
     ///
     /// # Errors
-    /// [`KeyError`] names the file. A file that is there but unreadable is never replaced.
+    /// [`KeyError`] names the file. A file that is there but unreadable is never replaced, and a key that is
+    /// missing beside a store is not made anew: clients know its public half and hold tokens made with it.
     pub fn open(data: &Path) -> Result<Self, KeyError> {
         let folder = data.join("keys");
+        if data.join(STORE_FILE).exists() {
+            let mut keys = ["online.key", "device.key"].into_iter().map(|name| folder.join(name));
+            if let Some(path) = keys.find(|path| !path.exists()) {
+                return Err(KeyError::Missing { path });
+            }
+        }
         let online = SigningKey::from_bytes(&read_or_make(&folder.join("online.key"))?);
         let public = hex(online.verifying_key().as_bytes());
         let public_path = folder.join("online.pub");

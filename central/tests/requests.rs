@@ -205,6 +205,24 @@ async fn a_stale_delta_is_refused_and_a_known_one_forgotten_only_then() {
 }
 
 #[tokio::test]
+async fn a_forgotten_delta_stays_refused_when_more_versions_are_kept_after_a_restart() {
+    let shop = Shop::open_with(|config| config.keep_versions = 2).await;
+    for number in 1..=2 {
+        assert_eq!(shop.sync(vec![delta(number)]).await, [Outcome::Acknowledged]);
+        shop.publish().await;
+    }
+    shop.refuses(delta(1), "stale").await;
+    let Shop { central, clock, token, _data: data } = shop;
+    central.queue.stop();
+    drop(central);
+    let mut config = config(data.path());
+    config.keep_versions = 1000;
+    let central = Service::open_at(config, Arc::new(|| NOW)).unwrap();
+    let shop = Shop { central, clock, token, _data: data };
+    shop.refuses(delta(1), "stale").await;
+}
+
+#[tokio::test]
 async fn another_site_is_refused_delta_by_delta() {
     let shop = Shop::open().await;
     let request = SyncRequest {
@@ -349,6 +367,46 @@ async fn a_damaged_snapshot_or_another_site_stops_the_start() {
     let empty = tempfile::tempdir().unwrap();
     let Err(error) = Service::open(config(empty.path())) else { panic!("an empty folder was served") };
     assert!(error.to_string().contains("model.pack is missing: make it with"), "{error}");
+}
+
+/// Returns the data directory of a shop that has served and stopped.
+async fn stopped() -> tempfile::TempDir {
+    let shop = Shop::open().await;
+    shop.sync((0..10).map(delta).collect()).await;
+    let Shop { central, _data: data, .. } = shop;
+    central.queue.stop();
+    drop(central);
+    data
+}
+
+#[tokio::test]
+async fn a_missing_store_beside_its_snapshots_or_models_stops_the_start() {
+    for left in ["snapshots", "models"] {
+        let data = stopped().await;
+        std::fs::remove_file(data.path().join("store.redb")).unwrap();
+        let other = if left == "models" { "snapshots" } else { "models" };
+        std::fs::remove_dir_all(data.path().join(other)).unwrap();
+        let Err(error) = Service::open(config(data.path())) else { panic!("a new life was started") };
+        let text = error.to_string();
+        assert!(text.contains("store.redb is missing, but ") && text.contains(left), "{text}");
+        assert!(text.contains("restore it from a backup"), "{text}");
+        assert!(!data.path().join("store.redb").exists(), "nothing was made");
+        std::fs::remove_dir_all(data.path().join(left)).unwrap();
+        assert!(Service::open(config(data.path())).is_ok(), "without either it is a first start");
+    }
+}
+
+#[tokio::test]
+async fn missing_keys_beside_a_store_stop_the_start_and_are_not_made_anew() {
+    for key in ["keys/online.key", "keys/device.key"] {
+        let data = stopped().await;
+        std::fs::remove_file(data.path().join(key)).unwrap();
+        let Err(error) = Service::open(config(data.path())) else { panic!("every client was cut off") };
+        let text = error.to_string();
+        assert!(text.contains(&format!("{key} is missing, but there is a store")), "{text}");
+        assert!(text.contains("restore it from a backup"), "{text}");
+        assert!(!data.path().join(key).exists(), "nothing was made");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use nearfield_central::catalogue::{Form, read};
 use nearfield_central::clock::system_ms;
 use nearfield_central::durable;
+use nearfield_central::keys::Keys;
 use nearfield_central::log::Log;
 use nearfield_central::merge::replay::open;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ pub fn run(command: Command) -> anyhow::Result<()> {
     let Command::Import { data, file, site } = command;
     let form = form(&file)?;
     let changes = read(form, &durable::read(&file)?).with_context(|| file.display().to_string())?;
+    // At the first start the keys come before the store: one that has lost its keys is not served.
+    Keys::open(&data)?;
     let (mut merger, log) = open(&data, &site, system_ms())?;
     merger.check_changes(&changes)?;
     log.append_changes(changes.clone())?;

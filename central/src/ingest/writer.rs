@@ -47,6 +47,7 @@ pub(crate) struct Writer {
     merger: Merger,
     log: Arc<dyn Log>,
     window_key: [u8; 32],
+    /// Oldest version that a delta may be based on. It only rises.
     oldest: ModelVersion,
     /// When the oldest thing that is in no version came in.
     waiting_since: Option<Instant>,
@@ -80,7 +81,7 @@ impl Writer {
         let version = merger.model().version();
         Ok(Self {
             waiting_since: merger.something_waits().then(Instant::now),
-            oldest: oldest_kept(version, config.keep_versions),
+            oldest: log.oldest_base()?,
             // A server that is killed often must still take snapshots.
             publishes_since_snapshot: version.0.saturating_sub(log.snapshot()?.version.0),
             window_key: log.window_key()?,
@@ -276,7 +277,7 @@ impl Writer {
             Unavailable::Stopping
         })?;
         let Published { mark, record, pack, waiting_rows } = self.merger.publish(self.config.k, now_ms);
-        let oldest = oldest_kept(mark.version, self.config.keep_versions);
+        let oldest = oldest_kept(mark.version, self.config.keep_versions).max(self.oldest);
         let sequence =
             self.log.publish(mark, &record, oldest, &window_key).map_err(|error| self.fail(&error))?;
         self.window_key = window_key;

@@ -6,10 +6,11 @@ use nearfield_engine::{DeltaId, Lineage, ModelVersion};
 
 /// Runs every test, each on a log that `open` has just made.
 pub(super) fn holds<L: Log, Guard>(open: impl Fn() -> (Guard, L)) {
-    let tests: [fn(&dyn Log); 5] = [
+    let tests: [fn(&dyn Log); 6] = [
         a_known_id_is_a_duplicate_within_and_across_batches,
         a_refused_delta_writes_nothing,
         ids_are_kept_as_long_as_their_base_version,
+        the_oldest_base_only_rises,
         a_snapshot_empties_the_log_and_numbers_go_on,
         entries_are_read_in_order_a_part_at_a_time,
     ];
@@ -74,6 +75,14 @@ fn ids_are_kept_as_long_as_their_base_version(log: &dyn Log) {
     let versions: Vec<u64> = log.versions().unwrap().iter().map(|record| record.version.0).collect();
     assert_eq!(versions, [2]);
     assert_eq!(log.window_key().unwrap(), [8; 32]);
+}
+
+fn the_oldest_base_only_rises(log: &dyn Log) {
+    assert_eq!(log.oldest_base().unwrap(), ModelVersion(1));
+    for (number, oldest, found) in [(2, 2, 2), (3, 1, 2), (4, 3, 3)] {
+        log.publish(mark(number), &version(number), ModelVersion(oldest), &[8; 32]).unwrap();
+        assert_eq!(log.oldest_base().unwrap(), ModelVersion(found));
+    }
 }
 
 fn a_snapshot_empties_the_log_and_numbers_go_on(log: &dyn Log) {

@@ -17,7 +17,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// Schema of the log that this build reads and writes.
-pub const SCHEMA: u16 = 1;
+pub const SCHEMA: u16 = 2;
 
 /// Entries that a reader asks for at once: bounds the memory of a replay.
 const READ_ENTRIES: usize = 4096;
@@ -93,8 +93,9 @@ pub enum Appended {
 /// - **Atomic.** What one call writes holds as a whole or not at all, also after an error or a crash.
 /// - **Ordered.** Entries have rising numbers from 1. A number is never used again, also when a
 ///   snapshot has emptied the log.
-/// - **Once.** A delta's id is remembered from [`Log::append`] until [`Log::publish`] raises the oldest
-///   version above the one that the delta is based on; as long as it is, the id is not appended again.
+/// - **Once.** A delta's id is remembered from [`Log::append`] until [`Log::publish`] raises
+///   [`Log::oldest_base`] above the version that the delta is based on; as long as it is, the id is not
+///   appended again. The oldest base only rises, so a delta whose id is forgotten is never admitted again.
 /// - **One writer.** Only one process writes. After a failed write it is unknown what the storage holds,
 ///   so the caller writes nothing more.
 ///
@@ -123,8 +124,9 @@ pub trait Log: Send + Sync {
     /// Appends catalogue changes and returns their number.
     fn append_changes(&self, changes: Vec<Change>) -> Result<u64, LogError>;
 
-    /// Appends a publish mark with its version, replaces the window key, and forgets dedup ids and
-    /// versions older than `oldest`; all of it together. Returns the mark's number.
+    /// Appends a publish mark with its version, replaces the window key, raises the oldest base to `oldest`
+    /// if it is lower, and forgets dedup ids and versions older than that; all of it together. Returns the
+    /// mark's number.
     fn publish(
         &self,
         mark: Mark,
@@ -139,6 +141,9 @@ pub trait Log: Send + Sync {
 
     /// Returns where the last snapshot stands.
     fn snapshot(&self) -> Result<SnapshotRecord, LogError>;
+
+    /// Returns the oldest version that a delta may be based on: ids of deltas on older ones are forgotten.
+    fn oldest_base(&self) -> Result<ModelVersion, LogError>;
 
     /// Returns the key that device tags of the open window are made with.
     fn window_key(&self) -> Result<[u8; 32], LogError>;

@@ -5,12 +5,16 @@
 
 use super::entry::{Change, Entry, LoggedDelta, Mark, SnapshotRecord, VersionRecord};
 use super::{Appended, Identity, Log, LogError, SCHEMA};
+use crate::durable;
 use nearfield_engine::{DeltaId, ModelVersion};
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
+
+/// Name of the log's file within the data directory.
+pub const STORE_FILE: &str = "store.redb";
 
 /// Facts about the whole store, and the window key.
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -26,6 +30,7 @@ const VERSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("versions");
 const IDENTITY: &str = "identity";
 const SNAPSHOT: &str = "snapshot";
 const WINDOW_KEY: &str = "window_key";
+const OLDEST_BASE: &str = "oldest_base";
 
 fn storage(error: impl Into<redb::Error>) -> LogError {
     LogError::Storage(Box::new(error.into()))
@@ -54,7 +59,12 @@ impl RedbLog {
         txn.open_table(DEDUP).map_err(storage)?;
         txn.open_table(DEDUP_BY_BASE).map_err(storage)?;
         txn.open_table(VERSIONS).map_err(storage)?;
+        migrate(&txn)?;
         txn.commit().map_err(storage)?;
+        if let Some(folder) = path.parent() {
+            // The file's name must be on disk too before anything is acknowledged.
+            durable::sync_folder(folder).map_err(|error| LogError::Storage(Box::new(error)))?;
+        }
         Ok(log)
     }
 
@@ -67,10 +77,32 @@ impl RedbLog {
 
     fn meta<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, LogError> {
         let txn = self.db.begin_read().map_err(storage)?;
-        let table = txn.open_table(META).map_err(storage)?;
-        let value = table.get(key).map_err(storage)?;
-        value.map(|value| decode(value.value(), || format!("the record {key:?}"))).transpose()
+        read_meta(&txn.open_table(META).map_err(storage)?, key)
     }
+}
+
+fn read_meta<T: DeserializeOwned>(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    key: &str,
+) -> Result<Option<T>, LogError> {
+    let value = meta.get(key).map_err(storage)?;
+    value.map(|value| decode(value.value(), || format!("the record {key:?}"))).transpose()
+}
+
+/// Brings a store of an older schema to [`SCHEMA`], one step after the other.
+fn migrate(txn: &WriteTransaction) -> Result<(), LogError> {
+    let mut meta = txn.open_table(META).map_err(storage)?;
+    let Some(mut identity): Option<Identity> = read_meta(&meta, IDENTITY)? else { return Ok(()) };
+    if identity.schema == 1 {
+        // Schema 2 keeps the oldest base. Until then ids were kept as long as their version was.
+        let versions = txn.open_table(VERSIONS).map_err(storage)?;
+        let first = versions.first().map_err(storage)?.map(|(version, _)| ModelVersion(version.value()));
+        let first = first.ok_or_else(|| LogError::Damaged { what: "the record of any version".into() })?;
+        meta.insert(OLDEST_BASE, encode(&first).as_slice()).map_err(storage)?;
+        identity.schema = 2;
+        meta.insert(IDENTITY, encode(&identity).as_slice()).map_err(storage)?;
+    }
+    Ok(())
 }
 
 impl Log for RedbLog {
@@ -87,6 +119,7 @@ impl Log for RedbLog {
             meta.insert(IDENTITY, encode(identity).as_slice()).map_err(storage)?;
             meta.insert(SNAPSHOT, encode(snapshot).as_slice()).map_err(storage)?;
             meta.insert(WINDOW_KEY, window_key.as_slice()).map_err(storage)?;
+            meta.insert(OLDEST_BASE, encode(&version.version).as_slice()).map_err(storage)?;
             let mut versions = txn.open_table(VERSIONS).map_err(storage)?;
             versions.insert(version.version.0, encode(version).as_slice()).map_err(storage)?;
         }
@@ -103,6 +136,10 @@ impl Log for RedbLog {
 
     fn snapshot(&self) -> Result<SnapshotRecord, LogError> {
         self.meta(SNAPSHOT)?.ok_or_else(|| LogError::Damaged { what: "the snapshot record".into() })
+    }
+
+    fn oldest_base(&self) -> Result<ModelVersion, LogError> {
+        self.meta(OLDEST_BASE)?.ok_or_else(|| LogError::Damaged { what: "the oldest base".into() })
     }
 
     fn window_key(&self) -> Result<[u8; 32], LogError> {
@@ -169,6 +206,9 @@ impl Log for RedbLog {
         {
             let mut meta = txn.open_table(META).map_err(storage)?;
             meta.insert(WINDOW_KEY, window_key.as_slice()).map_err(storage)?;
+            let held: Option<ModelVersion> = read_meta(&meta, OLDEST_BASE)?;
+            let oldest = held.map_or(oldest, |held| held.max(oldest));
+            meta.insert(OLDEST_BASE, encode(&oldest).as_slice()).map_err(storage)?;
             let mut versions = txn.open_table(VERSIONS).map_err(storage)?;
             versions.insert(version.version.0, encode(version).as_slice()).map_err(storage)?;
             versions.retain_in(..oldest.0, |_, _| false).map_err(storage)?;
@@ -277,7 +317,7 @@ mod tests {
 
     fn open() -> (tempfile::TempDir, RedbLog) {
         let dir = tempfile::tempdir().unwrap();
-        let log = RedbLog::open(&dir.path().join("store.redb")).unwrap();
+        let log = RedbLog::open(&dir.path().join(STORE_FILE)).unwrap();
         (dir, log)
     }
 
@@ -287,9 +327,29 @@ mod tests {
     }
 
     #[test]
+    fn a_store_of_schema_1_is_migrated_with_the_oldest_version_it_holds_as_its_oldest_base() {
+        let (dir, log) = open();
+        let identity = Identity { schema: 1, site: "test".into(), lineage: nearfield_engine::Lineage(7) };
+        let txn = log.begin().unwrap();
+        {
+            let mut meta = txn.open_table(META).unwrap();
+            meta.insert(IDENTITY, encode(&identity).as_slice()).unwrap();
+            let mut versions = txn.open_table(VERSIONS).unwrap();
+            for version in [5u64, 6] {
+                versions.insert(version, [].as_slice()).unwrap();
+            }
+        }
+        txn.commit().unwrap();
+        drop(log);
+        let log = RedbLog::open(&dir.path().join(STORE_FILE)).unwrap();
+        assert_eq!(log.identity().unwrap(), Some(Identity { schema: 2, ..identity }));
+        assert_eq!(log.oldest_base().unwrap(), ModelVersion(5));
+    }
+
+    #[test]
     fn a_second_process_is_told_that_the_store_is_in_use() {
         let (dir, _log) = open();
-        let Err(error) = RedbLog::open(&dir.path().join("store.redb")) else { panic!("opened twice") };
+        let Err(error) = RedbLog::open(&dir.path().join(STORE_FILE)) else { panic!("opened twice") };
         assert!(matches!(error, LogError::InUse(_)), "{error}");
         assert!(error.to_string().contains("in use by a running server"), "{error}");
     }

@@ -4,7 +4,7 @@
 use crate::durable;
 use crate::keys::{self, KeyError, hex};
 use crate::log::entry::{Entry, VersionRecord};
-use crate::log::redb::RedbLog;
+use crate::log::redb::{RedbLog, STORE_FILE};
 use crate::log::{Identity, Log, LogError, SCHEMA, for_each_entry};
 use crate::merge::snapshot::{self, snapshot_paths};
 use crate::merge::state::Merger;
@@ -24,6 +24,13 @@ pub enum OpenError {
     Log(LogError),
     /// A key cannot be made.
     Key(KeyError),
+    /// There is no store, but files that one has written.
+    StoreMissing {
+        /// The store's file.
+        store: PathBuf,
+        /// A folder of files that it wrote.
+        beside: PathBuf,
+    },
     /// There is no store yet, and nothing to make one from.
     NothingTrained {
         /// The file that is missing.
@@ -91,6 +98,14 @@ impl fmt::Display for OpenError {
                 "{} is missing: make it with nearfield-trainer train --events FILE --out DIR",
                 missing.display()
             ),
+            Self::StoreMissing { store, beside } => write!(
+                f,
+                "{} is missing, but {} has files of an earlier life: restore it from a backup of the whole data \
+                 directory; to start over from model.pack, which forgets all that was learned since, remove \
+                 snapshots and models",
+                store.display(),
+                beside.display()
+            ),
             Self::Pack { path, error } => write!(f, "{}: {error}", path.display()),
             Self::Statistics { path, error } => write!(f, "{}: {error}", path.display()),
             Self::SnapshotHash { path } => {
@@ -142,10 +157,15 @@ impl From<KeyError> for OpenError {
 /// # Errors
 /// [`OpenError`] says what is missing or wrong; nothing is served then.
 pub fn open(data: &Path, site: &str, now_ms: u64) -> Result<(Merger, RedbLog), OpenError> {
-    std::fs::create_dir_all(data)?;
-    let store_path = data.join("store.redb");
+    durable::make_folder(data)?;
+    let store_path = data.join(STORE_FILE);
     let trained = (data.join("model.pack"), data.join("statistics.bin"));
     if !store_path.exists() {
+        for folder in ["snapshots", "models"].map(|name| data.join(name)) {
+            if std::fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some()) {
+                return Err(OpenError::StoreMissing { store: store_path, beside: folder });
+            }
+        }
         for path in [&trained.0, &trained.1] {
             if !path.exists() {
                 return Err(OpenError::NothingTrained { missing: path.clone() });
