@@ -52,6 +52,22 @@ impl RedbLog {
             redb::DatabaseError::DatabaseAlreadyOpen => LogError::InUse(path.to_owned()),
             other => storage(other),
         })?;
+        let log = Self::set_up(db)?;
+        if let Some(folder) = path.parent() {
+            // The file's name must be on disk too before anything is acknowledged.
+            durable::sync_folder(folder).map_err(|error| LogError::Storage(Box::new(error)))?;
+        }
+        Ok(log)
+    }
+
+    /// Opens the log on a storage of the caller's.
+    #[cfg(test)]
+    pub(crate) fn on(storage_backend: impl redb::StorageBackend) -> Result<Self, LogError> {
+        Self::set_up(Database::builder().create_with_backend(storage_backend).map_err(storage)?)
+    }
+
+    /// Makes the tables that are not there, and migrates an older schema.
+    fn set_up(db: Database) -> Result<Self, LogError> {
         let log = Self { db };
         let txn = log.begin()?;
         txn.open_table(META).map_err(storage)?;
@@ -61,10 +77,6 @@ impl RedbLog {
         txn.open_table(VERSIONS).map_err(storage)?;
         migrate(&txn)?;
         txn.commit().map_err(storage)?;
-        if let Some(folder) = path.parent() {
-            // The file's name must be on disk too before anything is acknowledged.
-            durable::sync_folder(folder).map_err(|error| LogError::Storage(Box::new(error)))?;
-        }
         Ok(log)
     }
 

@@ -159,23 +159,21 @@ impl From<KeyError> for OpenError {
 pub fn open(data: &Path, site: &str, now_ms: u64) -> Result<(Merger, RedbLog), OpenError> {
     durable::make_folder(data)?;
     let store_path = data.join(STORE_FILE);
-    let trained = (data.join("model.pack"), data.join("statistics.bin"));
+    let trained = trained_files(data);
     if !store_path.exists() {
         for folder in ["snapshots", "models"].map(|name| data.join(name)) {
             if std::fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some()) {
                 return Err(OpenError::StoreMissing { store: store_path, beside: folder });
             }
         }
-        for path in [&trained.0, &trained.1] {
-            if !path.exists() {
-                return Err(OpenError::NothingTrained { missing: path.clone() });
-            }
+        if let Some(missing) = trained.iter().find(|path| !path.exists()) {
+            return Err(OpenError::NothingTrained { missing: missing.clone() });
         }
     }
     let log = RedbLog::open(&store_path)?;
     match log.identity()? {
-        None => first_start(&log, data, site, (&trained.0, &trained.1), now_ms)?,
-        Some(identity) => check_identity(&identity, site, &trained.0)?,
+        None => first_start(&log, data, site, now_ms)?,
+        Some(identity) => check_identity(&identity, site, &trained[0])?,
     }
     let merger = replay(&log, data)?;
     Ok((merger, log))
@@ -238,16 +236,17 @@ fn from_files(
     Merger::new(statistics, model).map_err(wrong)
 }
 
-fn first_start(
-    log: &dyn Log,
-    data: &Path,
-    site: &str,
-    trained: (&Path, &Path),
-    now_ms: u64,
-) -> Result<(), OpenError> {
-    let pack = durable::read(trained.0)?;
-    let statistics = durable::read(trained.1)?;
-    let merger = from_files(trained.1, &statistics, trained.0, &pack)?;
+/// Returns where the trainer's pack and statistics lie.
+fn trained_files(data: &Path) -> [PathBuf; 2] {
+    [data.join("model.pack"), data.join("statistics.bin")]
+}
+
+/// Makes an empty log continue from the trained files.
+pub(crate) fn first_start(log: &dyn Log, data: &Path, site: &str, now_ms: u64) -> Result<(), OpenError> {
+    let [pack_path, statistics_path] = trained_files(data);
+    let pack = durable::read(&pack_path)?;
+    let statistics = durable::read(&statistics_path)?;
+    let merger = from_files(&statistics_path, &statistics, &pack_path, &pack)?;
     let version = merger.model().version();
     let snapshot = snapshot::write_files(data, 0, version, &statistics, &pack)?;
     let file = FileRef::of(&pack);
