@@ -27,6 +27,13 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
+    /// A secret that others than its owner may read.
+    ReadableByOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The file is not 64 hexadecimal digits.
     NotHex {
         /// The file.
@@ -45,6 +52,9 @@ impl fmt::Display for KeyError {
                  would cut off every client",
                 path.display()
             ),
+            Self::ReadableByOthers { path, mode } => {
+                write!(f, "{} has mode {mode:o}; only its owner may read it: chmod 600", path.display())
+            }
             Self::NotHex { path } => write!(f, "{}: a key is 64 hexadecimal digits", path.display()),
         }
     }
@@ -117,8 +127,11 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 fn read_or_make(path: &Path) -> Result<[u8; 32], KeyError> {
-    match durable::read(path) {
-        Ok(text) => from_hex(&text).ok_or_else(|| KeyError::NotHex { path: path.to_owned() }),
+    match durable::read(path).and_then(|text| Ok((text, mode(path)?))) {
+        Ok((_, Some(mode))) if mode & 0o077 != 0 => {
+            Err(KeyError::ReadableByOthers { path: path.to_owned(), mode })
+        }
+        Ok((text, _)) => from_hex(&text).ok_or_else(|| KeyError::NotHex { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = random()?;
             durable::write_secret(path, format!("{}\n", hex(&key)).as_bytes())?;
@@ -126,6 +139,18 @@ fn read_or_make(path: &Path) -> Result<[u8; 32], KeyError> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Returns the permission bits of a file, where the system has them.
+#[cfg(unix)]
+fn mode(path: &Path) -> io::Result<Option<u32>> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(Some(std::fs::metadata(path)?.permissions().mode() & 0o777))
+}
+
+#[cfg(not(unix))]
+fn mode(_path: &Path) -> io::Result<Option<u32>> {
+    Ok(None)
 }
 
 fn from_hex(text: &[u8]) -> Option<[u8; 32]> {
@@ -166,12 +191,36 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_secret_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        for secret in ["keys/online.key", "keys/device.key", "admin-token"] {
+            let dir = tempfile::tempdir().unwrap();
+            Keys::open(dir.path()).unwrap();
+            let path = dir.path().join(secret);
+            for mode in [0o640, 0o604, 0o660] {
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+                let Err(error) = Keys::open(dir.path()) else {
+                    panic!("{secret} was read with mode {mode:o}")
+                };
+                let text = error.to_string();
+                assert!(
+                    text.ends_with(&format!("has mode {mode:o}; only its owner may read it: chmod 600")),
+                    "{text}"
+                );
+            }
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+            assert!(Keys::open(dir.path()).is_ok(), "{secret} may be read-only");
+        }
+    }
+
     #[test]
     fn a_damaged_key_is_an_error_and_stays() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("keys")).unwrap();
         let path = dir.path().join("keys/online.key");
-        std::fs::write(&path, "short").unwrap();
+        durable::write_secret(&path, b"short").unwrap();
         let Err(error) = Keys::open(dir.path()) else { panic!("a damaged key was taken") };
         assert!(error.to_string().ends_with("keys/online.key: a key is 64 hexadecimal digits"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"short");
