@@ -15,6 +15,7 @@
 
 pub mod catalogue;
 pub mod clock;
+pub mod condition;
 pub mod config;
 pub mod durable;
 pub mod http;

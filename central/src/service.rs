@@ -1,6 +1,7 @@
 //! One running central service: its parts, opened and started together.
 
 use crate::clock::{Clock, system_ms};
+use crate::condition::Condition;
 use crate::config::Config;
 use crate::ingest::queue::Queue;
 use crate::ingest::writer::Writer;
@@ -11,8 +12,9 @@ use crate::merge::state::Merger;
 use crate::metrics::Metrics;
 use crate::publish::files::Registry;
 use crate::publish::publisher::{Publisher, PublisherThread};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// One running central service.
@@ -23,6 +25,8 @@ pub struct Service {
     pub keys: Keys,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// Whether it can still write.
+    pub condition: Arc<Condition>,
     /// The way to the thread that writes.
     pub queue: Queue,
     /// The model files served.
@@ -68,7 +72,7 @@ impl Service {
         metrics.model_version.set(model.version().0 as f64);
         metrics.model_rows.set(model.len() as f64);
 
-        let failed = Arc::new(AtomicBool::new(false));
+        let condition = Arc::new(Condition::good());
         let unfinished = Arc::new(AtomicUsize::new(0));
         let (to_publisher, handovers) = mpsc::channel();
         let publisher = PublisherThread {
@@ -85,23 +89,33 @@ impl Service {
             merger,
             log.clone(),
             (to_publisher, unfinished),
-            failed.clone(),
+            condition.clone(),
             metrics.clone(),
             clock.clone(),
         )?;
         let (sender, jobs) = mpsc::sync_channel(config.queue as usize);
         let threads = vec![
-            std::thread::Builder::new().name("publisher".into()).spawn(move || publisher.run(&handovers))?,
-            std::thread::Builder::new().name("writer".into()).spawn(move || writer.run(&jobs))?,
+            spawn("publisher", &condition, move || publisher.run(&handovers))?,
+            spawn("writer", &condition, move || writer.run(&jobs))?,
         ];
-        let queue = Queue::new(sender, failed, threads);
-        Ok(Arc::new(Self { config, keys, metrics, queue, registry, log, clock }))
+        let queue = Queue::new(sender, condition.clone(), threads);
+        Ok(Arc::new(Self { config, keys, metrics, condition, queue, registry, log, clock }))
     }
+}
+
+fn spawn(
+    name: &'static str,
+    condition: &Arc<Condition>,
+    work: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    let condition = condition.clone();
+    std::thread::Builder::new().name(name.into()).spawn(move || condition.supervise(name, work))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::condition::Failure;
     use crate::http::app;
     use crate::ingest::queue::Unavailable;
     use crate::log::redb::RedbLog;
@@ -124,6 +138,7 @@ mod tests {
         written: Vec<u8>,
         flushed: Vec<u8>,
         failing: bool,
+        panicking: bool,
     }
 
     impl Disk {
@@ -134,7 +149,11 @@ mod tests {
         /// Returns the disk as a machine finds it that has lost its memory.
         fn after_a_power_cut(&self) -> Self {
             let flushed = self.0.lock().unwrap().flushed.clone();
-            Self(Arc::new(Mutex::new(DiskState { written: flushed.clone(), flushed, failing: false })))
+            Self(Arc::new(Mutex::new(DiskState {
+                written: flushed.clone(),
+                flushed,
+                ..DiskState::default()
+            })))
         }
     }
 
@@ -155,6 +174,7 @@ mod tests {
 
         fn sync_data(&self) -> std::io::Result<()> {
             let mut disk = self.0.lock().unwrap();
+            assert!(!disk.panicking, "the driver of the disk has a bug");
             if disk.failing {
                 return Err(std::io::Error::other("the disk does not flush"));
             }
@@ -188,9 +208,13 @@ mod tests {
     }
 
     fn start(data: &Path, log: RedbLog) -> Arc<Service> {
+        start_at(data, log, Arc::new(system_ms))
+    }
+
+    fn start_at(data: &Path, log: RedbLog, clock: Clock) -> Arc<Service> {
         let log: Arc<dyn Log> = Arc::new(log);
         let merger = replay(&*log, data).unwrap();
-        Service::start(config(data), Keys::open(data).unwrap(), merger, log, Arc::new(system_ms)).unwrap()
+        Service::start(config(data), Keys::open(data).unwrap(), merger, log, clock).unwrap()
     }
 
     fn delta(id: u8) -> Delta {
@@ -206,6 +230,61 @@ mod tests {
         }
     }
 
+    async fn readiness(service: &Arc<Service>) -> StatusCode {
+        let request = Request::get("/readyz").body(Body::empty()).unwrap();
+        app(service.clone()).oneshot(request).await.unwrap().status()
+    }
+
+    /// Waits for the service's failure, which must come.
+    async fn failure(service: &Service) -> Failure {
+        tokio::time::timeout(Duration::from_secs(10), service.condition.failed()).await.expect("no failure")
+    }
+
+    /// Stops the service, which must not hang.
+    async fn stop(service: Arc<Service>) {
+        let stopped = tokio::task::spawn_blocking(move || service.queue.stop());
+        tokio::time::timeout(Duration::from_secs(10), stopped).await.expect("stop hangs").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_is_the_services_failure() {
+        let data = tempfile::tempdir().unwrap();
+        train(data.path());
+        let disk = Disk::default();
+        let log = RedbLog::on(disk.clone()).unwrap();
+        first_start(&log, data.path(), "test", system_ms()).unwrap();
+        let service = start(data.path(), log);
+        assert_eq!(readiness(&service).await, StatusCode::OK);
+        disk.0.lock().unwrap().panicking = true;
+        assert!(service.queue.sync(vec![delta(1)], Vec::new()).await.is_err());
+        assert_eq!(failure(&service).await, Failure::Thread("writer"));
+        let refused = service.queue.sync(vec![delta(2)], Vec::new()).await;
+        assert_eq!(refused, Err(Unavailable::Failed(Failure::Thread("writer"))));
+        assert_eq!(readiness(&service).await, StatusCode::SERVICE_UNAVAILABLE);
+        stop(service).await;
+    }
+
+    #[tokio::test]
+    async fn a_publisher_that_panics_ends_acknowledgements_and_does_not_block_the_stop() {
+        let data = tempfile::tempdir().unwrap();
+        train(data.path());
+        let log = RedbLog::on(Disk::default()).unwrap();
+        first_start(&log, data.path(), "test", system_ms()).unwrap();
+        let clock = || {
+            let publisher = std::thread::current().name() == Some("publisher");
+            assert!(!publisher, "the clock has a bug");
+            system_ms()
+        };
+        let service = start_at(data.path(), log, Arc::new(clock));
+        service.queue.sync(vec![delta(1)], Vec::new()).await.unwrap();
+        service.queue.publish().await.unwrap();
+        assert_eq!(failure(&service).await, Failure::Thread("publisher"));
+        let refused = service.queue.sync(vec![delta(2)], Vec::new()).await;
+        assert_eq!(refused, Err(Unavailable::Failed(Failure::Thread("publisher"))));
+        assert_eq!(readiness(&service).await, StatusCode::SERVICE_UNAVAILABLE);
+        stop(service).await;
+    }
+
     #[tokio::test]
     async fn after_a_failed_flush_everything_is_refused_until_a_restart_reads_the_disk_again() {
         let data = tempfile::tempdir().unwrap();
@@ -218,16 +297,14 @@ mod tests {
         assert_eq!(send(&service, 1).await, Ok(vec![Outcome::Acknowledged]));
 
         disk.fail(true);
-        assert_eq!(send(&service, 2).await, Err(Unavailable::StoreFailed));
+        assert_eq!(send(&service, 2).await, Err(Unavailable::Failed(Failure::Store)));
         // The disk flushes again, but nobody knows what became of the writes before.
         disk.fail(false);
         for id in [2, 1, 3] {
-            assert_eq!(send(&service, id).await, Err(Unavailable::StoreFailed), "delta {id}");
+            assert_eq!(send(&service, id).await, Err(Unavailable::Failed(Failure::Store)), "delta {id}");
         }
-        assert_eq!(service.queue.publish().await, Err(Unavailable::StoreFailed));
-        let readiness = Request::get("/readyz").body(Body::empty()).unwrap();
-        let answer = app(service.clone()).oneshot(readiness).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(service.queue.publish().await, Err(Unavailable::Failed(Failure::Store)));
+        assert_eq!(readiness(&service).await, StatusCode::SERVICE_UNAVAILABLE);
 
         let disk = disk.after_a_power_cut();
         service.queue.stop();

@@ -479,6 +479,23 @@ async fn the_catalogue_grows_by_the_admin_listener_only_with_its_token() {
 }
 
 #[tokio::test]
+async fn a_manifest_is_renewed_while_versions_come_whose_files_cannot_be_written() {
+    let shop = Shop::open_with(|config| config.manifest_ms = 200).await;
+    let issued = shop.manifest().await.issued_ms;
+    let models = shop._data.path().join("models");
+    std::fs::remove_dir_all(&models).unwrap();
+    std::fs::write(&models, "a file where the folder was").unwrap();
+    shop.clock.store(NOW + 100, Ordering::SeqCst);
+    // A version every ten milliseconds for three times the renewal's period of 100 ms.
+    for number in 1..=30 {
+        shop.sync(vec![delta(number)]).await;
+        shop.central.queue.publish().await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(shop.manifest().await.issued_ms, issued + 100);
+}
+
+#[tokio::test]
 async fn a_manifest_is_signed_anew_before_it_runs_out() {
     let shop = Shop::open_with(|config| config.manifest_ms = 100).await;
     let first = shop.manifest().await;

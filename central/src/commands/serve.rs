@@ -1,6 +1,7 @@
 //! `serve`: the listeners, and an orderly end.
 
 use anyhow::Context;
+use nearfield_central::condition::Failure;
 use nearfield_central::{Config, Service, admin_app, app};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -70,6 +71,9 @@ async fn listen(service: Arc<Service>) -> anyhow::Result<()> {
     tokio::select! {
         ended = &mut public => ended?.context("the listener ended")?,
         signal = asked_to_stop() => tracing::info!(signal = signal?, "stopping"),
+        // A store that fails leaves the models to be served. A thread that panicked is a bug: whoever watches
+        // this process starts it anew, which replays the log.
+        failure = thread_failed(&service) => return Err(failure.into()),
     }
     stop.send_replace(true);
     let drained = tokio::time::timeout(DRAIN, async {
@@ -84,6 +88,13 @@ async fn listen(service: Arc<Service>) -> anyhow::Result<()> {
         tracing::warn!("some connections were cut off after {} s", DRAIN.as_secs());
     }
     Ok(())
+}
+
+async fn thread_failed(service: &Service) -> Failure {
+    match service.condition.failed().await {
+        failure @ Failure::Thread(_) => failure,
+        Failure::Store => std::future::pending().await,
+    }
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

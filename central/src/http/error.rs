@@ -1,6 +1,7 @@
 //! The errors of requests: code, status and text of each, decided in one place.
 
 use crate::catalogue::CatalogueError;
+use crate::condition::Failure;
 use crate::ingest::queue::Unavailable;
 use crate::service::Service;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -63,7 +64,7 @@ impl ApiError {
             | Self::Catalogue(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Unavailable(Unavailable::Busy) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable(Unavailable::StoreFailed | Unavailable::Stopping) => {
+            Self::Unavailable(Unavailable::Failed(_) | Unavailable::Stopping) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::NoRoute | Self::NotKept { .. } => StatusCode::NOT_FOUND,
@@ -80,7 +81,8 @@ impl ApiError {
             Self::BrokenBody => "broken_body",
             Self::Decode(error) => error.reason(),
             Self::Unavailable(Unavailable::Busy) => "busy",
-            Self::Unavailable(Unavailable::StoreFailed) => "store_failed",
+            Self::Unavailable(Unavailable::Failed(Failure::Store)) => "store_failed",
+            Self::Unavailable(Unavailable::Failed(Failure::Thread(_))) => "thread_failed",
             Self::Unavailable(Unavailable::Stopping) => "shutting_down",
             Self::NoRoute => "no_route",
             Self::NotKept { .. } => "not_kept",

@@ -1,6 +1,5 @@
 //! Health, readiness and metrics.
 
-use crate::ingest::queue::Unavailable;
 use crate::service::Service;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -12,8 +11,8 @@ pub(super) async fn healthz() -> &'static str {
 }
 
 pub(super) async fn readyz(State(service): State<Arc<Service>>) -> Response {
-    if service.queue.has_failed() {
-        let text = format!("{}\n", Unavailable::StoreFailed);
+    if let Some(failure) = service.condition.failure() {
+        let text = format!("{failure}\n");
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
     "ready\n".into_response()

@@ -1,9 +1,9 @@
 //! The bounded queue between requests and the writer: full, it answers at once instead of growing.
 
+use crate::condition::{Condition, Failure};
 use crate::log::entry::Change;
 use nearfield_engine::{CatalogError, Delta, ModelVersion, Outcome};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 pub enum Unavailable {
     /// The queue is full.
     Busy,
-    /// The store has failed; nothing is written until a restart.
-    StoreFailed,
+    /// The service has failed.
+    Failed(Failure),
     /// The server is stopping.
     Stopping,
 }
@@ -24,7 +24,7 @@ impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => write!(f, "too many requests wait for the disk"),
-            Self::StoreFailed => write!(f, "the store has failed; nothing is written until a restart"),
+            Self::Failed(failure) => failure.fmt(f),
             Self::Stopping => write!(f, "the server is stopping"),
         }
     }
@@ -61,19 +61,18 @@ pub(crate) enum Job {
 /// The bounded queue to the writer.
 pub struct Queue {
     jobs: SyncSender<Job>,
-    failed: Arc<AtomicBool>,
+    condition: Arc<Condition>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Queue {
     /// Returns the queue in front of running threads.
-    pub(crate) fn new(jobs: SyncSender<Job>, failed: Arc<AtomicBool>, threads: Vec<JoinHandle<()>>) -> Self {
-        Self { jobs, failed, threads: Mutex::new(threads) }
-    }
-
-    /// Returns whether the store has failed.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+    pub(crate) fn new(
+        jobs: SyncSender<Job>,
+        condition: Arc<Condition>,
+        threads: Vec<JoinHandle<()>>,
+    ) -> Self {
+        Self { jobs, condition, threads: Mutex::new(threads) }
     }
 
     /// Makes deltas durable and returns what became of each.
@@ -83,7 +82,7 @@ impl Queue {
     pub async fn sync(&self, deltas: Vec<Delta>, token: Vec<u8>) -> Result<Vec<Outcome>, Unavailable> {
         let (answer, outcome) = oneshot::channel();
         self.send(Job::Sync { deltas, token, answer })?;
-        outcome.await.unwrap_or(Err(Unavailable::Stopping))
+        outcome.await.unwrap_or_else(|_| Err(self.ended()))
     }
 
     /// Makes catalogue changes durable; the next version contains them.
@@ -93,7 +92,7 @@ impl Queue {
     pub async fn change(&self, changes: Vec<Change>) -> Result<Changed, ChangeError> {
         let (answer, outcome) = oneshot::channel();
         self.send(Job::Change { changes, answer }).map_err(ChangeError::Unavailable)?;
-        outcome.await.unwrap_or(Err(ChangeError::Unavailable(Unavailable::Stopping)))
+        outcome.await.unwrap_or_else(|_| Err(ChangeError::Unavailable(self.ended())))
     }
 
     /// Publishes what waits, if anything does, and returns the newest version.
@@ -103,7 +102,7 @@ impl Queue {
     pub async fn publish(&self) -> Result<ModelVersion, Unavailable> {
         let (answer, outcome) = oneshot::channel();
         self.send(Job::Publish { answer })?;
-        outcome.await.unwrap_or(Err(Unavailable::Stopping))
+        outcome.await.unwrap_or_else(|_| Err(self.ended()))
     }
 
     /// Finishes what is queued, publishes, writes a snapshot and ends the threads. Blocks.
@@ -118,10 +117,15 @@ impl Queue {
         }
     }
 
+    /// Says why the writer has ended.
+    fn ended(&self) -> Unavailable {
+        self.condition.failure().map_or(Unavailable::Stopping, Unavailable::Failed)
+    }
+
     fn send(&self, job: Job) -> Result<(), Unavailable> {
         self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => Unavailable::Busy,
-            TrySendError::Disconnected(_) => Unavailable::Stopping,
+            TrySendError::Disconnected(_) => self.ended(),
         })
     }
 }

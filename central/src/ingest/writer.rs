@@ -11,6 +11,7 @@
 //! during the last one goes into the next.
 
 use crate::clock::Clock;
+use crate::condition::{Condition, Failure};
 use crate::config::Config;
 use crate::ingest::queue::{ChangeError, Changed, Job, Unavailable};
 use crate::ingest::token;
@@ -24,7 +25,7 @@ use crate::publish::publisher::Handover;
 use crate::publish::versions::oldest_kept;
 use nearfield_engine::{Delta, DeltaId, ModelVersion, Outcome};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -55,7 +56,7 @@ pub(crate) struct Writer {
     to_publisher: Sender<Handover>,
     /// Versions handed over whose files are not made yet.
     unfinished: Arc<AtomicUsize>,
-    failed: Arc<AtomicBool>,
+    condition: Arc<Condition>,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
@@ -74,7 +75,7 @@ impl Writer {
         merger: Merger,
         log: Arc<dyn Log>,
         handover: (Sender<Handover>, Arc<AtomicUsize>),
-        failed: Arc<AtomicBool>,
+        condition: Arc<Condition>,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Result<Self, LogError> {
@@ -90,7 +91,7 @@ impl Writer {
             log,
             to_publisher: handover.0,
             unfinished: handover.1,
-            failed,
+            condition,
             metrics,
             clock,
         })
@@ -139,7 +140,7 @@ impl Writer {
     }
 
     fn sleep(&self) -> Duration {
-        if self.failed.load(Ordering::Acquire) {
+        if self.condition.failure().is_some() {
             return IDLE;
         }
         match self.waiting_since {
@@ -155,7 +156,7 @@ impl Writer {
         let Some(since) = self.waiting_since else { return false };
         let due = since.elapsed() >= Duration::from_millis(self.config.publish_every_ms)
             || self.merger.waiting_deltas() >= self.config.publish_deltas;
-        due && self.unfinished.load(Ordering::Acquire) == 0 && !self.failed.load(Ordering::Acquire)
+        due && self.unfinished.load(Ordering::Acquire) == 0 && self.condition.failure().is_none()
     }
 
     fn refresh_gauges(&self) {
@@ -172,12 +173,12 @@ impl Writer {
     fn fail(&self, error: &LogError) -> Unavailable {
         tracing::error!(%error, "the store has failed: nothing is written until a restart");
         self.metrics.store_healthy.set(0.0);
-        self.failed.store(true, Ordering::Release);
-        Unavailable::StoreFailed
+        self.condition.fail(Failure::Store);
+        Unavailable::Failed(Failure::Store)
     }
 
     fn writable(&self) -> Result<(), Unavailable> {
-        if self.failed.load(Ordering::Acquire) { Err(Unavailable::StoreFailed) } else { Ok(()) }
+        self.condition.failure().map_or(Ok(()), |failure| Err(Unavailable::Failed(failure)))
     }
 
     /// Checks, appends and admits a batch, then acknowledges it.
@@ -306,6 +307,9 @@ impl Writer {
     fn last_snapshot(&mut self) {
         // An older snapshot may be on its way to disk.
         while self.unfinished.load(Ordering::Acquire) > 0 {
+            if self.condition.failure().is_some() {
+                return;
+            }
             std::thread::sleep(PUBLISHER_BUSY);
         }
         let last_mark = self.log.last_number();

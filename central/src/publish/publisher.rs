@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Makes the files of each version and signs manifests. One thread owns it.
 pub struct Publisher {
@@ -209,14 +209,20 @@ pub(crate) struct PublisherThread {
 
 impl PublisherThread {
     pub(crate) fn run(mut self, handovers: &Receiver<Handover>) {
+        let mut renew_at = Instant::now() + self.renew_every;
         loop {
-            match handovers.recv_timeout(self.renew_every) {
+            match handovers.recv_timeout(renew_at.saturating_duration_since(Instant::now())) {
                 Ok(handover) => {
                     self.make(handover);
                     self.unfinished.fetch_sub(1, Ordering::AcqRel);
                 }
-                Err(RecvTimeoutError::Timeout) => self.publisher.renew((self.clock)()),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Also where versions come all the time: one whose files cannot be written signs nothing.
+            if Instant::now() >= renew_at {
+                self.publisher.renew((self.clock)());
+                renew_at = Instant::now() + self.renew_every;
             }
         }
     }
