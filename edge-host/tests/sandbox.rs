@@ -3,27 +3,35 @@
 use nearfield_edge::host::sandbox::{GuestError, Limits, Sandbox};
 use std::time::{Duration, Instant};
 
-/// A guest whose `nf_model_version` runs `body`.
-fn guest(body: &str) -> Vec<u8> {
+/// A guest whose `nf_model_version` runs `body`, and that says its answer is the first `answer_bytes` of its
+/// memory of two pages.
+fn guest(body: &str, answer_bytes: u32) -> Vec<u8> {
     let text = format!(
         r#"(module
-            (memory (export "memory") 1)
+            (memory (export "memory") 2)
+            (table 1 funcref)
             (func (export "nf_abi_version") (result i32) (i32.const 1))
             (func (export "nf_input") (param i32) (result i32) (i32.const 16))
-            (func (export "nf_output") (result i64) (i64.const 0))
+            (func (export "nf_output") (result i64) (i64.const {answer_bytes}))
             (func (export "nf_model_version") (result i32) {body}))"#
     );
     wat::parse_str(text).unwrap()
 }
 
 fn run(body: &str) -> GuestError {
+    answer(body, 0).unwrap_err()
+}
+
+fn answer(body: &str, answer_bytes: u32) -> Result<Vec<u8>, GuestError> {
     let limits = Limits {
         memory_bytes_max: 1 << 20,
+        table_elements_max: 100,
+        answer_bytes_max: 1 << 16,
         call_deadline: Duration::from_millis(50),
         model_deadline: Duration::from_millis(50),
     };
-    let mut guest = Sandbox::compile(&guest(body), limits).unwrap().instantiate().unwrap();
-    guest.bytes("nf_model_version", None, &[]).unwrap_err()
+    let mut guest = Sandbox::compile(&guest(body, answer_bytes), limits).unwrap().instantiate().unwrap();
+    guest.bytes("nf_model_version", None, &[])
 }
 
 #[test]
@@ -38,10 +46,30 @@ fn an_endless_call_is_stopped_at_its_deadline() {
 #[test]
 fn memory_does_not_grow_past_its_limit() {
     // 16 pages are a mebibyte; one more is refused with -1, which is no status.
-    let error = run("(drop (memory.grow (i32.const 15))) (memory.grow (i32.const 1))");
+    let error = run("(drop (memory.grow (i32.const 14))) (memory.grow (i32.const 1))");
     assert_eq!(
         error.to_string(),
         "guest call nf_model_version trapped: it returned a status that the ABI does not have"
+    );
+}
+
+#[test]
+fn a_table_does_not_grow_past_its_limit() {
+    let grow = |elements: u32| run(&format!("(table.grow (ref.null func) (i32.const {elements}))"));
+    // The size before is 1, which is a status without its answer; -1 is no status.
+    assert!(grow(99).to_string().contains("its answer does not decode"), "{}", grow(99));
+    let refused = "guest call nf_model_version trapped: it returned a status that the ABI does not have";
+    assert_eq!(grow(100).to_string(), refused);
+}
+
+#[test]
+fn an_answer_is_not_copied_past_its_limit() {
+    assert_eq!(answer("(i32.const 0)", 1 << 16).unwrap().len(), 1 << 16);
+    let error = answer("(i32.const 0)", (1 << 16) + 1).unwrap_err();
+    assert!(error.is_fatal());
+    assert_eq!(
+        error.to_string(),
+        "guest call nf_model_version trapped: its answer has 65537 bytes, the limit is 65536"
     );
 }
 

@@ -1,7 +1,7 @@
 //! The guest module inside wasmtime: compile once, instantiate for each worker, call with messages.
 //!
-//! A guest has no imports, so all that it can do is compute and use memory. Both are bounded: memory
-//! by [`Limits::memory_bytes_max`], time by an epoch deadline that a ticker thread moves towards. A
+//! A guest has no imports, so all that it can do is compute, use memory and answer. Each is bounded: memory,
+//! tables and answers by the numbers of [`Limits`], time by an epoch deadline that a ticker thread moves towards. A
 //! call that traps leaves the instance unfit; the caller drops it and makes another.
 
 use crate::abi::{ABI_VERSION, Failure, Status};
@@ -21,6 +21,12 @@ pub struct Limits {
     /// Linear memory of one instance, in bytes (default 1 GiB). Smaller refuses large catalogues;
     /// larger lets one instance take more of the host.
     pub memory_bytes_max: usize,
+    /// Elements of its table of functions (default 65,536; the guest has some hundreds). Larger lets one
+    /// instance take more of the host.
+    pub table_elements_max: usize,
+    /// Bytes of one answer, which the host copies (default 4 MiB: a user's state and outbox, or a list of a
+    /// thousand items, stay below a tenth of it).
+    pub answer_bytes_max: usize,
     /// Longest call for one user (default 2 s). Smaller frees a worker sooner from a runaway call;
     /// larger tolerates a slow machine.
     pub call_deadline: Duration,
@@ -32,6 +38,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes_max: 1 << 30,
+            table_elements_max: 1 << 16,
+            answer_bytes_max: 4 << 20,
             call_deadline: Duration::from_secs(2),
             model_deadline: Duration::from_secs(60),
         }
@@ -171,6 +179,7 @@ impl Guest {
             .instances(1)
             .memories(1)
             .tables(1)
+            .table_elements(limits.table_elements_max)
             .build();
         let mut store = Store::new(&sandbox.engine, bounds);
         store.limiter(|bounds| bounds);
@@ -268,6 +277,10 @@ impl Guest {
 
         let packed = self.output.call(&mut self.store, ()).map_err(trapped)?;
         let (start, bytes) = ((packed >> 32) as usize, (packed & u64::from(u32::MAX)) as usize);
+        let most = self.limits.answer_bytes_max;
+        if bytes > most {
+            return Err(broken(&format!("its answer has {bytes} bytes, the limit is {most}")));
+        }
         let answer = self
             .memory
             .data(&self.store)
