@@ -161,11 +161,22 @@ impl Edge {
         })
     }
 
-    /// Learns events of one user; they are on disk when this returns.
+    /// Learns events of one user; they are on disk when this returns. It runs to its end also where the
+    /// caller goes away meanwhile.
     ///
     /// # Errors
     /// [`EdgeError`]; the user is as before.
-    pub async fn learn(&self, user: &str, events: Vec<Event>, now_ms: u64) -> Result<Learnt, EdgeError> {
+    pub async fn learn(
+        self: &Arc<Self>,
+        user: &str,
+        events: Vec<Event>,
+        now_ms: u64,
+    ) -> Result<Learnt, EdgeError> {
+        let (edge, user) = (Arc::clone(self), user.to_owned());
+        to_its_end(async move { edge.learn_whole(&user, events, now_ms).await }).await
+    }
+
+    async fn learn_whole(&self, user: &str, events: Vec<Event>, now_ms: u64) -> Result<Learnt, EdgeError> {
         if let Some(error) = self.store_failure() {
             return Err(error.into());
         }
@@ -182,11 +193,17 @@ impl Edge {
         Ok(learnt)
     }
 
-    /// Forgets a user; returns whether anything was kept.
+    /// Forgets a user; returns whether anything was kept. It runs to its end also where the caller goes
+    /// away meanwhile.
     ///
     /// # Errors
     /// [`EdgeError::Store`] if the record could not be removed.
-    pub async fn forget(&self, user: &str) -> Result<bool, EdgeError> {
+    pub async fn forget(self: &Arc<Self>, user: &str) -> Result<bool, EdgeError> {
+        let (edge, user) = (Arc::clone(self), user.to_owned());
+        to_its_end(async move { edge.forget_whole(&user).await }).await
+    }
+
+    async fn forget_whole(&self, user: &str) -> Result<bool, EdgeError> {
         let name = user.to_owned();
         let ticket = self.pool.run(user, move |worker| worker.forget(&name)).await?;
         let known = ticket.is_some();
@@ -241,6 +258,14 @@ impl Edge {
             self.wake.notify_one();
         }
     }
+}
+
+/// Runs work as a task of its own: a caller that is dropped half-way does not stop it.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, EdgeError>> + Send + 'static,
+) -> Result<T, EdgeError> {
+    // A task ends without a result only when the runtime stops, or by a panic, which has been reported.
+    tokio::spawn(work).await.unwrap_or(Err(EdgeError::Stopping))
 }
 
 /// Returns what a model says of itself.

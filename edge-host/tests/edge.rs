@@ -269,6 +269,31 @@ async fn central_may_be_away_and_hears_everything_once_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn events_of_a_client_that_hangs_up_are_counted_and_go_to_central() {
+    let folder = tempfile::tempdir().unwrap();
+    let central = FakeCentral::start();
+    let edge = central.edge(folder.path()).await;
+    let app = app(Arc::clone(&edge));
+    let events = twenty("tent");
+    // The request is begun, and dropped at the first wait.
+    tokio::select! {
+        biased;
+        _ = learn(&app, "ada", &events) => panic!("the answer came before the client had gone"),
+        () = std::future::ready(()) => {}
+    }
+    let applied = "nearfield_edge_events_total{outcome=\"applied\"}";
+    for _ in 0..500 {
+        if metric(&app, applied).await == 20.0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(get(&app, "/v1/users/ada").await["history"].as_array().unwrap().len(), 20);
+    assert_eq!(metric(&app, applied).await, 20.0);
+    assert_eq!(Arc::clone(&edge).sync_now().await.unwrap().settled, 1);
+}
+
+#[tokio::test]
 async fn a_lost_reply_and_a_restart_count_a_delta_once() {
     let folder = tempfile::tempdir().unwrap();
     let central = FakeCentral::start();
