@@ -3,13 +3,16 @@
 use crate::commands::train::{Training, open, read_events, train_log};
 use crate::plot;
 use anyhow::{Context, bail, ensure};
+use nearfield_engine::Model;
 use nearfield_trainer::evaluate::compare::{Comparison, compare};
 use nearfield_trainer::evaluate::holdout_users::{holdout_users, test_users, without};
 use nearfield_trainer::evaluate::leave_one_out::{Case, leave_one_out, leave_out};
 use nearfield_trainer::evaluate::stream::stream;
+use nearfield_trainer::event_log::EventLog;
 use nearfield_trainer::progress::{Bar, Progress};
 use nearfield_trainer::replay::Flow;
 use nearfield_trainer::train::Trained;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -153,16 +156,7 @@ fn loo_report(args: &Args) -> anyhow::Result<Value> {
     let mut log = read_events(&args.events)?;
     let cases = read_cases(test)?;
     leave_out(&mut log, &cases);
-    let started = Instant::now();
-    let Trained { model, report, .. } =
-        train_log(&log, log.events.len(), args.training.options(), !args.json)?;
-    let train_s = started.elapsed().as_secs_f64();
-    let started = Instant::now();
-    let all = leave_one_out(&log, &model, &cases);
-    Ok(json!({
-        "protocol": "loo", "method": "nearfield", "events": log.events.len(), "all": all,
-        "train_s": train_s, "replay_s": started.elapsed().as_secs_f64(), "dim": report.dim, "sweeps": report.sweeps, "chosen": report.chosen,
-    }))
+    report_on(args, "loo", &log, &log, |model| leave_one_out(&log, model, &cases))
 }
 
 /// Reads the cases of the loo protocol: user, target, time, then the negatives.
@@ -197,14 +191,25 @@ fn holdout_report(args: &Args) -> anyhow::Result<Value> {
     );
     let test = test_users(&log, args.seed, args.test_users);
     let seen = without(&log, &test);
+    report_on(args, "holdout-users", &log, &seen, |model| holdout_users(&log, model, &test))
+}
+
+/// Trains on the events of `seen`, and reports what a protocol over `log` finds of the model.
+fn report_on<T: Serialize>(
+    args: &Args,
+    protocol: &str,
+    log: &EventLog,
+    seen: &EventLog,
+    measure: impl FnOnce(&Model) -> T,
+) -> anyhow::Result<Value> {
     let started = Instant::now();
     let Trained { model, report, .. } =
-        train_log(&seen, seen.events.len(), args.training.options(), !args.json)?;
+        train_log(seen, seen.events.len(), args.training.options(), !args.json)?;
     let train_s = started.elapsed().as_secs_f64();
     let started = Instant::now();
-    let all = holdout_users(&log, &model, &test);
+    let all = measure(&model);
     Ok(json!({
-        "protocol": "holdout-users", "method": "nearfield", "events": log.events.len(), "all": all,
+        "protocol": protocol, "method": "nearfield", "events": log.events.len(), "all": all,
         "train_s": train_s, "replay_s": started.elapsed().as_secs_f64(), "dim": report.dim, "sweeps": report.sweeps, "chosen": report.chosen,
     }))
 }
