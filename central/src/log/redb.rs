@@ -60,10 +60,12 @@ impl RedbLog {
         Ok(log)
     }
 
-    /// Opens the log on a storage of the caller's.
-    #[cfg(test)]
-    pub(crate) fn on(storage_backend: impl redb::StorageBackend) -> Result<Self, LogError> {
-        Self::set_up(Database::builder().create_with_backend(storage_backend).map_err(storage)?)
+    /// Opens the log on a storage of the caller's, or makes an empty one there.
+    ///
+    /// # Errors
+    /// [`LogError::Storage`] where the storage refuses.
+    pub fn on(backend: impl redb::StorageBackend) -> Result<Self, LogError> {
+        Self::set_up(Database::builder().create_with_backend(backend).map_err(storage)?)
     }
 
     /// Makes the tables that are not there, and migrates an older schema.

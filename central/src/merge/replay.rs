@@ -242,7 +242,10 @@ fn trained_files(data: &Path) -> [PathBuf; 2] {
 }
 
 /// Makes an empty log continue from the trained files.
-pub(crate) fn first_start(log: &dyn Log, data: &Path, site: &str, now_ms: u64) -> Result<(), OpenError> {
+///
+/// # Errors
+/// [`OpenError`] says which file is missing or wrong.
+pub fn first_start(log: &dyn Log, data: &Path, site: &str, now_ms: u64) -> Result<(), OpenError> {
     let [pack_path, statistics_path] = trained_files(data);
     let pack = durable::read(&pack_path)?;
     let statistics = durable::read(&statistics_path)?;
