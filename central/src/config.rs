@@ -41,6 +41,11 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub k: u32,
 
+    /// Days that a row's contributions wait for k devices; then they are dropped (must be > 0).
+    #[arg(long, value_name = "DAYS", default_value_t = 7, env = "NEARFIELD_WAIT_DAYS",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub wait_days: u32,
+
     /// Versions that deltas may be based on, and for which dedup ids are remembered (must be > 0).
     /// Larger lets devices be away for longer and remembers more ids. The default, at a version
     /// every two seconds, is half an hour: a page that was asleep that long still counts.

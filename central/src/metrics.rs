@@ -48,6 +48,8 @@ pub struct Metrics {
     pub waiting_deltas: Gauge,
     /// Rows that wait for more devices.
     pub waiting_rows: Gauge,
+    /// Rows whose contributions waited too long for k devices.
+    pub dropped_rows: Counter,
     /// The version served.
     pub model_version: Gauge,
     /// Rows of the model served.
@@ -85,6 +87,7 @@ impl Metrics {
             merge_lag_seconds: gauge("nearfield_merge_lag_seconds"),
             waiting_deltas: gauge("nearfield_waiting_deltas"),
             waiting_rows: gauge("nearfield_waiting_rows"),
+            dropped_rows: counter("nearfield_dropped_rows_total"),
             model_version: gauge("nearfield_model_version"),
             model_rows: gauge("nearfield_model_rows"),
             log_length: gauge("nearfield_log_length"),
@@ -195,6 +198,7 @@ fn describe(recorder: &PrometheusRecorder) {
             "nearfield_requests_rejected_total",
             "requests not taken, and device tokens refused, by code of the error",
         ),
+        ("nearfield_dropped_rows_total", "rows whose contributions waited too long for k devices"),
         ("nearfield_publishes_total", "model versions published"),
         ("nearfield_drift_total", "changes of the quality that people see, by cause and direction"),
         ("nearfield_publish_errors_total", "model files or snapshots that could not be written"),

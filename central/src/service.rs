@@ -70,7 +70,15 @@ impl Service {
         let now_ms = clock();
         let metrics = Arc::new(Metrics::new());
         let (model, key) = (merger.model(), keys.online.clone());
-        let publisher = Publisher::start(&config, key, log.versions()?, model, &model.to_pack(), now_ms)?;
+        let publisher = Publisher::start(
+            &config,
+            key,
+            log.versions()?,
+            model,
+            merger.row_versions(),
+            &model.to_pack(),
+            now_ms,
+        )?;
         let registry = publisher.registry();
         metrics.model_version.set(model.version().0 as f64);
         metrics.model_rows.set(model.len() as f64);

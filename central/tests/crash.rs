@@ -133,15 +133,15 @@ async fn killed_again_and_again_the_log_holds_every_acknowledged_delta_once() {
             Entry::Delta(logged) => {
                 assert!(ids.insert(logged.id), "delta {} is in the log twice", logged.id);
                 window.admit(
-                    statistics.hyperparameters(),
                     &wire::decode_delta(&logged.bytes).unwrap(),
                     logged.device_tag,
+                    &logged.row_tags,
                 );
             }
             Entry::Mark(mark) => {
                 assert_eq!(window.deltas(), mark.deltas);
                 merged += mark.deltas;
-                model.apply(&statistics.publish(&mut window, mark.k).patch).unwrap();
+                model.apply(&statistics.publish(&mut window, mark.threshold).patch).unwrap();
                 assert_eq!(*blake3::hash(&model.to_pack()).as_bytes(), mark.pack_hash);
             }
             Entry::Catalogue(changes) => panic!("nobody sent {changes:?}"),

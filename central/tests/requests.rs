@@ -10,7 +10,7 @@ use nearfield_central::{Config, Service, admin_app, app};
 use nearfield_engine::model::manifest::{self, Manifest};
 use nearfield_engine::sync::wire::{SyncRequest, encode_request};
 use nearfield_engine::{
-    Delta, ItemKey, Lineage, Model, ModelVersion, Outcome, Refusal, Touch, VersionMetrics,
+    Delta, ItemKey, Lineage, Model, ModelVersion, Outcome, Refusal, Threshold, Touch, VersionMetrics,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -140,7 +140,7 @@ async fn malformed_bodies_are_named_counted_and_change_nothing() {
         bytes.splice(6..7, [0x84, 0x00]);
     });
     shop.rejects(longer, StatusCode::BAD_REQUEST, "not_canonical").await;
-    let mut long_site = b"NFSY\x01\x00".to_vec();
+    let mut long_site = b"NFSY\x02\x00".to_vec();
     long_site.push(65);
     long_site.extend([b'x'; 65]);
     long_site.extend([0, 0, 0]);
@@ -420,16 +420,9 @@ async fn a_mark_that_the_replay_does_not_reach_stops_the_start() {
         use nearfield_central::log::entry::{Mark, VersionRecord};
         let store = nearfield_central::log::redb::RedbLog::open(&data.path().join("store.redb")).unwrap();
         let version = ModelVersion(2);
-        let mark = Mark { version, k: 1, deltas: 0, pack_hash: [7; 32] };
-        let record = VersionRecord {
-            version,
-            pack_hash: [7; 32],
-            pack_bytes: 1,
-            rows: 20,
-            published_ms: 0,
-            changed_rows: Vec::new(),
-        };
-        store.publish(mark, &record, ModelVersion(0), &[1; 32]).unwrap();
+        let mark = Mark { version, threshold: Threshold::NONE, deltas: 0, pack_hash: [7; 32] };
+        let record = VersionRecord { version, pack_hash: [7; 32], pack_bytes: 1, published_ms: 0 };
+        store.publish(mark, &record, ModelVersion(0), &[1; 32], &[]).unwrap();
     }
     let Err(error) = Service::open(config(data.path())) else { panic!("another model was served") };
     let text = error.to_string();

@@ -2,7 +2,9 @@
 
 use nearfield_engine::algebra::{NormalEquations, Solver, packed_len};
 use nearfield_engine::{DeltaId, Hyperparameters, ModelVersion};
-use nearfield_engine::{Event, Kind, Lineage, Model, Request, Statistics, UserState, Window, Workspace};
+use nearfield_engine::{
+    Event, Kind, Lineage, Model, Request, Statistics, Threshold, UserState, Window, Workspace,
+};
 use std::hint::black_box;
 
 const ITEMS: usize = 10_000;
@@ -20,7 +22,7 @@ fn model() -> (Statistics, Model) {
     }
     let mut model = statistics.empty_model();
     let mut window = Window::new();
-    model.apply(&statistics.publish(&mut window, 1).patch).expect("the first patch");
+    model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).expect("the first patch");
     let mut seed = 1u64;
     let mut random = || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -37,9 +39,9 @@ fn model() -> (Statistics, Model) {
         delta.factor_scale = 0.005;
         delta.factor.iter_mut().for_each(|value| *value = (random() % 255) as u8 as i8);
         statistics.policy(ModelVersion(0)).check(&delta).expect("an honest delta");
-        window.admit(statistics.hyperparameters(), &delta, person);
+        window.admit(&delta, person, &[]);
     }
-    model.apply(&statistics.publish(&mut window, 1).patch).expect("the second patch");
+    model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).expect("the second patch");
     (statistics, model)
 }
 

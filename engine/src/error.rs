@@ -67,7 +67,7 @@ errors! {
         /// Not a Nearfield pack.
         Foreign => "foreign", "these bytes are not a Nearfield model pack";
         /// Written by a newer engine.
-        NewerFormat { found: u16, known: u16 } => "newer_format", "model pack has format {found}, the newest known here is {known}";
+        UnknownFormat { found: u16, known: u16 } => "unknown_format", "model pack has format {found}, known is {known}";
         /// Shorter or longer than its header says.
         Length { found: u64, expected: u64 } => "length", "model pack has {found} bytes, its header says {expected}";
         /// The checksum does not match.

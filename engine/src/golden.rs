@@ -6,7 +6,7 @@
 
 use crate::event::{Event, Kind};
 use crate::ids::{DeltaId, Lineage, ModelVersion};
-use crate::merge::{Statistics, Window};
+use crate::merge::{Statistics, Threshold, Window};
 use crate::model::Model;
 use crate::model::blend::Scenario;
 use crate::model::hyper::Hyperparameters;
@@ -56,7 +56,7 @@ pub fn digest() -> String {
     });
     hasher.update(&model.to_pack());
     statistics.withdraw("item-3").expect("item-3 is in the catalogue");
-    let publication = statistics.publish(&mut Window::new(), 1);
+    let publication = statistics.publish(&mut Window::new(), Threshold::NONE);
     model.apply(&publication.patch).expect("the patch follows the version held");
     hasher.update(&model.to_pack());
     hasher.finalize().to_hex().to_string()
@@ -80,7 +80,7 @@ fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) 
     let mut model = statistics.empty_model();
     let mut window = Window::new();
     let mut workspace = Workspace::new();
-    let first = statistics.publish(&mut window, 1);
+    let first = statistics.publish(&mut window, Threshold::NONE);
     model.apply(&first.patch).expect("the first patch starts from nothing");
 
     for turn in 0..60u64 {
@@ -116,10 +116,10 @@ fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) 
         let request = decode_request(&bytes).expect("what was encoded decodes");
         for delta in &request.deltas {
             statistics.policy(ModelVersion(0)).check(delta).expect("an honest delta passes");
-            window.admit(statistics.hyperparameters(), delta, turn);
+            window.admit(delta, turn, &[]);
         }
         if turn % 5 == 4 {
-            let publication = statistics.publish(&mut window, 1);
+            let publication = statistics.publish(&mut window, Threshold::NONE);
             model.apply(&publication.patch).expect("the patch follows the version held");
         }
     }

@@ -18,7 +18,7 @@ fn two_groups() -> (Statistics, Model, Vec<Delta>) {
     }
     let mut model = statistics.empty_model();
     let mut window = Window::new();
-    model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
     let deltas = (0..40u8)
         .map(|number| {
             let mut person = UserState::new();
@@ -45,9 +45,9 @@ fn taught() -> (Statistics, Model) {
     let mut window = Window::new();
     for (device, delta) in deltas.iter().enumerate() {
         statistics.policy(ModelVersion(0)).check(delta).unwrap();
-        window.admit(statistics.hyperparameters(), delta, device as u64);
+        window.admit(delta, device as u64, &[]);
     }
-    model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
     (statistics, model)
 }
 
@@ -100,7 +100,7 @@ fn filters_bar_what_they_name() {
         only(&mut person, &model, Request { scenario: Scenario::Continue, ..allowed.clone() }).contains(&0)
     );
     statistics.withdraw("i2").unwrap();
-    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), Threshold::NONE).patch).unwrap();
     assert_eq!(only(&mut person, &model, allowed), [3], "i2 is withdrawn");
 }
 
@@ -134,7 +134,7 @@ fn an_unknown_item_counts_once_a_version_brings_it() {
     click(&mut person, &model, "new", NOW);
     assert!(person.preview_delta(&model, &mut Workspace::new()).is_none(), "the model has no row for it");
     let row = statistics.register("new").unwrap();
-    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), Threshold::NONE).patch).unwrap();
     let delta = person.preview_delta(&model, &mut Workspace::new()).expect("now there is a row to tell of");
     assert_eq!(delta.items[0].row(), row);
     let list = person.recommend(&model, &Request::default(), &mut Workspace::new());
@@ -190,7 +190,7 @@ fn a_delta_of_twenty_events_fits_256_bytes_and_moves_to_the_outbox_once() {
         statistics.register(&format!("i{item}")).unwrap();
     }
     let mut model = statistics.empty_model();
-    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), Threshold::NONE).patch).unwrap();
     let mut person = UserState::new();
     for step in 0..20 {
         click(&mut person, &model, &format!("i{}", 3000 + step), NOW + step);
@@ -225,7 +225,7 @@ fn what_is_discarded_is_never_told_even_once_the_model_knows_the_item() {
     person.discard_unsent();
     assert!(person.outbox().is_empty());
     statistics.register("new").unwrap();
-    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), Threshold::NONE).patch).unwrap();
     assert!(person.preview_delta(&model, &mut Workspace::new()).is_none());
     assert_eq!(person.len(), 2, "the history stays");
 }
@@ -261,10 +261,10 @@ fn a_patched_model_equals_a_downloaded_one_to_the_byte() {
     let mut window = Window::new();
     let mut changed = Vec::new();
     for (device, delta) in deltas.iter().enumerate() {
-        window.admit(statistics.hyperparameters(), delta, device as u64);
+        window.admit(delta, device as u64, &[]);
         if device % 10 == 9 {
             statistics.register(&format!("late-{device}")).unwrap();
-            let publication = statistics.publish(&mut window, 1);
+            let publication = statistics.publish(&mut window, Threshold::NONE);
             changed.extend(publication.changed);
             model.apply(&publication.patch).unwrap();
         }
@@ -277,6 +277,37 @@ fn a_patched_model_equals_a_downloaded_one_to_the_byte() {
 }
 
 #[test]
+fn a_patch_from_an_older_version_serves_every_version_since() {
+    let (mut statistics, mut model, deltas) = two_groups();
+    let mut held = vec![model.clone()];
+    for (device, delta) in deltas.iter().enumerate().take(12) {
+        let mut window = Window::new();
+        window.admit(delta, device as u64, &[]);
+        if device % 3 == 0 {
+            statistics.register(&format!("late-{device}")).unwrap();
+        }
+        model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
+        held.push(model.clone());
+    }
+    let rows = statistics.row_versions();
+    for from in held.iter().map(Model::version) {
+        assert_eq!(rows.rows_at(from), held.iter().find(|model| model.version() == from).unwrap().len());
+        let patch = Patch::between(&model, from, rows.rows_at(from), &rows.changed_since(from));
+        for older in held.iter().filter(|older| older.version() < model.version()) {
+            let mut patched = older.clone();
+            let applied = patched.apply(&patch);
+            if older.version() < from {
+                assert_eq!(applied, Err(PatchError::WrongVersion { from, held: older.version() }));
+                assert_eq!(&patched, older);
+            } else {
+                applied.unwrap();
+                assert_eq!(patched.to_pack(), model.to_pack(), "from {from} on {}", older.version());
+            }
+        }
+    }
+}
+
+#[test]
 fn statistics_go_on_from_their_file_to_the_same_bytes() {
     let (statistics, _, deltas) = two_groups();
     let mut kept = statistics.clone();
@@ -284,13 +315,20 @@ fn statistics_go_on_from_their_file_to_the_same_bytes() {
     assert_eq!(restored, statistics);
     for statistics in [&mut kept, &mut restored] {
         let mut window = Window::new();
-        deltas.iter().for_each(|delta| window.admit(statistics.hyperparameters(), delta, 1));
-        statistics.publish(&mut window, 1);
+        deltas.iter().for_each(|delta| window.admit(delta, 1, &[]));
+        statistics.publish(&mut window, Threshold::NONE);
     }
     assert_eq!(kept.to_bytes(), restored.to_bytes());
     let mut damaged = kept.to_bytes();
     damaged[40] ^= 1;
     assert!(matches!(Statistics::from_bytes(&damaged), Err(MergeError::Damaged { .. })));
+}
+
+/// Admits each delta under its device's tag, which is the same in every window and at every row.
+fn admit_from<'a>(window: &mut Window, deltas: impl Iterator<Item = (usize, &'a Delta)>) {
+    for (device, delta) in deltas {
+        window.admit(delta, device as u64, &vec![device as u32; delta.items.len()]);
+    }
 }
 
 #[test]
@@ -299,10 +337,8 @@ fn a_row_waits_for_k_devices_and_loses_nothing() {
     let publish_after = |devices: usize| {
         let mut statistics = statistics.clone();
         let mut window = Window::new();
-        for (device, delta) in deltas.iter().take(devices).enumerate() {
-            window.admit(statistics.hyperparameters(), delta, device as u64);
-        }
-        let publication = statistics.publish(&mut window, 10);
+        admit_from(&mut window, deltas.iter().enumerate().take(devices));
+        let publication = statistics.publish(&mut window, Threshold::of_devices(10));
         (statistics, window, publication)
     };
     let (_, _, few) = publish_after(4);
@@ -311,10 +347,103 @@ fn a_row_waits_for_k_devices_and_loses_nothing() {
     assert_eq!(many.changed.len(), 20, "sixteen devices stand behind each of the 20 items");
     // Waiting in one window and filling up in the next brings the same rows as one window.
     let (mut statistics, mut window, _) = publish_after(4);
-    for (device, delta) in deltas.iter().enumerate().skip(4) {
-        window.admit(statistics.hyperparameters(), delta, device as u64);
+    admit_from(&mut window, deltas.iter().enumerate().skip(4));
+    assert_eq!(statistics.publish(&mut window, Threshold::of_devices(10)).changed, many.changed);
+}
+
+#[test]
+fn a_device_that_comes_back_in_later_windows_counts_once_a_row() {
+    let (mut statistics, _, deltas) = two_groups();
+    let mut window = Window::new();
+    let mut sizes = Vec::new();
+    for round in 0..12u8 {
+        let again = Delta { id: DeltaId([round; 16]), ..deltas[0].clone() };
+        admit_from(&mut window, std::iter::once((0, &again)));
+        let publication = statistics.publish(&mut window, Threshold::of_devices(2));
+        assert!(publication.changed.is_empty(), "round {round}: one device was taken for two");
+        sizes.push(statistics.to_bytes().len());
     }
-    assert_eq!(statistics.publish(&mut window, 10).changed, many.changed);
+    assert!(
+        sizes.iter().all(|size| size.abs_diff(sizes[0]) < 16),
+        "what waits grows with each visit: {sizes:?}"
+    );
+    admit_from(&mut window, std::iter::once((1, &deltas[0])));
+    assert!(!statistics.publish(&mut window, Threshold::of_devices(2)).changed.is_empty());
+}
+
+#[test]
+fn all_deltas_of_a_device_count_no_more_for_a_row_than_one_may() {
+    let (statistics, model, deltas) = two_groups();
+    let popularity_after = |ids: std::ops::Range<u8>| {
+        let (mut statistics, mut model) = (statistics.clone(), model.clone());
+        let mut window = Window::new();
+        for id in ids {
+            window.admit(&Delta { id: DeltaId([id; 16]), ..deltas[0].clone() }, 7, &[]);
+        }
+        model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
+        (0..20).map(|row| model.popularity(row)).collect::<Vec<_>>()
+    };
+    let mentions_max = statistics.hyperparameters().bounds.repeats_max as u8;
+    assert_ne!(popularity_after(0..1), popularity_after(0..mentions_max));
+    assert_eq!(popularity_after(0..mentions_max), popularity_after(0..100));
+}
+
+#[test]
+fn what_waits_too_long_is_dropped_and_the_row_begins_anew() {
+    let (mut statistics, _, deltas) = two_groups();
+    let on_day = |day| Threshold { devices: 3, day, wait_days: 7 };
+    let mut window = Window::new();
+    let mut visit = |device: usize, day| {
+        admit_from(&mut window, std::iter::once((device, &deltas[0])));
+        statistics.publish(&mut window, on_day(day))
+    };
+    let began = visit(0, 100);
+    assert!(began.waiting > 0 && began.dropped == 0);
+    assert_eq!(visit(1, 106).dropped, 0);
+    let late = visit(1, 107);
+    assert_eq!((late.dropped, late.waiting), (began.waiting, 0), "the seventh day has passed");
+    visit(0, 108);
+    assert!(visit(1, 108).changed.is_empty(), "two devices since it began anew");
+    assert!(!visit(2, 108).changed.is_empty());
+}
+
+#[test]
+fn rows_that_wait_are_in_the_statistics_file_without_any_delta_s_id() {
+    let (mut statistics, _, deltas) = two_groups();
+    let mut window = Window::new();
+    let ids: Vec<Delta> =
+        (0..4).map(|at| Delta { id: DeltaId([200 + at; 16]), ..deltas[at as usize].clone() }).collect();
+    admit_from(&mut window, ids.iter().enumerate());
+    assert!(statistics.publish(&mut window, Threshold::of_devices(10)).waiting > 0);
+    assert!(window.is_empty());
+    let bytes = statistics.to_bytes();
+    let mut restored = Statistics::from_bytes(&bytes).unwrap();
+    assert_eq!(restored.waiting_rows().collect::<Vec<_>>(), statistics.waiting_rows().collect::<Vec<_>>());
+    assert!(ids.iter().all(|delta| !bytes.windows(16).any(|part| part == delta.id.0)));
+    for statistics in [&mut statistics, &mut restored] {
+        let mut window = Window::new();
+        admit_from(&mut window, deltas.iter().enumerate().skip(4));
+        statistics.publish(&mut window, Threshold::of_devices(10));
+    }
+    assert_eq!(restored.to_bytes(), statistics.to_bytes());
+}
+
+#[test]
+fn a_dismissal_is_not_the_newest_item_that_a_person_wanted() {
+    let (mut statistics, mut model, deltas) = two_groups();
+    let mut window = Window::new();
+    admit_from(&mut window, deltas.iter().enumerate());
+    model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
+    let mut person = UserState::new();
+    let mut workspace = Workspace::new();
+    let mut newest = |kind, item, time_ms| {
+        person.learn(&model, &Event::new(kind, item, time_ms), time_ms).unwrap();
+        person.features(&model, &mut workspace).0[2].clone()
+    };
+    let viewed = newest(Kind::View, "i3", NOW);
+    assert!(viewed.is_some());
+    assert_eq!(newest(Kind::Dismiss, "i14", NOW + 1), viewed);
+    assert_ne!(newest(Kind::View, "i14", NOW + 2), viewed);
 }
 
 fn refusal(change: impl FnOnce(&mut Delta)) -> String {
@@ -377,8 +506,8 @@ fn foreign_and_truncated_models_are_refused() {
 fn a_patch_that_does_not_fit_leaves_the_model_as_it_was() {
     let (mut statistics, mut model) = taught();
     let before = model.to_pack();
-    let first = statistics.publish(&mut Window::new(), 1).patch;
-    let second = statistics.publish(&mut Window::new(), 1).patch;
+    let first = statistics.publish(&mut Window::new(), Threshold::NONE).patch;
+    let second = statistics.publish(&mut Window::new(), Threshold::NONE).patch;
     assert_eq!(
         model.apply(&second).unwrap_err().to_string(),
         "patch starts at version 3, the model held is 2"
@@ -434,7 +563,7 @@ fn bad_sync_bodies_are_refused_before_they_are_parsed() {
     assert_eq!(decode_request(b"{}").unwrap_err(), DecodeError::Foreign);
     let mut unknown = bytes.clone();
     unknown[4] = 9;
-    assert_eq!(decode_request(&unknown).unwrap_err(), DecodeError::UnknownFormat { found: 9, known: 1 });
+    assert_eq!(decode_request(&unknown).unwrap_err(), DecodeError::UnknownFormat { found: 9, known: 2 });
     let mut trailing = bytes.clone();
     trailing.push(0);
     assert_eq!(decode_request(&trailing).unwrap_err(), DecodeError::Malformed);
@@ -472,8 +601,8 @@ proptest! {
         let publish = |order: &[usize]| {
             let (mut statistics, mut model) = (statistics.clone(), model.clone());
             let mut window = Window::new();
-            order.iter().for_each(|at| window.admit(statistics.hyperparameters(), &deltas[*at], *at as u64));
-            model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+            order.iter().for_each(|at| window.admit(&deltas[*at], *at as u64, &[]));
+            model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
             (model.to_pack(), statistics.to_bytes())
         };
         let plain: Vec<usize> = (0..40).collect();
@@ -481,8 +610,27 @@ proptest! {
     }
 
     #[test]
+    fn what_waits_is_the_same_in_any_order(
+        order in Just((0..40usize).collect::<Vec<_>>()).prop_shuffle(), cut in 0usize..=40
+    ) {
+        let (statistics, _, deltas) = two_groups();
+        let after = |order: &[usize]| {
+            let mut statistics = statistics.clone();
+            for second in [false, true] {
+                let mut window = Window::new();
+                let part = order.iter().filter(|at| (**at >= cut) == second);
+                admit_from(&mut window, part.map(|at| (*at, &deltas[*at])));
+                statistics.publish(&mut window, Threshold::of_devices(14));
+            }
+            statistics.to_bytes()
+        };
+        let plain: Vec<usize> = (0..40).collect();
+        prop_assert_eq!(after(&plain), after(&order));
+    }
+
+    #[test]
     fn no_bytes_make_a_decoder_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), magic in 0usize..6) {
-        let magics: [&[u8]; 6] = [b"NFSY\x01\0", b"NFSR\x01\0", b"NFPK\x01\0", b"NFPT\x01\0", b"NFUS\x01\0", b"NFMF\x01\0"];
+        let magics: [&[u8]; 6] = [b"NFSY\x02\0", b"NFSR\x02\0", b"NFPK\x02\0", b"NFPT\x02\0", b"NFUS\x02\0", b"NFMF\x01\0"];
         bytes.splice(0..0, magics[magic].iter().copied());
         let _decoded = (
             decode_request(&bytes), decode_reply(&bytes), Model::load(&bytes), Patch::load(&bytes),
@@ -530,7 +678,7 @@ fn the_list_is_what_scoring_every_row_gives_through_patches_and_filters() {
         }
         let mut window = Window::new();
         let mut model = statistics.empty_model();
-        model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+        model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
         let mut people: Vec<UserState> = (0..12).map(|_| UserState::new()).collect();
         for round in 0..6u64 {
             for number in 0..120u64 {
@@ -548,11 +696,11 @@ fn the_list_is_what_scoring_every_row_gives_through_patches_and_filters() {
                     share: 4096,
                     metrics: vec![],
                 };
-                window.admit(statistics.hyperparameters(), &delta, number);
+                window.admit(&delta, number, &[]);
             }
             statistics.withdraw(&format!("item-{}", random(ITEMS))).unwrap();
             statistics.register(&format!("new-{round}")).unwrap();
-            model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+            model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
             for (number, person) in people.iter_mut().enumerate() {
                 for step in 0..number as u64 {
                     let item = format!("item-{}", random(ITEMS).min(random(ITEMS)));
@@ -613,7 +761,7 @@ fn a_choice_is_counted_for_the_version_that_listed_it() {
     let listed_by = model.version();
     let chosen = model.item_id(first.row).to_owned();
     statistics.register("later").unwrap();
-    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), Threshold::NONE).patch).unwrap();
     click(&mut person, &model, &chosen, NOW);
     let delta = person.preview_delta(&model, &mut workspace).unwrap();
     assert_eq!(delta.metrics, [VersionMetrics { version: listed_by, bins: [1, 0, 0, 0, 0] }]);
@@ -654,7 +802,7 @@ fn a_new_items_first_events_wait_until_a_version_brings_its_row() {
     // The wait outlives storage.
     let mut person = UserState::from_bytes(&person.to_bytes()).unwrap();
     let row = statistics.register("new").unwrap();
-    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), Threshold::NONE).patch).unwrap();
     click(&mut person, &model, "i4", NOW + 4);
     let waited = person.take_delta(&model, DeltaId([3; 16]), &mut workspace).unwrap().clone();
     let rows: Vec<(Row, bool)> =
@@ -676,7 +824,7 @@ fn events_that_waited_in_different_sessions_go_in_different_deltas() {
     }
     person.take_delta(&model, DeltaId([1; 16]), &mut workspace).unwrap();
     let rows = ["new-a", "new-b"].map(|id| statistics.register(id).unwrap());
-    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), Threshold::NONE).patch).unwrap();
     for (number, row) in rows.into_iter().enumerate() {
         let delta = person.take_delta(&model, DeltaId([2 + number as u8; 16]), &mut workspace).unwrap();
         assert_eq!(delta.items.iter().map(|item| item.row()).collect::<Vec<_>>(), [row]);
@@ -723,7 +871,7 @@ fn with_a_byte_more(file: &[u8]) -> Vec<u8> {
 fn files_with_bytes_after_their_end_are_refused() {
     let (mut statistics, model) = taught();
     statistics.register("more").unwrap();
-    let patch = statistics.publish(&mut Window::new(), 1).patch;
+    let patch = statistics.publish(&mut Window::new(), Threshold::NONE).patch;
     let mut patched = model.clone();
     assert_eq!(patched.apply(&with_a_byte_more(&patch)).unwrap_err().reason(), "damaged");
     assert_eq!(patched, model);
@@ -757,7 +905,7 @@ fn negative_scales_are_refused_in_pack_and_patch() {
         assert_eq!(Model::load(&bytes).unwrap_err().reason(), "field", "scale {bad}");
     }
     statistics.withdraw("i2").unwrap();
-    let patch = statistics.publish(&mut Window::new(), 1).patch;
+    let patch = statistics.publish(&mut Window::new(), Threshold::NONE).patch;
     let (_, scale) = model.factors(2);
     let at = patch.windows(4).position(|bytes| bytes == scale.to_le_bytes()).expect("the scale of row 2");
     for bad in [-0.5f32, f32::NAN, f32::INFINITY] {

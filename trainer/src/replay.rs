@@ -5,8 +5,8 @@ use crate::event_log::EventLog;
 use nearfield_engine::limits::DELTA_EVENTS;
 use nearfield_engine::sync::wire;
 use nearfield_engine::{
-    DeltaId, ItemKey, Model, ModelVersion, Outcome, Row, Statistics, SyncRequest, UserState, Window,
-    Workspace,
+    DeltaId, ItemKey, Model, ModelVersion, Outcome, Row, Statistics, SyncRequest, Threshold, UserState,
+    Window, Workspace,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -182,7 +182,7 @@ impl<'a> Replay<'a> {
             || self.events_since >= self.flow.publish_events;
         let waits = !self.window.is_empty() || self.statistics.catalogue_waits();
         if due && waits && !self.flow.frozen {
-            let publication = self.statistics.publish(&mut self.window, self.flow.k);
+            let publication = self.statistics.publish(&mut self.window, Threshold::of_devices(self.flow.k));
             self.model.apply(&publication.patch).expect("a publication follows the version before it");
             self.published_ms = now;
             self.events_since = 0;
@@ -213,7 +213,7 @@ impl<'a> Replay<'a> {
         let request = wire::decode_request(&bytes).expect("what was encoded decodes");
         for delta in &request.deltas {
             match self.statistics.policy(ModelVersion(0)).check(delta) {
-                Ok(()) => self.window.admit(self.statistics.hyperparameters(), delta, u64::from(user)),
+                Ok(()) => self.window.admit(delta, u64::from(user), &vec![user; delta.items.len()]),
                 Err(_refusal) => self.traffic.refused += 1,
             }
         }

@@ -13,7 +13,7 @@ use nearfield_engine::model::manifest::{FileRef, Manifest, Slot, sign};
 use nearfield_engine::sync::wire::{decode_request, encode_reply};
 use nearfield_engine::{
     Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Refusal, Scenario,
-    Statistics, SyncReply, Touch, Window,
+    Statistics, SyncReply, Threshold, Touch, Window,
 };
 use std::error::Error;
 use std::fs;
@@ -50,17 +50,17 @@ fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
         }
     }
     let mut model = statistics.empty_model();
-    let first = statistics.publish(&mut Window::new(), 1);
+    let first = statistics.publish(&mut Window::new(), Threshold::NONE);
     model.apply(&first.patch)?;
 
     let mut window = teach(&statistics, &model, 1)?;
-    let second = statistics.publish(&mut window, 1);
+    let second = statistics.publish(&mut window, Threshold::NONE);
     model.apply(&second.patch)?;
     let old = model.to_pack();
 
     statistics.register("tent-new")?;
     let mut window = teach(&statistics, &model, 2)?;
-    let third = statistics.publish(&mut window, 1);
+    let third = statistics.publish(&mut window, Threshold::NONE);
     model.apply(&third.patch)?;
     let new = model.to_pack();
 
@@ -137,7 +137,7 @@ fn teach(statistics: &Statistics, model: &Model, round: u8) -> Result<Window, Bo
                 metrics: Vec::new(),
             };
             statistics.policy(ModelVersion(0)).check(&delta).map_err(|refusal| refusal.to_string())?;
-            window.admit(statistics.hyperparameters(), &delta, u64::from(person));
+            window.admit(&delta, u64::from(person), &[]);
         }
     }
     Ok(window)

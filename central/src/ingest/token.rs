@@ -5,10 +5,12 @@
 //! token   number of the key u8 | 16 random bytes | expiry u64 LE, ms | MAC 16 bytes
 //! MAC     the first 16 bytes of BLAKE3 keyed with the device key, over the site and the rest
 //! tag     the first 8 bytes of BLAKE3 keyed with the window key, over the token
+//! row tag the first 4 bytes of BLAKE3 keyed with the key of a waiting row, over the token
 //! ```
 //!
-//! Only the tag stands beside a delta. The window key is replaced at every publish, so k distinct
-//! devices can be counted through a crash, and nothing ties two windows' deltas together.
+//! Only tags stand beside a delta. The window key is replaced at every publish, and a row's key is destroyed
+//! when the row has been published; so a device counts once a row, through crashes and across windows, and
+//! nothing ties together the rows that it touched in different windows.
 
 use std::fmt;
 
@@ -98,10 +100,18 @@ pub fn verify(key: &[u8; 32], site: &str, token: &[u8], now_ms: u64) -> Result<(
 
 /// Returns the number that stands for the token's device within one window.
 pub fn tag(window_key: &[u8; 32], token: &[u8]) -> u64 {
-    let hash = blake3::keyed_hash(window_key, token);
-    let mut first = [0; 8];
-    first.copy_from_slice(&hash.as_bytes()[..8]);
-    u64::from_le_bytes(first)
+    u64::from_le_bytes(keyed(window_key, token))
+}
+
+/// Returns the number that stands for the token's device at one row, until the row is published.
+pub fn row_tag(row_key: &[u8; 32], token: &[u8]) -> u32 {
+    u32::from_le_bytes(keyed(row_key, token))
+}
+
+fn keyed<const N: usize>(key: &[u8; 32], token: &[u8]) -> [u8; N] {
+    let mut first = [0; N];
+    first.copy_from_slice(&blake3::keyed_hash(key, token).as_bytes()[..N]);
+    first
 }
 
 fn mac(key: &[u8; 32], site: &str, body: &[u8]) -> [u8; MAC_BYTES] {

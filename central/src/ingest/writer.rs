@@ -17,13 +17,15 @@ use crate::ingest::queue::{ChangeError, Changed, Job, Unavailable};
 use crate::ingest::token;
 use crate::keys;
 use crate::log::entry::{Change, LoggedDelta};
-use crate::log::{Appended, Log, LogError};
+use crate::log::{Appended, Log, LogError, RowKey};
 use crate::merge::snapshot::write_snapshot;
 use crate::merge::state::{Merger, Published};
 use crate::metrics::Metrics;
 use crate::publish::publisher::Handover;
 use crate::publish::versions::oldest_kept;
-use nearfield_engine::{Delta, DeltaId, ModelVersion, Outcome};
+use nearfield_engine::{Delta, DeltaId, ModelVersion, Outcome, Row, Threshold};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -35,6 +37,9 @@ const BATCH_DELTAS_MAX: usize = 4096;
 
 /// Newest versions whose quality is counted one by one; each is five series in the metrics.
 const QUALITY_VERSIONS: u64 = 64;
+
+/// Milliseconds of a day.
+const DAY_MS: u64 = 86_400_000;
 
 /// How long the writer sleeps when it has nothing to do; only gauges are refreshed after it.
 const IDLE: Duration = Duration::from_millis(500);
@@ -48,6 +53,8 @@ pub(crate) struct Writer {
     merger: Merger,
     log: Arc<dyn Log>,
     window_key: [u8; 32],
+    /// Keys of the rows that wait for devices.
+    row_keys: HashMap<Row, RowKey>,
     /// Oldest version that a delta may be based on. It only rises.
     oldest: ModelVersion,
     /// When the oldest thing that is in no version came in.
@@ -86,6 +93,7 @@ impl Writer {
             // A server that is killed often must still take snapshots.
             publishes_since_snapshot: version.0.saturating_sub(log.snapshot()?.version.0),
             window_key: log.window_key()?,
+            row_keys: log.row_keys()?.into_iter().collect(),
             config: config.clone(),
             merger,
             log,
@@ -205,30 +213,39 @@ impl Writer {
         let started = Instant::now();
         let mut refusals = Vec::new();
         let mut rows: Vec<(DeltaId, Option<LoggedDelta>)> = Vec::new();
-        let mut tags = Vec::new();
+        let mut new_keys = Vec::new();
         for waiting in batch {
             let tag = token::tag(&self.window_key, &waiting.token);
             for delta in &waiting.deltas {
                 let refusal = self.merger.check(delta, self.oldest).err();
-                rows.push((delta.id, refusal.is_none().then(|| Merger::logged(delta, tag))));
+                let logged = match refusal {
+                    None => {
+                        let row_tags = self.row_tags(delta, &waiting.token, &mut new_keys)?;
+                        Some(Merger::logged(delta, tag, row_tags))
+                    }
+                    Some(_) => None,
+                };
+                rows.push((delta.id, logged));
                 refusals.push(refusal);
-                tags.push(tag);
             }
         }
-        let appended = self.log.append(&rows).map_err(|error| self.fail(&error))?;
+        let appended = self.log.append(&rows, &new_keys).map_err(|error| self.fail(&error))?;
         let deltas = batch.iter().flat_map(|waiting| &waiting.deltas);
         let mut new = 0;
         let newest = self.merger.model().version();
         let counted = oldest_kept(newest, QUALITY_VERSIONS)..=newest;
         let mut outcomes = Vec::with_capacity(appended.len());
-        for (((appended, refusal), delta), tag) in appended.into_iter().zip(refusals).zip(deltas).zip(tags) {
+        for (((appended, refusal), delta), (_, logged)) in
+            appended.into_iter().zip(refusals).zip(deltas).zip(rows)
+        {
             outcomes.push(match (appended, refusal) {
                 (Some(Appended::Duplicate), _) => {
                     self.metrics.duplicate.increment(1);
                     Outcome::Duplicate
                 }
                 (Some(Appended::New(_)), _) => {
-                    self.merger.admit(delta, tag);
+                    let logged = logged.expect("only what was handed over is appended");
+                    self.merger.admit(delta, logged.device_tag, &logged.row_tags);
                     delta.metrics.iter().for_each(|seen| self.metrics.quality(seen, counted.clone()));
                     new += 1;
                     Outcome::Acknowledged
@@ -247,6 +264,35 @@ impl Writer {
             self.waiting_since.get_or_insert(started);
         }
         Ok(outcomes)
+    }
+
+    /// Returns the device's tag at each row that a delta touches, and makes a key for rows that have none.
+    /// Without a threshold no row waits, and there is nothing to tell apart beyond the window.
+    fn row_tags(
+        &mut self,
+        delta: &Delta,
+        token: &[u8],
+        new_keys: &mut Vec<(Row, RowKey)>,
+    ) -> Result<Vec<u32>, Unavailable> {
+        if self.config.k == 1 {
+            return Ok(Vec::new());
+        }
+        let mut tags = Vec::with_capacity(delta.items.len());
+        for touch in &delta.items {
+            let key = match self.row_keys.entry(touch.row()) {
+                Entry::Occupied(held) => held.into_mut(),
+                Entry::Vacant(vacant) => {
+                    let key = keys::random().map_err(|error| {
+                        tracing::error!(%error, "no key for a waiting row");
+                        Unavailable::Stopping
+                    })?;
+                    new_keys.push((touch.row(), key));
+                    vacant.insert(key)
+                }
+            };
+            tags.push(token::row_tag(key, token));
+        }
+        Ok(tags)
     }
 
     fn change(&mut self, changes: Vec<Change>) -> Result<Changed, ChangeError> {
@@ -277,10 +323,20 @@ impl Writer {
             tracing::error!(%error, "no new window key: publishing waits");
             Unavailable::Stopping
         })?;
-        let Published { mark, record, pack, waiting_rows } = self.merger.publish(self.config.k, now_ms);
+        let threshold = Threshold {
+            devices: self.config.k,
+            day: (now_ms / DAY_MS) as u32,
+            wait_days: self.config.wait_days,
+        };
+        let Published { mark, record, pack, waiting_rows, dropped_rows } =
+            self.merger.publish(threshold, now_ms);
         let oldest = oldest_kept(mark.version, self.config.keep_versions).max(self.oldest);
-        let sequence =
-            self.log.publish(mark, &record, oldest, &window_key).map_err(|error| self.fail(&error))?;
+        let published: Vec<Row> =
+            self.row_keys.extract_if(|row, _| !self.merger.waits(*row)).map(|(row, _)| row).collect();
+        let sequence = self
+            .log
+            .publish(mark, &record, oldest, &window_key, &published)
+            .map_err(|error| self.fail(&error))?;
         self.window_key = window_key;
         self.oldest = oldest;
         self.waiting_since = None;
@@ -292,10 +348,12 @@ impl Writer {
         }
         self.metrics.publishes.increment(1);
         self.metrics.waiting_rows.set(waiting_rows as f64);
+        self.metrics.dropped_rows.increment(dropped_rows as u64);
         self.metrics.publish_seconds.record(started.elapsed().as_secs_f64());
         tracing::debug!(version = %mark.version, deltas = mark.deltas, waiting_rows, "published");
         self.hand_over(Handover {
             model: Arc::new(self.merger.model().clone()),
+            rows: self.merger.row_versions().clone(),
             record,
             pack,
             snapshot: snapshot.map(|statistics| (sequence, statistics)),

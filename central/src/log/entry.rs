@@ -4,7 +4,7 @@
 //! entries after the last snapshot, in order, gives the same model to the byte, and every
 //! [`Mark`] carries the hash that proves it.
 
-use nearfield_engine::{DeltaId, ModelVersion};
+use nearfield_engine::{DeltaId, ModelVersion, Threshold};
 use serde::{Deserialize, Serialize};
 
 /// One entry of the log.
@@ -28,6 +28,9 @@ pub struct LoggedDelta {
     /// Keyed hash of the device token with the window key. The key is replaced at every publish,
     /// so a tag ties nothing together beyond one window.
     pub device_tag: u64,
+    /// For each item of the delta, the keyed hash of the device token with the key of the item's row; empty
+    /// where no row waits for devices. A row's key is destroyed when the row has been published.
+    pub row_tags: Vec<u32>,
     /// The delta as `wire::encode_delta` writes it.
     pub bytes: Vec<u8>,
 }
@@ -46,8 +49,8 @@ pub enum Change {
 pub struct Mark {
     /// The version published.
     pub version: ModelVersion,
-    /// k, the number of distinct devices that a row's contributions waited for.
-    pub k: u32,
+    /// What rows had to reach to be in it.
+    pub threshold: Threshold,
     /// Deltas in the window.
     pub deltas: u64,
     /// BLAKE3 of the published pack: the replay must reach the same.
@@ -55,7 +58,7 @@ pub struct Mark {
 }
 
 /// A published version, as kept for as long as deltas may be based on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionRecord {
     /// The version.
     pub version: ModelVersion,
@@ -63,12 +66,8 @@ pub struct VersionRecord {
     pub pack_hash: [u8; 32],
     /// Length of its pack, in bytes.
     pub pack_bytes: u64,
-    /// Its rows; a patch from this version adds the ids of later rows.
-    pub rows: u32,
     /// When it was published, in milliseconds since 1970.
     pub published_ms: u64,
-    /// Rows that differ from the version before; patches are made from their unions.
-    pub changed_rows: Vec<u32>,
 }
 
 /// Where a snapshot stands in the log, and the hashes of its two files.

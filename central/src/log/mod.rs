@@ -10,14 +10,14 @@ pub mod entry;
 pub mod redb;
 
 use entry::{Change, Entry, LoggedDelta, Mark, SnapshotRecord, VersionRecord};
-use nearfield_engine::{DeltaId, Lineage, ModelVersion};
+use nearfield_engine::{DeltaId, Lineage, ModelVersion, Row};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 
 /// Schema of the log that this build reads and writes.
-pub const SCHEMA: u16 = 2;
+pub const SCHEMA: u16 = 3;
 
 /// Entries that a reader asks for at once: bounds the memory of a replay.
 const READ_ENTRIES: usize = 4096;
@@ -51,7 +51,11 @@ impl fmt::Display for LogError {
             ),
             Self::Storage(error) => write!(f, "the store failed: {error}"),
             Self::Damaged { what } => write!(f, "the store is damaged: {what} does not decode"),
-            Self::Schema { found } => write!(f, "the store has schema {found}, this build knows {SCHEMA}"),
+            Self::Schema { found } => write!(
+                f,
+                "the store has schema {found}, this build knows {SCHEMA}: start over from a new training, or go on \
+                 with the build that wrote it"
+            ),
         }
     }
 }
@@ -75,6 +79,9 @@ pub struct Identity {
     /// The lineage that it continues.
     pub lineage: Lineage,
 }
+
+/// Key of a row that waits for devices; tags of devices are made with it.
+pub type RowKey = [u8; 32];
 
 /// What became of one delta of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,21 +125,26 @@ pub trait Log: Send + Sync {
 
     /// Appends deltas, each with its dedup id. A delta whose id is known, or came earlier in the same
     /// batch, is a duplicate and is not written again. `None` stands for a delta that was refused: it
-    /// may still turn out a duplicate.
-    fn append(&self, batch: &[(DeltaId, Option<LoggedDelta>)]) -> Result<Vec<Option<Appended>>, LogError>;
+    /// may still turn out a duplicate. `row_keys` are the keys of rows that had none before.
+    fn append(
+        &self,
+        batch: &[(DeltaId, Option<LoggedDelta>)],
+        row_keys: &[(Row, RowKey)],
+    ) -> Result<Vec<Option<Appended>>, LogError>;
 
     /// Appends catalogue changes and returns their number.
     fn append_changes(&self, changes: Vec<Change>) -> Result<u64, LogError>;
 
     /// Appends a publish mark with its version, replaces the window key, raises the oldest base to `oldest`
-    /// if it is lower, and forgets dedup ids and versions older than that; all of it together. Returns the
-    /// mark's number.
+    /// if it is lower, forgets dedup ids and versions older than that, and destroys the keys of rows that do
+    /// not wait any more; all of it together. Returns the mark's number.
     fn publish(
         &self,
         mark: Mark,
         version: &VersionRecord,
         oldest: ModelVersion,
         window_key: &[u8; 32],
+        published_rows: &[Row],
     ) -> Result<u64, LogError>;
 
     /// Makes `snapshot` the one that replay starts from, and deletes the entries that it contains. Its
@@ -147,6 +159,9 @@ pub trait Log: Send + Sync {
 
     /// Returns the key that device tags of the open window are made with.
     fn window_key(&self) -> Result<[u8; 32], LogError>;
+
+    /// Returns the keys of the rows that wait for devices, rising rows.
+    fn row_keys(&self) -> Result<Vec<(Row, RowKey)>, LogError>;
 
     /// Returns up to `max` entries after number `after`, in order; fewer only at the end.
     fn read(&self, after: u64, max: usize) -> Result<Vec<(u64, Entry)>, LogError>;

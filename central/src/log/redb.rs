@@ -4,9 +4,9 @@
 //! call returns. A failed commit leaves the file as it was before.
 
 use super::entry::{Change, Entry, LoggedDelta, Mark, SnapshotRecord, VersionRecord};
-use super::{Appended, Identity, Log, LogError, SCHEMA};
+use super::{Appended, Identity, Log, LogError, RowKey, SCHEMA};
 use crate::durable;
-use nearfield_engine::{DeltaId, ModelVersion};
+use nearfield_engine::{DeltaId, ModelVersion, Row};
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
 };
@@ -26,6 +26,8 @@ const DEDUP: TableDefinition<&[u8; 16], u64> = TableDefinition::new("dedup");
 const DEDUP_BY_BASE: TableDefinition<&[u8; 24], ()> = TableDefinition::new("dedup_by_base");
 /// Version → [`VersionRecord`].
 const VERSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("versions");
+/// Row → its [`RowKey`], while it waits for devices.
+const ROW_KEYS: TableDefinition<u32, &RowKey> = TableDefinition::new("row_keys");
 
 const IDENTITY: &str = "identity";
 const SNAPSHOT: &str = "snapshot";
@@ -68,7 +70,7 @@ impl RedbLog {
         Self::set_up(Database::builder().create_with_backend(backend).map_err(storage)?)
     }
 
-    /// Makes the tables that are not there, and migrates an older schema.
+    /// Makes the tables that are not there.
     fn set_up(db: Database) -> Result<Self, LogError> {
         let log = Self { db };
         let txn = log.begin()?;
@@ -77,7 +79,7 @@ impl RedbLog {
         txn.open_table(DEDUP).map_err(storage)?;
         txn.open_table(DEDUP_BY_BASE).map_err(storage)?;
         txn.open_table(VERSIONS).map_err(storage)?;
-        migrate(&txn)?;
+        txn.open_table(ROW_KEYS).map_err(storage)?;
         txn.commit().map_err(storage)?;
         Ok(log)
     }
@@ -101,22 +103,6 @@ fn read_meta<T: DeserializeOwned>(
 ) -> Result<Option<T>, LogError> {
     let value = meta.get(key).map_err(storage)?;
     value.map(|value| decode(value.value(), || format!("the record {key:?}"))).transpose()
-}
-
-/// Brings a store of an older schema to [`SCHEMA`], one step after the other.
-fn migrate(txn: &WriteTransaction) -> Result<(), LogError> {
-    let mut meta = txn.open_table(META).map_err(storage)?;
-    let Some(mut identity): Option<Identity> = read_meta(&meta, IDENTITY)? else { return Ok(()) };
-    if identity.schema == 1 {
-        // Schema 2 keeps the oldest base. Until then ids were kept as long as their version was.
-        let versions = txn.open_table(VERSIONS).map_err(storage)?;
-        let first = versions.first().map_err(storage)?.map(|(version, _)| ModelVersion(version.value()));
-        let first = first.ok_or_else(|| LogError::Damaged { what: "the record of any version".into() })?;
-        meta.insert(OLDEST_BASE, encode(&first).as_slice()).map_err(storage)?;
-        identity.schema = 2;
-        meta.insert(IDENTITY, encode(&identity).as_slice()).map_err(storage)?;
-    }
-    Ok(())
 }
 
 impl Log for RedbLog {
@@ -165,7 +151,11 @@ impl Log for RedbLog {
             .ok_or_else(|| LogError::Damaged { what: "the window key".into() })
     }
 
-    fn append(&self, batch: &[(DeltaId, Option<LoggedDelta>)]) -> Result<Vec<Option<Appended>>, LogError> {
+    fn append(
+        &self,
+        batch: &[(DeltaId, Option<LoggedDelta>)],
+        row_keys: &[(Row, RowKey)],
+    ) -> Result<Vec<Option<Appended>>, LogError> {
         let txn = self.begin()?;
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut written = false;
@@ -190,8 +180,12 @@ impl Log for RedbLog {
                 next += 1;
                 written = true;
             }
+            let mut keys = txn.open_table(ROW_KEYS).map_err(storage)?;
+            for (row, key) in row_keys {
+                keys.insert(row, key).map_err(storage)?;
+            }
         }
-        if written {
+        if written || !row_keys.is_empty() {
             txn.commit().map_err(storage)?;
         } else {
             txn.abort().map_err(storage)?;
@@ -206,14 +200,15 @@ impl Log for RedbLog {
         Ok(sequence)
     }
 
-    // The old key is overwritten in the file's tree; redb reuses the freed page in time, so a copy may
-    // stay in unused space of the file until then.
+    // An old key is overwritten in the file's tree; redb reuses the freed page in time, so a copy may stay in
+    // unused space of the file until then.
     fn publish(
         &self,
         mark: Mark,
         version: &VersionRecord,
         oldest: ModelVersion,
         window_key: &[u8; 32],
+        published_rows: &[Row],
     ) -> Result<u64, LogError> {
         let txn = self.begin()?;
         let sequence = push(&txn, &Entry::Mark(mark))?;
@@ -223,6 +218,10 @@ impl Log for RedbLog {
             let held: Option<ModelVersion> = read_meta(&meta, OLDEST_BASE)?;
             let oldest = held.map_or(oldest, |held| held.max(oldest));
             meta.insert(OLDEST_BASE, encode(&oldest).as_slice()).map_err(storage)?;
+            let mut keys = txn.open_table(ROW_KEYS).map_err(storage)?;
+            for row in published_rows {
+                keys.remove(row).map_err(storage)?;
+            }
             let mut versions = txn.open_table(VERSIONS).map_err(storage)?;
             versions.insert(version.version.0, encode(version).as_slice()).map_err(storage)?;
             versions.retain_in(..oldest.0, |_, _| false).map_err(storage)?;
@@ -248,6 +247,17 @@ impl Log for RedbLog {
             log.retain_in(..=snapshot.sequence, |_, _| false).map_err(storage)?;
         }
         txn.commit().map_err(storage)
+    }
+
+    fn row_keys(&self) -> Result<Vec<(Row, RowKey)>, LogError> {
+        let txn = self.db.begin_read().map_err(storage)?;
+        let keys = txn.open_table(ROW_KEYS).map_err(storage)?;
+        let mut all = Vec::new();
+        for entry in keys.iter().map_err(storage)? {
+            let (row, key) = entry.map_err(storage)?;
+            all.push((row.value(), *key.value()));
+        }
+        Ok(all)
     }
 
     fn read(&self, after: u64, max: usize) -> Result<Vec<(u64, Entry)>, LogError> {
@@ -341,23 +351,16 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_schema_1_is_migrated_with_the_oldest_version_it_holds_as_its_oldest_base() {
+    fn a_store_of_another_schema_is_refused_as_it_is() {
         let (dir, log) = open();
-        let identity = Identity { schema: 1, site: "test".into(), lineage: nearfield_engine::Lineage(7) };
+        let identity = Identity { schema: 2, site: "test".into(), lineage: nearfield_engine::Lineage(7) };
         let txn = log.begin().unwrap();
-        {
-            let mut meta = txn.open_table(META).unwrap();
-            meta.insert(IDENTITY, encode(&identity).as_slice()).unwrap();
-            let mut versions = txn.open_table(VERSIONS).unwrap();
-            for version in [5u64, 6] {
-                versions.insert(version, [].as_slice()).unwrap();
-            }
-        }
+        txn.open_table(META).unwrap().insert(IDENTITY, encode(&identity).as_slice()).unwrap();
         txn.commit().unwrap();
         drop(log);
         let log = RedbLog::open(&dir.path().join(STORE_FILE)).unwrap();
-        assert_eq!(log.identity().unwrap(), Some(Identity { schema: 2, ..identity }));
-        assert_eq!(log.oldest_base().unwrap(), ModelVersion(5));
+        let error = log.identity().unwrap_err();
+        assert!(error.to_string().starts_with("the store has schema 2, this build knows 3"), "{error}");
     }
 
     #[test]

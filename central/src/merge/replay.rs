@@ -202,13 +202,13 @@ pub fn replay(log: &dyn Log, data: &Path) -> Result<Merger, OpenError> {
         match entry {
             Entry::Delta(logged) => {
                 let delta = wire::decode_delta(&logged.bytes).map_err(|error| broken(error.to_string()))?;
-                merger.admit(&delta, logged.device_tag);
+                merger.admit(&delta, logged.device_tag, &logged.row_tags);
             }
             Entry::Catalogue(changes) => {
                 merger.change(&changes).map_err(|error| broken(error.to_string()))?;
             }
             Entry::Mark(mark) => {
-                let published = merger.publish(mark.k, 0);
+                let published = merger.publish(mark.threshold, 0);
                 if (published.mark.version, published.mark.pack_hash) != (mark.version, mark.pack_hash) {
                     return Err(OpenError::Replay {
                         version: mark.version,
@@ -253,14 +253,8 @@ pub fn first_start(log: &dyn Log, data: &Path, site: &str, now_ms: u64) -> Resul
     let version = merger.model().version();
     let snapshot = snapshot::write_files(data, 0, version, &statistics, &pack)?;
     let file = FileRef::of(&pack);
-    let record = VersionRecord {
-        version,
-        pack_hash: file.hash,
-        pack_bytes: file.bytes,
-        rows: merger.model().len() as u32,
-        published_ms: now_ms,
-        changed_rows: Vec::new(),
-    };
+    let record =
+        VersionRecord { version, pack_hash: file.hash, pack_bytes: file.bytes, published_ms: now_ms };
     let identity = Identity { schema: SCHEMA, site: site.to_owned(), lineage: merger.model().lineage() };
     log.initialise(&identity, &snapshot, &record, &keys::random()?)?;
     Ok(())

@@ -8,7 +8,8 @@ use nearfield_engine::limits::{ITEM_ID_BYTES_MAX, ROWS_MAX};
 use nearfield_engine::model::manifest::FileRef;
 use nearfield_engine::sync::wire;
 use nearfield_engine::{
-    CatalogError, Delta, ItemKey, MergeError, Model, ModelVersion, Refusal, Row, Statistics, Window,
+    CatalogError, Delta, ItemKey, MergeError, Model, ModelVersion, Refusal, Row, RowVersions, Statistics,
+    Threshold, Window,
 };
 use std::collections::HashMap;
 
@@ -22,6 +23,8 @@ pub struct Published {
     pub pack: Vec<u8>,
     /// Rows that still wait for more devices.
     pub waiting_rows: usize,
+    /// Rows whose contributions waited too long and were dropped.
+    pub dropped_rows: usize,
 }
 
 /// Statistics, open window and model.
@@ -29,8 +32,6 @@ pub struct Merger {
     statistics: Statistics,
     window: Window,
     model: Model,
-    /// Rows that the last publish left waiting in the window.
-    waiting_rows: usize,
     /// Items that have a row, but are in no published version yet.
     unpublished: HashMap<ItemKey, String>,
 }
@@ -42,7 +43,7 @@ impl Merger {
     /// [`MergeError::Mismatch`] where they do not belong together.
     pub(super) fn new(statistics: Statistics, model: Model) -> Result<Self, MergeError> {
         statistics.check_model(&model)?;
-        Ok(Self { statistics, window: Window::new(), model, waiting_rows: 0, unpublished: HashMap::new() })
+        Ok(Self { statistics, window: Window::new(), model, unpublished: HashMap::new() })
     }
 
     /// Returns the newest model.
@@ -69,18 +70,19 @@ impl Merger {
     }
 
     /// Returns a checked delta as the log keeps it.
-    pub fn logged(delta: &Delta, device_tag: u64) -> LoggedDelta {
+    pub fn logged(delta: &Delta, device_tag: u64, row_tags: Vec<u32>) -> LoggedDelta {
         LoggedDelta {
             id: delta.id,
             base_version: delta.base_version,
             device_tag,
+            row_tags,
             bytes: wire::encode_delta(delta),
         }
     }
 
     /// Adds a delta that is in the log.
-    pub fn admit(&mut self, delta: &Delta, device_tag: u64) {
-        self.window.admit(self.statistics.hyperparameters(), delta, device_tag);
+    pub fn admit(&mut self, delta: &Delta, device_tag: u64, row_tags: &[u32]) {
+        self.window.admit(delta, device_tag, row_tags);
     }
 
     /// Checks catalogue changes wholly; nothing is changed.
@@ -143,38 +145,42 @@ impl Merger {
     }
 
     /// Folds the window into the statistics and moves the model to the next version.
-    pub fn publish(&mut self, k: u32, now_ms: u64) -> Published {
+    pub fn publish(&mut self, threshold: Threshold, now_ms: u64) -> Published {
         let deltas = self.window.deltas();
-        let rows_before = self.model.len() as Row;
-        let publication = self.statistics.publish(&mut self.window, k);
+        let publication = self.statistics.publish(&mut self.window, threshold);
         self.model
             .apply(&publication.patch)
             .expect("a publication applies to the model of the version before");
-        self.waiting_rows = publication.waiting;
         self.unpublished.clear();
         let pack = self.model.to_pack();
         let file = FileRef::of(&pack);
-        let changed_rows = publication.changed.into_iter().filter(|row| *row < rows_before).collect();
         Published {
-            mark: Mark { version: publication.version, k, deltas, pack_hash: file.hash },
+            mark: Mark { version: publication.version, threshold, deltas, pack_hash: file.hash },
             record: VersionRecord {
                 version: publication.version,
                 pack_hash: file.hash,
                 pack_bytes: file.bytes,
-                rows: self.model.len() as u32,
                 published_ms: now_ms,
-                changed_rows,
             },
             pack,
             waiting_rows: publication.waiting,
+            dropped_rows: publication.dropped,
         }
     }
 
-    /// Returns the statistics for a snapshot, or `None` while the window holds something: a
-    /// snapshot is a moment just after a publish, and rows that wait for more devices live in the
-    /// window alone.
+    /// Returns whether a row waits for more devices.
+    pub fn waits(&self, row: Row) -> bool {
+        self.statistics.waits(row)
+    }
+
+    /// Returns the versions at which rows appeared and changed last.
+    pub fn row_versions(&self) -> &RowVersions {
+        self.statistics.row_versions()
+    }
+
+    /// Returns the statistics for a snapshot, or `None` while something is in no version yet: a snapshot
+    /// is a moment just after a publish.
     pub fn snapshot(&self) -> Option<Vec<u8>> {
-        (self.window.is_empty() && self.waiting_rows == 0 && !self.statistics.catalogue_waits())
-            .then(|| self.statistics.to_bytes())
+        (!self.something_waits()).then(|| self.statistics.to_bytes())
     }
 }

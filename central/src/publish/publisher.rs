@@ -11,10 +11,10 @@ use crate::log::entry::VersionRecord;
 use crate::merge::snapshot::write_snapshot;
 use crate::metrics::Metrics;
 use crate::publish::files::{FileName, Registry, Served};
-use crate::publish::versions::{changed_since, oldest_kept};
+use crate::publish::versions::oldest_kept;
 use ed25519_dalek::SigningKey;
 use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
-use nearfield_engine::{Lineage, Model, Patch};
+use nearfield_engine::{Lineage, Model, Patch, RowVersions};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
@@ -47,6 +47,7 @@ impl Publisher {
         key: SigningKey,
         records: Vec<VersionRecord>,
         model: &Model,
+        rows: &RowVersions,
         pack: &[u8],
         now_ms: u64,
     ) -> io::Result<Self> {
@@ -92,7 +93,7 @@ impl Publisher {
             records: records.into(),
             slot,
         };
-        publisher.serve(model, pack, now_ms)?;
+        publisher.serve(model, rows, pack, now_ms)?;
         Ok(publisher)
     }
 
@@ -109,16 +110,17 @@ impl Publisher {
         &mut self,
         record: VersionRecord,
         model: &Model,
+        rows: &RowVersions,
         pack: &[u8],
         now_ms: u64,
     ) -> io::Result<()> {
         self.records.push_back(record);
         let oldest = oldest_kept(model.version(), self.keep_versions);
         self.records.retain(|record| record.version >= oldest);
-        self.serve(model, pack, now_ms)
+        self.serve(model, rows, pack, now_ms)
     }
 
-    fn serve(&mut self, model: &Model, pack: &[u8], now_ms: u64) -> io::Result<()> {
+    fn serve(&mut self, model: &Model, rows: &RowVersions, pack: &[u8], now_ms: u64) -> io::Result<()> {
         let newest = model.version();
         let mut files = self.registry.served().files.clone();
         let mut add = |name: FileName, bytes: &[u8]| {
@@ -129,16 +131,14 @@ impl Publisher {
         };
         let file = add(FileName::Pack(newest), pack)?;
         let mut patches = Vec::new();
-        for from in
-            self.records.iter().rev().filter(|record| record.version < newest).take(self.patches as usize)
-        {
-            let changed = changed_since(&self.records, from.version);
-            let patch = Patch::between(model, from.version, from.rows as usize, &changed);
+        let older = self.records.iter().rev().map(|record| record.version).filter(|held| *held < newest);
+        for from in older.take(self.patches as usize) {
+            let patch = Patch::between(model, from, rows.rows_at(from), &rows.changed_since(from));
             // For older versions the whole pack is smaller.
             if patch.len() as u64 >= file.bytes {
                 break;
             }
-            patches.push((from.version, add(FileName::Patch(from.version, newest), &patch)?));
+            patches.push((from, add(FileName::Patch(from, newest), &patch)?));
         }
         self.slot = Slot { version: newest, pack: file, patches };
         let oldest = oldest_kept(newest, self.keep_packs);
@@ -189,6 +189,7 @@ impl Publisher {
 /// A version that the writer hands over.
 pub(crate) struct Handover {
     pub(crate) model: Arc<Model>,
+    pub(crate) rows: RowVersions,
     pub(crate) record: VersionRecord,
     pub(crate) pack: Vec<u8>,
     /// Log position and statistics, where a snapshot is due.
@@ -228,8 +229,8 @@ impl PublisherThread {
     }
 
     fn make(&mut self, handover: Handover) {
-        let Handover { model, record, pack, snapshot } = handover;
-        match self.publisher.publish(record, &model, &pack, (self.clock)()) {
+        let Handover { model, rows, record, pack, snapshot } = handover;
+        match self.publisher.publish(record, &model, &rows, &pack, (self.clock)()) {
             Ok(()) => {
                 self.metrics.model_version.set(model.version().0 as f64);
                 self.metrics.model_rows.set(model.len() as f64);

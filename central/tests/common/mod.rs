@@ -6,7 +6,8 @@
 use nearfield_central::Config;
 use nearfield_engine::sync::wire::{SyncReply, SyncRequest, decode_reply, encode_request};
 use nearfield_engine::{
-    Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Statistics, Touch, Window,
+    Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Statistics, Threshold,
+    Touch, Window,
 };
 use std::path::Path;
 
@@ -21,7 +22,7 @@ pub fn train(data: &Path) -> (Statistics, Model) {
         statistics.register(&format!("i{item}")).unwrap();
     }
     let mut model = statistics.empty_model();
-    model.apply(&statistics.publish(&mut Window::new(), 1).patch).unwrap();
+    model.apply(&statistics.publish(&mut Window::new(), Threshold::NONE).patch).unwrap();
     std::fs::write(data.join("model.pack"), model.to_pack()).unwrap();
     std::fs::write(data.join("statistics.bin"), statistics.to_bytes()).unwrap();
     (statistics, model)

@@ -12,8 +12,8 @@ use nearfield_edge::{Edge, Options};
 use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
 use nearfield_engine::sync::wire::{self, Outcome, SyncReply, SyncRequest};
 use nearfield_engine::{
-    DeltaId, Event, Hyperparameters, Kind, Lineage, Model, ModelVersion, Statistics, UserState, Window,
-    Workspace,
+    DeltaId, Event, Hyperparameters, Kind, Lineage, Model, ModelVersion, Statistics, Threshold, UserState,
+    Window, Workspace,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -71,7 +71,7 @@ impl Shared {
         }
         let mut window = Window::new();
         let mut model = statistics.empty_model();
-        let first = statistics.publish(&mut window, 1);
+        let first = statistics.publish(&mut window, Threshold::NONE);
         model.apply(&first.patch).unwrap();
         let mut shared = Self {
             statistics,
@@ -102,7 +102,7 @@ impl Shared {
                 *factor = if axis % 2 == taste { 40 } else { 0 };
             }
             shared.statistics.policy(ModelVersion(0)).check(&delta).unwrap();
-            shared.window.admit(shared.statistics.hyperparameters(), &delta, person.into());
+            shared.window.admit(&delta, person.into(), &[]);
         }
         shared.publish();
         shared
@@ -111,7 +111,7 @@ impl Shared {
     /// Publishes the window and keeps pack and patch; returns the version.
     pub(crate) fn publish(&mut self) -> ModelVersion {
         let from = self.model.version();
-        let publication = self.statistics.publish(&mut self.window, 1);
+        let publication = self.statistics.publish(&mut self.window, Threshold::NONE);
         self.model.apply(&publication.patch).unwrap();
         self.packs.insert(publication.version.0, self.model.to_pack());
         self.patches.insert(from.0, publication.patch);
@@ -176,7 +176,7 @@ impl Shared {
             } else if let Err(refusal) = self.statistics.policy(ModelVersion(0)).check(delta) {
                 Outcome::Refused(refusal)
             } else {
-                self.window.admit(self.statistics.hyperparameters(), delta, request.token[0].into());
+                self.window.admit(delta, request.token[0].into(), &[]);
                 Outcome::Acknowledged
             };
             (delta.id, outcome)

@@ -9,13 +9,16 @@
 
 use crate::algebra::{Solver, packed_len};
 use crate::ids::{ModelVersion, Row};
+use crate::merge::evidence::{Evidence, TRANSITION_ONE, WEIGHT_ONE, outer_sum};
 use crate::merge::statistics::{Pair, Readings, Statistics};
-use crate::merge::window::{FACTOR_ONE, RowWindow, SHARE_ONE, TRANSITION_ONE, WEIGHT_ONE, Window};
+use crate::merge::waiting::{Threshold, Waiting};
+use crate::merge::window::{Contributions, Window};
 use crate::model::hyper::Hyperparameters;
 use crate::model::patch::{Patch, PatchRow};
 use crate::model::popularity::{ENTRIES, HALF_LIVES, OCTAVES_MAX, Scale, decay, level};
 use crate::model::transitions::Stored;
 use crate::model::{Model, quantise};
+use crate::sync::delta::SHARE_STEPS;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a publish brought.
@@ -29,75 +32,88 @@ pub struct Publication {
     pub changed: Vec<Row>,
     /// Rows that still wait for more devices.
     pub waiting: usize,
+    /// Rows whose evidence has waited too long and was dropped.
+    pub dropped: usize,
 }
 
 impl Statistics {
-    /// Folds the window into the aged base and returns the step to the next version. Rows behind
-    /// which fewer than `k` distinct devices stand keep waiting in the window.
-    pub fn publish(&mut self, window: &mut Window, k: u32) -> Publication {
+    /// Folds the window into the aged base and returns the step to the next version; the window is empty
+    /// then. Rows that do not reach the threshold wait in the statistics.
+    pub fn publish(&mut self, window: &mut Window, threshold: Threshold) -> Publication {
         let hyper = self.hyper.clone();
-        self.merged += window.merged as f64 / WEIGHT_ONE;
-        let age = decay(self.merged - self.c_aged_at, f64::from(hyper.factor_half_life));
-        self.c_aged_at = self.merged;
-        for (sum, value) in self.c.iter_mut().zip(window.c.iter().chain(std::iter::repeat(&0))) {
-            *sum = *sum * age + *value as f64 / (FACTOR_ONE * SHARE_ONE);
+        let window = std::mem::take(window);
+        let mut weight = 0;
+        let mut passed: BTreeMap<Row, Evidence> = BTreeMap::new();
+        for Contributions { row, by_device } in window.by_row(&hyper) {
+            weight += by_device.iter().map(|(_, evidence)| evidence.weight()).sum::<u64>();
+            let waiting = self.waiting.entry(row).or_insert_with(|| Waiting::since(threshold.day));
+            if waiting.add(by_device, &threshold) {
+                passed.extend(self.waiting.remove(&row).map(|waiting| (row, waiting.evidence)));
+            }
         }
-        self.m = self.m * age + window.m as f64 / SHARE_ONE;
-        window.c.fill(0);
-        (window.m, window.merged, window.deltas) = (0, 0, 0);
+        let mut dropped = 0;
+        self.waiting.retain(|row, waiting| {
+            if waiting.passes(&threshold) {
+                passed.insert(*row, std::mem::take(&mut waiting.evidence));
+                return false;
+            }
+            let stays = !waiting.is_too_old(&threshold);
+            dropped += usize::from(!stays);
+            stays
+        });
 
+        self.merged += weight as f64 / WEIGHT_ONE;
+        self.fold_people(&window, &hyper);
         let mut changed: BTreeSet<Row> = std::mem::take(&mut self.catalogue_changes);
-        let mut waiting = BTreeMap::new();
-        let mut solve = Vec::new();
-        for (row, mut sums) in std::mem::take(&mut window.rows) {
-            let devices = sums.devices_before + sums.devices.len() as u32;
-            if devices < k {
-                // The window's key is replaced now, so old tags mean nothing: only their number is kept.
-                sums.devices_before = devices;
-                sums.devices.clear();
-                waiting.insert(row, sums);
-                continue;
-            }
-            self.fold_row(row, &sums, &hyper);
-            changed.insert(row);
-            if sums.n != 0 {
-                solve.push(row);
-            }
+        for (row, evidence) in &passed {
+            self.fold_row(*row, evidence, &hyper);
+            changed.insert(*row);
         }
-        window.rows = waiting;
-        self.solve_rows(&solve, &hyper);
+        self.solve_rows(&passed.into_keys().collect::<Vec<Row>>(), &hyper);
         self.version = self.version.next();
 
         self.raise_popularity_bases();
         let changed: Vec<Row> = changed.into_iter().collect();
         let patch = self.patch_rows(&changed);
         self.published_rows = self.rows.len();
-        Publication { version: self.version, patch, changed, waiting: window.rows.len() }
+        self.row_versions.note(self.version, self.published_rows, &changed);
+        Publication { version: self.version, patch, changed, waiting: self.waiting.len(), dropped }
     }
 
-    /// Ages one row and adds its window.
-    fn fold_row(&mut self, row: Row, sums: &RowWindow, hyper: &Hyperparameters) {
+    /// Ages C and m and adds the window's people.
+    fn fold_people(&mut self, window: &Window, hyper: &Hyperparameters) {
+        let age = decay(self.merged - self.c_aged_at, f64::from(hyper.factor_half_life));
+        self.c_aged_at = self.merged;
+        let people = window.deltas.iter();
+        let shares = people.map(|delta| (&delta.factor, f64::from(delta.share) / f64::from(SHARE_STEPS)));
+        for (sum, value) in self.c.iter_mut().zip(outer_sum(self.dim, shares)) {
+            *sum = *sum * age + value;
+        }
+        let shares: u64 = window.deltas.iter().map(|delta| u64::from(delta.share)).sum();
+        self.m = self.m * age + shares as f64 / f64::from(SHARE_STEPS);
+    }
+
+    /// Ages one row and adds what stands behind it.
+    fn fold_row(&mut self, row: Row, evidence: &Evidence, hyper: &Hyperparameters) {
         let passed = self.merged - self.rows[row as usize].aged_at;
         let d = self.dim;
         let statistics = &mut self.rows[row as usize];
         statistics.aged_at = self.merged;
-        if sums.n != 0 {
-            statistics.a.resize(packed_len(d), 0.0);
-            statistics.b.resize(d, 0.0);
-        }
+        statistics.a.resize(packed_len(d), 0.0);
+        statistics.b.resize(d, 0.0);
         let age = decay(passed, f64::from(hyper.factor_half_life)) as f32;
-        let unit = 1.0 / (FACTOR_ONE * WEIGHT_ONE);
-        let add = |base: &mut [f32], sums: &[i64]| {
+        let (a, b) = evidence.sums(d);
+        let add = |base: &mut [f32], sums: &[f64]| {
             for (base, sum) in base.iter_mut().zip(sums) {
-                *base = *base * age + (*sum as f64 * unit) as f32;
+                *base = *base * age + *sum as f32;
             }
         };
-        add(&mut statistics.a, &sums.a);
-        add(&mut statistics.b, &sums.b);
-        statistics.n = statistics.n * age + (sums.n as f64 / WEIGHT_ONE) as f32;
+        add(&mut statistics.a, &a);
+        add(&mut statistics.b, &b);
+        statistics.n = statistics.n * age + (evidence.weight() as f64 / WEIGHT_ONE) as f32;
         for (at, count) in statistics.popularity.iter_mut().enumerate() {
             let half_life = f64::from(hyper.popularity_half_lives[at]);
-            let sum = if at >= ENTRIES { sums.entries } else { sums.popularity };
+            let sum = if at >= ENTRIES { evidence.entries } else { evidence.positive() };
             *count = *count * decay(passed, half_life) + sum as f64 / WEIGHT_ONE;
         }
 
@@ -109,7 +125,7 @@ impl Statistics {
         let before = std::mem::take(&mut statistics.neighbours);
         let mut neighbours: BTreeMap<Row, Readings> =
             before.into_iter().map(|pair| (pair.row, aged(pair.sums))).collect();
-        for (neighbour, [forward, backward]) in &sums.neighbours {
+        for (neighbour, [forward, backward]) in &evidence.neighbours {
             let new = [forward, backward, forward].map(|sum| (*sum as f64 / TRANSITION_ONE) as f32);
             let held = neighbours.entry(*neighbour).or_default();
             for (at, new) in new.into_iter().enumerate() {
@@ -244,6 +260,7 @@ impl Statistics {
         let all: Vec<Row> = (0..self.rows.len() as Row).collect();
         let patch = self.patch_rows(&all);
         self.published_rows = self.rows.len();
+        self.row_versions.note(self.version, self.published_rows, &all);
         let mut model = self.empty_model();
         model.apply(&patch).expect("a patch made from the same statistics applies");
         model

@@ -7,12 +7,14 @@ use crate::error::{CatalogError, MergeError};
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row, short_hash};
 use crate::limits::{ITEM_ID_BYTES_MAX, ROWS_MAX};
 use crate::merge::admission::Policy;
+use crate::merge::row_versions::RowVersions;
+use crate::merge::waiting::Waiting;
 use crate::model::Model;
 use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::HALF_LIVES;
 use crate::model::transitions::Neighbour;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Private statistics of one item.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,12 +66,15 @@ pub struct Statistics {
     pub(super) catalogue_changes: BTreeSet<Row>,
     /// Rows of the version published last; later ones are in none yet.
     pub(super) published_rows: usize,
+    pub(super) row_versions: RowVersions,
     /// Running Gram and sum of the published rows.
     pub(super) gram: Vec<f64>,
     pub(super) sum: Vec<f64>,
     /// Published rows, quantised: what the Gram is made of.
     pub(super) factors: Vec<i8>,
     pub(super) scales: Vec<f32>,
+    /// Rows behind which too few devices stand to be published.
+    pub(super) waiting: BTreeMap<Row, Waiting>,
     #[serde(skip)]
     rows_by_key: HashMap<ItemKey, Row>,
 }
@@ -95,7 +100,7 @@ impl RowStatistics {
 }
 
 const MAGIC: [u8; 4] = *b"NFST";
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 impl Statistics {
     /// Returns statistics without items.
@@ -117,10 +122,12 @@ impl Statistics {
             withdrawn: Vec::new(),
             catalogue_changes: BTreeSet::new(),
             published_rows: 0,
+            row_versions: RowVersions::default(),
             gram: vec![0.0; packed_len(dim)],
             sum: vec![0.0; dim],
             factors: Vec::new(),
             scales: Vec::new(),
+            waiting: BTreeMap::new(),
             rows_by_key: HashMap::new(),
         }
     }
@@ -161,6 +168,21 @@ impl Statistics {
             bounds: self.hyper.bounds,
             kinds: self.hyper.kinds,
         }
+    }
+
+    /// Returns the versions at which published rows appeared and changed last.
+    pub fn row_versions(&self) -> &RowVersions {
+        &self.row_versions
+    }
+
+    /// Returns the rows that wait for more devices, rising.
+    pub fn waiting_rows(&self) -> impl ExactSizeIterator<Item = Row> {
+        self.waiting.keys().copied()
+    }
+
+    /// Returns whether a row waits for more devices.
+    pub fn waits(&self, row: Row) -> bool {
+        self.waiting.contains_key(&row)
     }
 
     /// Returns whether the catalogue has changed since the last publish.

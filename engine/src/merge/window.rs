@@ -1,50 +1,34 @@
-//! The window: the deltas admitted since the last publish, as integer sums, so that they may come in
-//! any order. Rows below the k-threshold wait here.
-//!
-//! ```text
-//! A_i += w·p pᵀ    b_i += w·t·p    N_i += w      C += f·p pᵀ    m += f    T[a → b] += weight
-//! ```
+//! The window: the deltas admitted since the last publish, as they came. Publishing takes them apart by row.
 
-use crate::algebra::packed_len;
 use crate::event::Kind;
-use crate::ids::Row;
+use crate::ids::{DeltaId, Row};
+use crate::merge::evidence::{Evidence, Factor, TRANSITION_ONE, WEIGHT_ONE, Weighted};
 use crate::model::hyper::Hyperparameters;
-use crate::sync::delta::{Delta, SHARE_STEPS};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::sync::delta::{Delta, Touch};
 
-/// Fixed point of p pᵀ and p: 2⁻²⁴. With weights in 2⁻⁸, a sum of 2²⁰ deltas at norm 4 stays below 2⁶³.
-pub(super) const FACTOR_ONE: f64 = (1u64 << 24) as f64;
-/// Fixed point of weights: 2⁻⁸.
-pub(super) const WEIGHT_ONE: f64 = 256.0;
-/// Fixed point of a delta's share.
-pub(super) const SHARE_ONE: f64 = SHARE_STEPS as f64;
-/// Fixed point of transitions: 2⁻¹⁶.
-pub(super) const TRANSITION_ONE: f64 = 65_536.0;
-
-/// Integer sums of one row in a window.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct RowWindow {
-    pub(super) a: Vec<i64>,
-    pub(super) b: Vec<i64>,
-    pub(super) n: i64,
-    pub(super) popularity: i64,
-    /// The part of `popularity` from events that start a session.
-    pub(super) entries: i64,
-    /// Transitions to other rows and from them.
-    pub(super) neighbours: BTreeMap<Row, [i64; 2]>,
-    pub(super) devices: BTreeSet<u64>,
-    /// Devices counted in earlier windows, while the row waited.
-    pub(super) devices_before: u32,
+/// The deltas admitted since the last publish.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    pub(super) deltas: Vec<Admitted>,
+    touches: usize,
 }
 
-/// The deltas admitted since the last publish, as integer sums; rows below the k-threshold wait here.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Window {
-    pub(super) rows: BTreeMap<Row, RowWindow>,
-    pub(super) c: Vec<i64>,
-    pub(super) m: i64,
-    pub(super) merged: i64,
-    pub(super) deltas: u64,
+/// A delta in the window.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted {
+    id: DeltaId,
+    device: u64,
+    pub(super) factor: Factor,
+    pub(super) share: u16,
+    items: Box<[Touch]>,
+    row_tags: Box<[u32]>,
+}
+
+/// What one window holds on a row.
+pub(super) struct Contributions {
+    pub(super) row: Row,
+    /// One for each device, with the device's tag on this row where there is one.
+    pub(super) by_device: Vec<(Option<u32>, Evidence)>,
 }
 
 impl Window {
@@ -55,91 +39,107 @@ impl Window {
 
     /// Returns the deltas admitted since the last publish.
     pub fn deltas(&self) -> u64 {
-        self.deltas
+        self.deltas.len() as u64
+    }
+
+    /// Returns the touches of these deltas: what the window's memory grows with.
+    pub fn touches(&self) -> usize {
+        self.touches
     }
 
     /// Returns whether nothing was admitted since the last publish.
     pub fn is_empty(&self) -> bool {
-        self.deltas == 0
+        self.deltas.is_empty()
     }
 
-    /// Adds a delta that [`crate::merge::Policy::check`] has passed to the sums. `device_tag` stands for
-    /// the device within this window.
-    pub fn admit(&mut self, hyper: &Hyperparameters, delta: &Delta, device_tag: u64) {
-        let d = delta.factor.len();
-        let scale = f64::from(delta.factor_scale);
-        let square = scale * scale * FACTOR_ONE;
-        let mut outer = Vec::with_capacity(packed_len(d));
-        for (i, left) in delta.factor.iter().enumerate() {
-            let left = i32::from(*left);
-            outer.extend(
-                delta.factor[..=i]
-                    .iter()
-                    .map(|right| libm::rint(f64::from(left * i32::from(*right)) * square) as i64),
-            );
+    /// Adds a delta that [`crate::merge::Policy::check`] has passed.
+    ///
+    /// `device_tag` stands for the device within this window. `row_tags` has a tag for each item of the delta,
+    /// which stands for the device at this row until the row is published; without them (`&[]`) the delta
+    /// tells a device from others in its own window only.
+    pub fn admit(&mut self, delta: &Delta, device_tag: u64, row_tags: &[u32]) {
+        self.touches += delta.items.len();
+        self.deltas.push(Admitted {
+            id: delta.id,
+            device: device_tag,
+            factor: Factor::of(delta),
+            share: delta.share,
+            items: delta.items.as_slice().into(),
+            row_tags: row_tags.into(),
+        });
+    }
+
+    /// Returns what the window holds by row, rising.
+    ///
+    /// A device makes one contribution to a row: its deltas are taken, in the order of their ids, which are
+    /// random, until they mention the row as often as one delta may.
+    pub(super) fn by_row(&self, hyper: &Hyperparameters) -> impl Iterator<Item = Contributions> {
+        let mut touched: Vec<(Row, u64, DeltaId, usize)> = Vec::with_capacity(self.touches);
+        for (at, delta) in self.deltas.iter().enumerate() {
+            touched.extend(delta.items.iter().map(|touch| (touch.row(), delta.device, delta.id, at)));
         }
-        let line: Vec<i64> = delta
-            .factor
-            .iter()
-            .map(|value| libm::rint(f64::from(*value) * scale * FACTOR_ONE) as i64)
-            .collect();
+        touched.sort_unstable();
+        let mut rest = touched.into_iter().peekable();
+        std::iter::from_fn(move || {
+            let row = rest.peek()?.0;
+            let mut by_device: Vec<(Option<u32>, Evidence)> = Vec::new();
+            while let Some((_, device, ..)) = rest.peek().copied().filter(|(next, ..)| *next == row) {
+                let mut mentions = 0..hyper.bounds.repeats_max;
+                let mut deltas = Vec::new();
+                while let Some((.., at)) = rest.next_if(|(next, of, ..)| (*next, *of) == (row, device)) {
+                    if mentions.next().is_some() && deltas.last() != Some(&at) {
+                        deltas.push(at);
+                    }
+                }
+                let mut said = deltas.into_iter().map(|at| self.deltas[at].on_row(row, hyper));
+                let Some((tag, mut evidence)) = said.next() else { continue };
+                evidence.add(said.map(|(_, evidence)| evidence));
+                by_device.push((tag, evidence));
+            }
+            Some(Contributions { row, by_device })
+        })
+    }
+}
 
-        self.c.resize(packed_len(d), 0);
-        let share = i64::from(delta.share);
-        self.c.iter_mut().zip(&outer).for_each(|(sum, value)| *sum += share * value);
-        self.m += share;
-        self.deltas += 1;
-
+impl Admitted {
+    /// Returns what the delta says of one of its rows, with the device's tag there.
+    fn on_row(&self, row: Row, hyper: &Hyperparameters) -> (Option<u32>, Evidence) {
+        let mut tag = None;
+        let mut evidence = Evidence::default();
+        let (mut weight, mut positive) = (0, 0);
         // Items of the current session, oldest first: transitions never cross a session's start.
         let mut session: Vec<Row> = Vec::new();
-        for touch in &delta.items {
+        for (at, touch) in self.items.iter().enumerate() {
             let Some(kind) = Kind::from_index(touch.kind) else { continue };
             let weights = hyper.kind(kind);
-            let weight = libm::rint(f64::from(weights.weight) * WEIGHT_ONE) as i64;
-            let positive = libm::rint(f64::from(weights.weight * weights.target) * WEIGHT_ONE) as i64;
-            let row = self.rows.entry(touch.row()).or_insert_with(|| RowWindow::new(d));
-            row.a.iter_mut().zip(&outer).for_each(|(sum, value)| *sum += weight * value);
-            row.b.iter_mut().zip(&line).for_each(|(sum, value)| *sum += positive * value);
-            row.n += weight;
-            row.popularity += positive;
-            if touch.starts_session() {
-                row.entries += positive;
-            }
-            row.devices.insert(device_tag);
-            self.merged += weight;
             if touch.starts_session() {
                 session.clear();
             }
-            if positive == 0 {
+            let wanted = libm::rint(f64::from(weights.weight * weights.target) * WEIGHT_ONE) as u32;
+            if touch.row() == row {
+                tag = tag.or(self.row_tags.get(at).copied());
+                weight += libm::rint(f64::from(weights.weight) * WEIGHT_ONE) as u32;
+                positive += wanted;
+                if touch.starts_session() {
+                    evidence.entries += u64::from(wanted);
+                }
+            }
+            if wanted == 0 {
                 continue;
             }
             let mut proximity = 1.0;
             for leader in session.iter().rev().take(usize::from(hyper.transitions.reach)) {
-                if *leader != touch.row() {
-                    let pair = libm::rint(proximity * f64::from(weights.weight) * TRANSITION_ONE) as i64;
-                    let row = self.rows.entry(*leader).or_insert_with(|| RowWindow::new(d));
-                    row.neighbours.entry(touch.row()).or_default()[0] += pair;
-                    let row = self.rows.entry(touch.row()).or_insert_with(|| RowWindow::new(d));
-                    row.neighbours.entry(*leader).or_default()[1] += pair;
-                }
+                let pair = libm::rint(proximity * f64::from(weights.weight) * TRANSITION_ONE) as u64;
                 proximity *= f64::from(hyper.transitions.distance_decay);
+                match (*leader == row, touch.row() == row) {
+                    (true, false) => evidence.neighbours.entry(touch.row()).or_default()[0] += pair,
+                    (false, true) => evidence.neighbours.entry(*leader).or_default()[1] += pair,
+                    _ => {}
+                }
             }
             session.push(touch.row());
         }
-    }
-}
-
-impl RowWindow {
-    fn new(d: usize) -> Self {
-        Self {
-            a: vec![0; packed_len(d)],
-            b: vec![0; d],
-            n: 0,
-            popularity: 0,
-            entries: 0,
-            neighbours: BTreeMap::new(),
-            devices: BTreeSet::new(),
-            devices_before: 0,
-        }
+        evidence.factors.push(Weighted { factor: self.factor.clone(), weight, positive });
+        (tag, evidence)
     }
 }

@@ -20,7 +20,7 @@ use crate::model::transitions::{NEIGHBOUR_BYTES, Stored};
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"NFPK";
 const CHECKSUM_BYTES: usize = 8;
@@ -100,7 +100,7 @@ impl Model {
         let (format, body) = body.split_first_chunk::<2>().ok_or(cut(10))?;
         let found = u16::from_le_bytes(*format);
         if found != FORMAT {
-            return Err(PackError::NewerFormat { found, known: FORMAT });
+            return Err(PackError::UnknownFormat { found, known: FORMAT });
         }
         let (head_len, body) = body.split_first_chunk::<4>().ok_or(cut(10))?;
         let head_len = u32::from_le_bytes(*head_len) as usize;

@@ -17,7 +17,7 @@ use crate::model::transitions::Stored;
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"NFPT";
 
@@ -121,10 +121,13 @@ impl Patch {
 }
 
 impl Model {
-    /// Applies a patch file. It is checked wholly first: after an error the model is as before.
+    /// Applies a patch file, from the version held or from an older one: a patch states its rows whole, and
+    /// those that changed since a version are among those that changed since an older one. It is checked
+    /// wholly first: after an error the model is as before.
     ///
     /// # Errors
-    /// [`PatchError`] for a damaged patch, or one of another lineage or version.
+    /// [`PatchError`] for a damaged patch, one of another lineage, or one that starts after the version held
+    /// or does not lead beyond it.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<(), PatchError> {
         let patch = Patch::load(bytes)?;
         self.check_patch(&patch)?;
@@ -142,10 +145,10 @@ impl Model {
         self.derived = Derived::default();
         let rows: Vec<Row> = patch.rows.iter().map(|changed| changed.row).collect();
         for changed in patch.rows {
-            if let Some(id) = changed.id {
+            let row = changed.row as usize;
+            if let Some(id) = changed.id.filter(|_| row == self.len()) {
                 self.push_row(id);
             }
-            let row = changed.row as usize;
             self.factors[row * self.dim..][..self.dim].copy_from_slice(&changed.factors);
             self.scales[row] = changed.scale;
             self.popularity[row] = changed.popularity;
@@ -162,10 +165,10 @@ impl Model {
         if patch.lineage != self.lineage {
             return Err(PatchError::WrongLineage { found: patch.lineage, held: self.lineage });
         }
-        if patch.from != self.version || patch.to <= patch.from {
+        if patch.from > self.version || patch.to <= self.version {
             return Err(PatchError::WrongVersion { from: patch.from, held: self.version });
         }
-        let new_rows = patch.rows.iter().filter(|row| row.id.is_some()).count();
+        let new_rows = patch.rows.iter().filter(|changed| changed.row as usize >= self.len()).count();
         let rows_after = self.len() + new_rows;
         let mut next_row = 0;
         let mut next_new = self.len() as Row;
@@ -173,6 +176,7 @@ impl Model {
         for changed in &patch.rows {
             let in_range = match &changed.id {
                 None => (changed.row as usize) < self.len(),
+                Some(id) if (changed.row as usize) < self.len() => self.item_id(changed.row) == id,
                 Some(id) => {
                     let key = ItemKey::of(id);
                     let fits = changed.row == next_new && !id.is_empty() && id.len() <= ITEM_ID_BYTES_MAX;

@@ -125,9 +125,12 @@ impl Equations {
         }
     }
 
-    /// Returns the newest item's row as numbers; `None` where the model does not have the item.
-    pub(super) fn newest_row(&mut self, model: &Model) -> Option<&[f32]> {
-        let row = self.rows.back().copied().flatten()?;
+    /// Returns the row of the newest item that the person wanted, as numbers; `None` where the model does not
+    /// have the item.
+    pub(super) fn newest_row(&mut self, model: &Model, history: &History) -> Option<&[f32]> {
+        let newest_first = self.rows.iter().zip(&history.entries).rev();
+        let mut wanted = newest_first.filter(|(_, entry)| model.hyper.is_target(entry.kind()));
+        let row = (*wanted.next()?.0)?;
         self.row.resize(model.dim, 0.0);
         model.dequantise(row, &mut self.row);
         Some(&self.row)

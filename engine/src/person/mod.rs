@@ -237,7 +237,7 @@ impl UserState {
         let owned = |p: &[f32]| p.to_vec();
         let recent = equations.factor(model, true, &mut workspace.solver).map(owned);
         let whole = equations.factor(model, false, &mut workspace.solver).map(owned);
-        let last = equations.newest_row(model).map(owned);
+        let last = equations.newest_row(model, &self.stored.history).map(owned);
         let candidates = &mut workspace.candidates;
         read_history(model, &self.stored.history, &equations.rows, true, candidates);
         let mut rows: Vec<_> = candidates.rows(model).collect();
@@ -276,7 +276,7 @@ impl UserState {
             }
         }
         if weights[blend::FACTOR_LAST] != 0.0
-            && let Some(q) = equations.newest_row(model)
+            && let Some(q) = equations.newest_row(model, &self.stored.history)
         {
             query.add_vector(model, q, weights[blend::FACTOR_LAST]);
         }

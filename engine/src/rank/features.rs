@@ -256,7 +256,7 @@ pub(crate) fn boost(weights: &Weights, features: &Weights) -> f32 {
 mod tests {
     use super::*;
     use crate::ids::{DeltaId, Lineage};
-    use crate::merge::{Statistics, Window};
+    use crate::merge::{Statistics, Threshold, Window};
     use crate::model::blend::*;
     use crate::model::hyper::Hyperparameters;
     use crate::sync::delta::{Delta, Touch};
@@ -271,7 +271,7 @@ mod tests {
         }
         let mut model = statistics.empty_model();
         let mut window = Window::new();
-        model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+        model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
         for (number, steps) in [[0, 1], [0, 1], [0, 1], [0, 2], [1, 3]].into_iter().enumerate() {
             let items = steps.into_iter().enumerate().map(|(at, row)| Touch::new(row, 1, at == 0)).collect();
             let delta = Delta {
@@ -284,9 +284,9 @@ mod tests {
                 share: 4096,
                 metrics: vec![],
             };
-            window.admit(statistics.hyperparameters(), &delta, number as u64);
+            window.admit(&delta, number as u64, &[]);
         }
-        model.apply(&statistics.publish(&mut window, 1).patch).unwrap();
+        model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
         model
     }
 

@@ -16,7 +16,7 @@ use crate::sync::delta::Delta;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The format that this engine writes and reads.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 const REQUEST_MAGIC: [u8; 4] = *b"NFSY";
 const REPLY_MAGIC: [u8; 4] = *b"NFSR";
@@ -63,12 +63,8 @@ pub struct SyncReply {
 /// # Errors
 /// [`WireError`] where a field or the whole is over its limit.
 pub fn encode_request(request: &SyncRequest) -> Result<Vec<u8>, WireError> {
-    let limits = [
-        ("site", request.site.len(), SITE_BYTES_MAX),
-        ("token", request.token.len(), TOKEN_BYTES_MAX),
-        ("deltas", request.deltas.len(), DELTAS_MAX),
-    ];
-    if let Some((field, found, limit)) = limits.into_iter().find(|(_, found, limit)| found > limit) {
+    let over = over_limit(request.site.len(), request.token.len(), request.deltas.len());
+    if let Some((field, found, limit)) = over {
         return Err(WireError::Field { field, found, limit });
     }
     let bytes = encode(REQUEST_MAGIC, request);
@@ -78,21 +74,26 @@ pub fn encode_request(request: &SyncRequest) -> Result<Vec<u8>, WireError> {
     Ok(bytes)
 }
 
-/// Reads a request: size first, then magic and format, then the one canonical encoding only.
+/// Reads a request: size first, then magic and format, the limits of its fields before any of them is
+/// copied, and the one canonical encoding only.
 ///
 /// # Errors
 /// [`DecodeError`] names what is wrong.
 pub fn decode_request(bytes: &[u8]) -> Result<SyncRequest, DecodeError> {
-    let request: SyncRequest = decode(REQUEST_MAGIC, bytes)?;
-    let limits = [
-        ("site", request.site.len(), SITE_BYTES_MAX),
-        ("token", request.token.len(), TOKEN_BYTES_MAX),
-        ("deltas", request.deltas.len(), DELTAS_MAX),
-    ];
-    match limits.into_iter().find(|(_, found, limit)| found > limit) {
+    let body = strip_envelope(REQUEST_MAGIC, bytes)?;
+    let head: (&str, &[u8], usize) = postcard::take_from_bytes(body).map_err(|_| DecodeError::Malformed)?.0;
+    let (site, token, deltas) = head;
+    match over_limit(site.len(), token.len(), deltas) {
         Some((field, found, limit)) => Err(DecodeError::Field { field, found, limit }),
-        None => Ok(request),
+        None => read(body),
     }
+}
+
+/// Returns the first field of a request that is over its limit: name, length, limit.
+fn over_limit(site: usize, token: usize, deltas: usize) -> Option<(&'static str, usize, usize)> {
+    let limits =
+        [("site", site, SITE_BYTES_MAX), ("token", token, TOKEN_BYTES_MAX), ("deltas", deltas, DELTAS_MAX)];
+    limits.into_iter().find(|(_, found, limit)| found > limit)
 }
 
 /// Returns a reply's bytes.
@@ -105,7 +106,7 @@ pub fn encode_reply(reply: &SyncReply) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`] names what is wrong.
 pub fn decode_reply(bytes: &[u8]) -> Result<SyncReply, DecodeError> {
-    decode(REPLY_MAGIC, bytes)
+    read(strip_envelope(REPLY_MAGIC, bytes)?)
 }
 
 /// Returns the bytes of one delta, as the log keeps them.
@@ -127,7 +128,7 @@ fn encode<T: Serialize>(magic: [u8; 4], value: &T) -> Vec<u8> {
     postcard::to_extend(value, bytes).expect("a sync body has no type that postcard refuses")
 }
 
-fn decode<T: Serialize + DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Result<T, DecodeError> {
+fn strip_envelope(magic: [u8; 4], bytes: &[u8]) -> Result<&[u8], DecodeError> {
     if bytes.len() > SYNC_BYTES_MAX {
         return Err(DecodeError::TooLarge { bytes: bytes.len(), limit: SYNC_BYTES_MAX });
     }
@@ -137,6 +138,10 @@ fn decode<T: Serialize + DeserializeOwned>(magic: [u8; 4], bytes: &[u8]) -> Resu
     if found != FORMAT {
         return Err(DecodeError::UnknownFormat { found, known: FORMAT });
     }
+    Ok(body)
+}
+
+fn read<T: Serialize + DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
     encoding::read(body).map_err(|fault| match fault {
         Fault::Malformed => DecodeError::Malformed,
         // Another encoding of the same delta would pass for another delta.

@@ -4,7 +4,7 @@ use crate::cases::Random;
 use anyhow::Result;
 use nearfield_engine::sync::wire::{decode_delta, encode_delta};
 use nearfield_engine::{Delta, DeltaId, Event, Hyperparameters, Kind, Lineage, Model, ModelVersion};
-use nearfield_engine::{Statistics, UserState, Window, Workspace};
+use nearfield_engine::{Statistics, Threshold, UserState, Window, Workspace};
 use serde_json::json;
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ pub(crate) fn shop(items: usize, dim: usize) -> Shop {
     }
     let mut model = statistics.empty_model();
     let mut window = Window::new();
-    model.apply(&statistics.publish(&mut window, 1).patch).expect("the first patch");
+    model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).expect("the first patch");
     let mut random = Random(1);
     let mut deltas = Vec::new();
     for person in 0..2_000u64 {
@@ -39,10 +39,10 @@ pub(crate) fn shop(items: usize, dim: usize) -> Shop {
         delta.factor_scale = 0.005;
         delta.factor.iter_mut().for_each(|value| *value = (random.bits() % 255) as u8 as i8);
         statistics.policy(ModelVersion(0)).check(&delta).expect("an honest delta");
-        window.admit(statistics.hyperparameters(), &delta, person);
+        window.admit(&delta, person, &[]);
         deltas.push(delta);
     }
-    model.apply(&statistics.publish(&mut window, 1).patch).expect("the second patch");
+    model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).expect("the second patch");
     Shop { statistics, model, deltas }
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn measure(rounds: usize) -> Result<Figures> {
         for (tag, body) in bodies.iter().enumerate() {
             let delta = decode_delta(body)?;
             policy.check(&delta).map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
-            window.admit(shop.statistics.hyperparameters(), &delta, tag as u64);
+            window.admit(&delta, tag as u64, &[]);
         }
         rates.push(bodies.len() as f64 / start.elapsed().as_secs_f64());
     }
