@@ -63,13 +63,8 @@ impl Shop {
         outcomes(&reply)
     }
 
-    /// Waits until a version's files are served.
     async fn publish(&self) -> ModelVersion {
-        let version = self.central.queue.publish().await.unwrap();
-        while self.central.registry.served().version < version {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-        version
+        common::publish(&self.central).await
     }
 
     async fn manifest(&self) -> Manifest {
@@ -84,8 +79,7 @@ impl Shop {
     }
 
     fn counts(&self, line: &str) {
-        let text = self.central.metrics.render();
-        assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+        common::counts(&self.central, line);
     }
 
     /// Sends a body that must be refused whole, and checks that it changed nothing and was counted.

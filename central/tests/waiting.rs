@@ -41,10 +41,7 @@ impl Shop {
         let delta = Delta { id: DeltaId([id; 16]), ..delta(1) };
         let outcome = self.central.queue.sync(vec![delta], token.to_vec()).await.unwrap();
         assert_eq!(outcome, [Outcome::Acknowledged]);
-        let version = self.central.queue.publish().await.unwrap();
-        while self.central.registry.served().version < version {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+        common::publish(&self.central).await;
     }
 
     fn waiting(&self) -> usize {
@@ -52,8 +49,7 @@ impl Shop {
     }
 
     fn counts(&self, line: &str) {
-        let text = self.central.metrics.render();
-        assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+        common::counts(&self.central, line);
     }
 }
 

@@ -66,7 +66,7 @@ errors! {
     PackError {
         /// Not a Nearfield pack.
         Foreign => "foreign", "these bytes are not a Nearfield model pack";
-        /// Written by a newer engine.
+        /// A format that this engine does not know.
         UnknownFormat { found: u16, known: u16 } => "unknown_format", "model pack has format {found}, known is {known}";
         /// Shorter or longer than its header says.
         Length { found: u64, expected: u64 } => "length", "model pack has {found} bytes, its header says {expected}";

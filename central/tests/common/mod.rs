@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(unreachable_pub, reason = "a module of test binaries")]
 
-use nearfield_central::Config;
+use nearfield_central::{Config, Service};
 use nearfield_engine::sync::wire::{SyncReply, SyncRequest, decode_reply, encode_request};
 use nearfield_engine::{
     Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Statistics, Threshold,
@@ -67,4 +67,19 @@ pub fn body(token: &[u8], deltas: Vec<Delta>) -> Vec<u8> {
 pub fn outcomes(reply: &[u8]) -> Vec<Outcome> {
     let reply: SyncReply = decode_reply(reply).unwrap();
     reply.results.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+/// Publishes, and waits until the version's files are served.
+pub async fn publish(central: &Service) -> ModelVersion {
+    let version = central.queue.publish().await.unwrap();
+    while central.registry.served().version < version {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    version
+}
+
+/// Checks that a line stands in the metrics.
+pub fn counts(central: &Service, line: &str) {
+    let text = central.metrics.render();
+    assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
 }

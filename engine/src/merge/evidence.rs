@@ -1,5 +1,5 @@
-//! Evidence: what stands behind one row until it is published. It keeps each device's factor beside a
-//! weight, some tens of bytes, and becomes sums only when the row is published.
+//! Evidence: what stands behind one row until it is published. It keeps the factor of each delta
+//! beside a weight, some tens of bytes, and becomes sums only when the row is published.
 //!
 //! ```text
 //! A_i = Σ w·p pᵀ    b_i = Σ w·t·p    N_i = Σ w    T[a → b] = Σ weight
@@ -44,7 +44,7 @@ pub(super) struct Weighted {
 /// What stands behind one row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Evidence {
-    /// One for each device, in an order of their own bytes.
+    /// One for each delta that touched the row, in an order of their own bytes.
     pub(super) factors: Vec<Weighted>,
     /// The part of Σ w·t from events that start a session, in units of 2⁻⁸.
     pub(super) entries: u64,

@@ -10,7 +10,6 @@ use crate::sync::delta::{Delta, Touch};
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     pub(super) deltas: Vec<Admitted>,
-    touches: usize,
 }
 
 /// A delta in the window.
@@ -42,11 +41,6 @@ impl Window {
         self.deltas.len() as u64
     }
 
-    /// Returns the touches of these deltas: what the window's memory grows with.
-    pub fn touches(&self) -> usize {
-        self.touches
-    }
-
     /// Returns whether nothing was admitted since the last publish.
     pub fn is_empty(&self) -> bool {
         self.deltas.is_empty()
@@ -58,7 +52,6 @@ impl Window {
     /// which stands for the device at this row until the row is published; without them (`&[]`) the delta
     /// tells a device from others in its own window only.
     pub fn admit(&mut self, delta: &Delta, device_tag: u64, row_tags: &[u32]) {
-        self.touches += delta.items.len();
         self.deltas.push(Admitted {
             id: delta.id,
             device: device_tag,
@@ -74,10 +67,12 @@ impl Window {
     /// A device makes one contribution to a row: its deltas are taken, in the order of their ids, which are
     /// random, until they mention the row as often as one delta may.
     pub(super) fn by_row(&self, hyper: &Hyperparameters) -> impl Iterator<Item = Contributions> {
-        let mut touched: Vec<(Row, u64, DeltaId, usize)> = Vec::with_capacity(self.touches);
-        for (at, delta) in self.deltas.iter().enumerate() {
-            touched.extend(delta.items.iter().map(|touch| (touch.row(), delta.device, delta.id, at)));
-        }
+        let deltas = self.deltas.iter().enumerate();
+        let mut touched: Vec<(Row, u64, DeltaId, usize)> = deltas
+            .flat_map(|(at, delta)| {
+                delta.items.iter().map(move |touch| (touch.row(), delta.device, delta.id, at))
+            })
+            .collect();
         touched.sort_unstable();
         let mut rest = touched.into_iter().peekable();
         std::iter::from_fn(move || {
