@@ -46,22 +46,24 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub wait_days: u32,
 
-    /// Versions that deltas may be based on, and for which dedup ids are remembered (must be > 0).
-    /// Larger lets devices be away for longer and remembers more ids. The default, at a version
-    /// every two seconds, is half an hour: a page that was asleep that long still counts.
-    #[arg(long, value_name = "VERSIONS", default_value_t = 1024, env = "NEARFIELD_KEEP_VERSIONS",
+    /// Time for which deltas may be based on a version after the next one has come, and for which
+    /// their ids are remembered, in milliseconds that the server runs (must be > 0; default 24 hours).
+    /// Larger lets devices be away for longer and remembers more ids, about 30 bytes each on disk.
+    #[arg(long, value_name = "MS", default_value_t = 86_400_000, env = "NEARFIELD_KEEP_MS",
           value_parser = clap::value_parser!(u64).range(1..))]
-    pub keep_versions: u64,
+    pub keep_ms: u64,
 
     /// Versions whose whole packs stay on disk for slow downloads (must be > 0).
     #[arg(long, value_name = "VERSIONS", default_value_t = 4, env = "NEARFIELD_KEEP_PACKS",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub keep_packs: u64,
 
-    /// Older versions that get a patch straight to the newest (0 for none). A device further
-    /// behind takes the whole pack.
-    #[arg(long, value_name = "VERSIONS", default_value_t = 32, env = "NEARFIELD_PATCHES")]
-    pub patches: u64,
+    /// Most patches to the newest version (0 for none). They start 1, 2, 4, 8, … versions before it, as
+    /// long as a patch is smaller than half of the pack; at a version every two seconds twenty reach
+    /// back for twelve days. A device further behind takes the pack.
+    #[arg(long, value_name = "PATCHES", default_value_t = 20, env = "NEARFIELD_PATCHES",
+          value_parser = clap::value_parser!(u32).range(..=64))]
+    pub patches: u32,
 
     /// Publishes between two snapshots (must be > 0). Larger writes less; smaller starts faster
     /// after a crash.

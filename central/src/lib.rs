@@ -10,8 +10,8 @@
 //! ```
 //!
 //! # Limits
-//! One process with one embedded store. Sync bodies up to 64 KiB. A window that waits for more
-//! devices (k > 1) lives in memory and in the log, and puts off snapshots while it waits.
+//! One process with one embedded store. Sync bodies up to 64 KiB. The open window
+//! and the rows that wait for more devices (k > 1) live in memory.
 
 pub mod catalogue;
 pub mod clock;

@@ -52,7 +52,7 @@ impl Service {
     /// [`OpenError`].
     pub fn open_at(config: Config, clock: Clock) -> Result<Arc<Self>, OpenError> {
         let keys = Keys::open(&config.data)?;
-        let (merger, log) = open(&config.data, &config.site, clock())?;
+        let (merger, log) = open(&config.data, &config.site)?;
         Self::start(config, keys, merger, Arc::new(log), clock)
     }
 
@@ -70,15 +70,8 @@ impl Service {
         let now_ms = clock();
         let metrics = Arc::new(Metrics::new());
         let (model, key) = (merger.model(), keys.online.clone());
-        let publisher = Publisher::start(
-            &config,
-            key,
-            log.versions()?,
-            model,
-            merger.row_versions(),
-            &model.to_pack(),
-            now_ms,
-        )?;
+        let publisher =
+            Publisher::start(&config, key, &*log, model, merger.row_versions(), &model.to_pack(), now_ms)?;
         let registry = publisher.registry();
         metrics.model_version.set(model.version().0 as f64);
         metrics.model_rows.set(model.len() as f64);

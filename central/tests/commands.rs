@@ -76,7 +76,7 @@ fn imported_items_come_with_the_next_version() {
     assert!(said.contains("is in use by a running server; stop it, or use its admin listener"), "{said}");
     central.queue.stop();
     drop(central);
-    let (merger, _store) = open(dir.path(), SITE, 0).unwrap();
+    let (merger, _store) = open(dir.path(), SITE).unwrap();
     assert_eq!((merger.model().version(), merger.model().len()), (ModelVersion(2), ITEMS as usize + 2));
 }
 

@@ -80,7 +80,7 @@ fn begun(disk: &Disk) -> (tempfile::TempDir, RedbLog) {
     let data = tempfile::tempdir().unwrap();
     train(data.path());
     let log = RedbLog::on(disk.clone()).unwrap();
-    first_start(&log, data.path(), SITE, system_ms()).unwrap();
+    first_start(&log, data.path(), SITE).unwrap();
     (data, log)
 }
 

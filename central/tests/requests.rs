@@ -14,6 +14,7 @@ use nearfield_engine::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tower::ServiceExt;
 
 const NOW: u64 = 1_700_000_000_000;
@@ -189,19 +190,38 @@ async fn a_bad_delta_does_not_keep_its_neighbours_out() {
 
 #[tokio::test]
 async fn a_stale_delta_is_refused_and_a_known_one_forgotten_only_then() {
-    let shop = Shop::open_with(|config| config.keep_versions = 2).await;
+    let shop = Shop::open_with(|config| config.keep_ms = 1).await;
     shop.sync(vec![delta(1)]).await;
     assert_eq!(shop.publish().await, ModelVersion(2));
     assert_eq!(shop.sync(vec![delta(1)]).await, [Outcome::Duplicate]);
     shop.sync(vec![delta(2)]).await;
+    some_uptime().await;
     assert_eq!(shop.publish().await, ModelVersion(3));
     shop.refuses(delta(1), "stale").await;
 }
 
+/// Waits until the service has run for a few milliseconds more.
+async fn some_uptime() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}
+
 #[tokio::test]
-async fn a_forgotten_delta_stays_refused_when_more_versions_are_kept_after_a_restart() {
-    let shop = Shop::open_with(|config| config.keep_versions = 2).await;
+async fn a_clock_that_jumps_ahead_makes_no_base_stale() {
+    let shop = Shop::open().await;
+    for round in 0..4 {
+        assert_eq!(shop.sync(vec![delta(round)]).await, [Outcome::Acknowledged]);
+        shop.clock.store(NOW + 400 * 86_400_000, Ordering::SeqCst);
+        shop.publish().await;
+        shop.clock.store(NOW, Ordering::SeqCst);
+    }
+    assert_eq!(shop.sync(vec![delta(0), delta(4)]).await, [Outcome::Duplicate, Outcome::Acknowledged]);
+}
+
+#[tokio::test]
+async fn a_forgotten_delta_stays_refused_when_versions_are_kept_for_longer_after_a_restart() {
+    let shop = Shop::open_with(|config| config.keep_ms = 1).await;
     for number in 1..=2 {
+        some_uptime().await;
         assert_eq!(shop.sync(vec![delta(number)]).await, [Outcome::Acknowledged]);
         shop.publish().await;
     }
@@ -210,7 +230,7 @@ async fn a_forgotten_delta_stays_refused_when_more_versions_are_kept_after_a_res
     central.queue.stop();
     drop(central);
     let mut config = config(data.path());
-    config.keep_versions = 1000;
+    config.keep_ms = 86_400_000;
     let central = Service::open_at(config, Arc::new(|| NOW)).unwrap();
     let shop = Shop { central, clock, token, _data: data };
     shop.refuses(delta(1), "stale").await;
@@ -415,8 +435,8 @@ async fn a_mark_that_the_replay_does_not_reach_stops_the_start() {
         let store = nearfield_central::log::redb::RedbLog::open(&data.path().join("store.redb")).unwrap();
         let version = ModelVersion(2);
         let mark = Mark { version, threshold: Threshold::NONE, deltas: 0, pack_hash: [7; 32] };
-        let record = VersionRecord { version, pack_hash: [7; 32], pack_bytes: 1, published_ms: 0 };
-        store.publish(mark, &record, ModelVersion(0), &[1; 32], &[]).unwrap();
+        let record = VersionRecord { version, pack_hash: [7; 32], pack_bytes: 1, uptime_ms: 0 };
+        store.publish(mark, &record, 1, &[1; 32], &[]).unwrap();
     }
     let Err(error) = Service::open(config(data.path())) else { panic!("another model was served") };
     let text = error.to_string();

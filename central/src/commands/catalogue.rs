@@ -2,7 +2,6 @@
 
 use anyhow::{Context, bail};
 use nearfield_central::catalogue::{Form, read};
-use nearfield_central::clock::system_ms;
 use nearfield_central::durable;
 use nearfield_central::keys::Keys;
 use nearfield_central::log::Log;
@@ -34,7 +33,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
     let changes = read(form, &durable::read(&file)?).with_context(|| file.display().to_string())?;
     // At the first start the keys come before the store: one that has lost its keys is not served.
     Keys::open(&data)?;
-    let (mut merger, log) = open(&data, &site, system_ms())?;
+    let (mut merger, log) = open(&data, &site)?;
     merger.check_changes(&changes)?;
     log.append_changes(changes.clone())?;
     let added = merger.change(&changes)?;

@@ -16,14 +16,14 @@ use crate::config::Config;
 use crate::ingest::queue::{ChangeError, Changed, Job, Unavailable};
 use crate::ingest::token;
 use crate::keys;
-use crate::log::entry::{Change, LoggedDelta};
-use crate::log::{Appended, Log, LogError, RowKey};
+use crate::log::entry::Change;
+use crate::log::{Appended, Candidate, Log, LogError, Marked, RowKey};
 use crate::merge::snapshot::write_snapshot;
 use crate::merge::state::{Merger, Published};
 use crate::metrics::Metrics;
 use crate::publish::publisher::Handover;
 use crate::publish::versions::oldest_kept;
-use nearfield_engine::{Delta, DeltaId, ModelVersion, Outcome, Row, Threshold};
+use nearfield_engine::{Delta, ModelVersion, Outcome, Row, Threshold};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -57,6 +57,9 @@ pub(crate) struct Writer {
     row_keys: HashMap<Row, RowKey>,
     /// Oldest version that a delta may be based on. It only rises.
     oldest: ModelVersion,
+    started: Instant,
+    /// Uptime of the service before this start, in milliseconds.
+    earlier_uptime_ms: u64,
     /// When the oldest thing that is in no version came in.
     waiting_since: Option<Instant>,
     publishes_since_snapshot: u64,
@@ -90,6 +93,9 @@ impl Writer {
         Ok(Self {
             waiting_since: merger.something_waits().then(Instant::now),
             oldest: log.oldest_base()?,
+            started: Instant::now(),
+            // What passed after the last publish of the run before does not count: ids are then kept longer.
+            earlier_uptime_ms: log.version(version)?.map_or(0, |record| record.uptime_ms),
             // A server that is killed often must still take snapshots.
             publishes_since_snapshot: version.0.saturating_sub(log.snapshot()?.version.0),
             window_key: log.window_key()?,
@@ -212,7 +218,7 @@ impl Writer {
     fn append(&mut self, batch: &[Waiting]) -> Result<Vec<Outcome>, Unavailable> {
         let started = Instant::now();
         let mut refusals = Vec::new();
-        let mut rows: Vec<(DeltaId, Option<LoggedDelta>)> = Vec::new();
+        let mut candidates = Vec::new();
         let mut new_keys = Vec::new();
         for waiting in batch {
             let tag = token::tag(&self.window_key, &waiting.token);
@@ -220,23 +226,27 @@ impl Writer {
                 let refusal = self.merger.check(delta, self.oldest).err();
                 let logged = match refusal {
                     None => {
-                        let row_tags = self.row_tags(delta, &waiting.token, &mut new_keys)?;
+                        let row_tags =
+                            self.row_tags(delta, &waiting.token, &mut new_keys).inspect_err(|_| {
+                                // Nothing of the batch is written, so these keys are nobody's.
+                                new_keys.iter().for_each(|(row, _)| _ = self.row_keys.remove(row));
+                            })?;
                         Some(Merger::logged(delta, tag, row_tags))
                     }
                     Some(_) => None,
                 };
-                rows.push((delta.id, logged));
+                candidates.push(Candidate { id: delta.id, base_version: delta.base_version, delta: logged });
                 refusals.push(refusal);
             }
         }
-        let appended = self.log.append(&rows, &new_keys).map_err(|error| self.fail(&error))?;
+        let appended = self.log.append(&candidates, &new_keys).map_err(|error| self.fail(&error))?;
         let deltas = batch.iter().flat_map(|waiting| &waiting.deltas);
         let mut new = 0;
         let newest = self.merger.model().version();
         let counted = oldest_kept(newest, QUALITY_VERSIONS)..=newest;
         let mut outcomes = Vec::with_capacity(appended.len());
-        for (((appended, refusal), delta), (_, logged)) in
-            appended.into_iter().zip(refusals).zip(deltas).zip(rows)
+        for (((appended, refusal), delta), candidate) in
+            appended.into_iter().zip(refusals).zip(deltas).zip(candidates)
         {
             outcomes.push(match (appended, refusal) {
                 (Some(Appended::Duplicate), _) => {
@@ -244,7 +254,7 @@ impl Writer {
                     Outcome::Duplicate
                 }
                 (Some(Appended::New(_)), _) => {
-                    let logged = logged.expect("only what was handed over is appended");
+                    let logged = candidate.delta.expect("only what was handed over is appended");
                     self.merger.admit(delta, logged.device_tag, &logged.row_tags);
                     delta.metrics.iter().for_each(|seen| self.metrics.quality(seen, counted.clone()));
                     new += 1;
@@ -328,17 +338,17 @@ impl Writer {
             day: (now_ms / DAY_MS) as u32,
             wait_days: self.config.wait_days,
         };
+        let uptime_ms = self.earlier_uptime_ms + self.started.elapsed().as_millis() as u64;
         let Published { mark, record, pack, waiting_rows, dropped_rows } =
-            self.merger.publish(threshold, now_ms);
-        let oldest = oldest_kept(mark.version, self.config.keep_versions).max(self.oldest);
+            self.merger.publish(threshold, uptime_ms);
         let published: Vec<Row> =
             self.row_keys.extract_if(|row, _| !self.merger.waits(*row)).map(|(row, _)| row).collect();
-        let sequence = self
+        let Marked { number, oldest_base } = self
             .log
-            .publish(mark, &record, oldest, &window_key, &published)
+            .publish(mark, &record, self.config.keep_ms, &window_key, &published)
             .map_err(|error| self.fail(&error))?;
         self.window_key = window_key;
-        self.oldest = oldest;
+        self.oldest = oldest_base;
         self.waiting_since = None;
         self.publishes_since_snapshot += 1;
         let due = last || self.publishes_since_snapshot >= self.config.snapshot_every;
@@ -354,9 +364,8 @@ impl Writer {
         self.hand_over(Handover {
             model: Arc::new(self.merger.model().clone()),
             rows: self.merger.row_versions().clone(),
-            record,
             pack,
-            snapshot: snapshot.map(|statistics| (sequence, statistics)),
+            snapshot: snapshot.map(|statistics| (number, statistics)),
         });
         Ok(())
     }

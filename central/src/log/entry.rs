@@ -4,7 +4,7 @@
 //! entries after the last snapshot, in order, gives the same model to the byte, and every
 //! [`Mark`] carries the hash that proves it.
 
-use nearfield_engine::{DeltaId, ModelVersion, Threshold};
+use nearfield_engine::{ModelVersion, Threshold};
 use serde::{Deserialize, Serialize};
 
 /// One entry of the log.
@@ -21,10 +21,6 @@ pub enum Entry {
 /// An admitted delta beside its device tag.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoggedDelta {
-    /// The delta's own id.
-    pub id: DeltaId,
-    /// Version that the delta was folded in on: its dedup id is kept as long as this version.
-    pub base_version: ModelVersion,
     /// Keyed hash of the device token with the window key. The key is replaced at every publish,
     /// so a tag ties nothing together beyond one window.
     pub device_tag: u64,
@@ -66,8 +62,9 @@ pub struct VersionRecord {
     pub pack_hash: [u8; 32],
     /// Length of its pack, in bytes.
     pub pack_bytes: u64,
-    /// When it was published, in milliseconds since 1970.
-    pub published_ms: u64,
+    /// How long the service had run when it was published, all its runs together, in milliseconds. No clock
+    /// that is set has a part in it, and a time in which the service could take nothing does not count.
+    pub uptime_ms: u64,
 }
 
 /// Where a snapshot stands in the log, and the hashes of its two files.

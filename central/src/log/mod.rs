@@ -17,7 +17,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// Schema of the log that this build reads and writes.
-pub const SCHEMA: u16 = 3;
+pub const SCHEMA: u16 = 4;
 
 /// Entries that a reader asks for at once: bounds the memory of a replay.
 const READ_ENTRIES: usize = 4096;
@@ -83,6 +83,26 @@ pub struct Identity {
 /// Key of a row that waits for devices; tags of devices are made with it.
 pub type RowKey = [u8; 32];
 
+/// A delta that may be appended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Its id.
+    pub id: DeltaId,
+    /// Version that it was folded in on: its id is remembered as long as this version is kept.
+    pub base_version: ModelVersion,
+    /// What to append; `None` for a delta that was refused, which may still turn out a duplicate.
+    pub delta: Option<LoggedDelta>,
+}
+
+/// What a publish wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// The mark's number.
+    pub number: u64,
+    /// The oldest version kept.
+    pub oldest_base: ModelVersion,
+}
+
 /// What became of one delta of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
@@ -100,9 +120,10 @@ pub enum Appended {
 /// - **Atomic.** What one call writes holds as a whole or not at all, also after an error or a crash.
 /// - **Ordered.** Entries have rising numbers from 1. A number is never used again, also when a
 ///   snapshot has emptied the log.
-/// - **Once.** A delta's id is remembered from [`Log::append`] until [`Log::publish`] raises
-///   [`Log::oldest_base`] above the version that the delta is based on; as long as it is, the id is not
-///   appended again. The oldest base only rises, so a delta whose id is forgotten is never admitted again.
+/// - **Once.** A delta's id is remembered from [`Log::append`] until [`Log::publish`] forgets the version
+///   that the delta is based on; until then the id is not appended again. A version that was forgotten does
+///   not come back, so [`Log::oldest_base`] only rises and a delta whose id is forgotten is never admitted
+///   again.
 /// - **One writer.** Only one process writes. After a failed write it is unknown what the storage holds,
 ///   so the caller writes nothing more.
 ///
@@ -124,28 +145,28 @@ pub trait Log: Send + Sync {
     fn identity(&self) -> Result<Option<Identity>, LogError>;
 
     /// Appends deltas, each with its dedup id. A delta whose id is known, or came earlier in the same
-    /// batch, is a duplicate and is not written again. `None` stands for a delta that was refused: it
-    /// may still turn out a duplicate. `row_keys` are the keys of rows that had none before.
+    /// batch, is a duplicate and is not written again; a refused one that is none gives `None`. `row_keys`
+    /// are the keys of rows that had none before.
     fn append(
         &self,
-        batch: &[(DeltaId, Option<LoggedDelta>)],
+        batch: &[Candidate],
         row_keys: &[(Row, RowKey)],
     ) -> Result<Vec<Option<Appended>>, LogError>;
 
     /// Appends catalogue changes and returns their number.
     fn append_changes(&self, changes: Vec<Change>) -> Result<u64, LogError>;
 
-    /// Appends a publish mark with its version, replaces the window key, raises the oldest base to `oldest`
-    /// if it is lower, forgets dedup ids and versions older than that, and destroys the keys of rows that do
-    /// not wait any more; all of it together. Returns the mark's number.
+    /// Appends a publish mark with its version, replaces the window key, forgets the versions that have not
+    /// been the newest for `keep_ms` of uptime and the ids of the deltas based on them, and destroys the keys
+    /// of rows that do not wait any more; all of it together.
     fn publish(
         &self,
         mark: Mark,
         version: &VersionRecord,
-        oldest: ModelVersion,
+        keep_ms: u64,
         window_key: &[u8; 32],
         published_rows: &[Row],
-    ) -> Result<u64, LogError>;
+    ) -> Result<Marked, LogError>;
 
     /// Makes `snapshot` the one that replay starts from, and deletes the entries that it contains. Its
     /// files must be durable already.
@@ -154,7 +175,8 @@ pub trait Log: Send + Sync {
     /// Returns where the last snapshot stands.
     fn snapshot(&self) -> Result<SnapshotRecord, LogError>;
 
-    /// Returns the oldest version that a delta may be based on: ids of deltas on older ones are forgotten.
+    /// Returns the oldest version kept. Deltas may be based on it and on newer ones; ids of deltas on older
+    /// ones are forgotten.
     fn oldest_base(&self) -> Result<ModelVersion, LogError>;
 
     /// Returns the key that device tags of the open window are made with.
@@ -166,8 +188,8 @@ pub trait Log: Send + Sync {
     /// Returns up to `max` entries after number `after`, in order; fewer only at the end.
     fn read(&self, after: u64, max: usize) -> Result<Vec<(u64, Entry)>, LogError>;
 
-    /// Returns the versions kept, oldest first.
-    fn versions(&self) -> Result<Vec<VersionRecord>, LogError>;
+    /// Returns the record of a version, while it is kept.
+    fn version(&self, version: ModelVersion) -> Result<Option<VersionRecord>, LogError>;
 
     /// Returns the number of entries that no snapshot contains yet.
     fn entries(&self) -> Result<u64, LogError>;

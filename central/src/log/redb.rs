@@ -3,14 +3,17 @@
 //! A delta, its dedup id and its log position commit in one transaction, which is on disk when the
 //! call returns. A failed commit leaves the file as it was before.
 
-use super::entry::{Change, Entry, LoggedDelta, Mark, SnapshotRecord, VersionRecord};
-use super::{Appended, Identity, Log, LogError, RowKey, SCHEMA};
+use super::entry::{Change, Entry, Mark, SnapshotRecord, VersionRecord};
+use super::{Appended, Candidate, Identity, Log, LogError, Marked, RowKey, SCHEMA};
 use crate::durable;
-use nearfield_engine::{DeltaId, ModelVersion, Row};
+use nearfield_engine::{ModelVersion, Row};
 use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition, TableHandle,
+    WriteTransaction,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::path::Path;
 
 /// Name of the log's file within the data directory.
@@ -20,11 +23,10 @@ pub const STORE_FILE: &str = "store.redb";
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Sequence number → [`Entry`], from 1.
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
-/// Delta id → base version, which says how long the id is kept.
-const DEDUP: TableDefinition<&[u8; 16], u64> = TableDefinition::new("dedup");
-/// Base version (big-endian) and delta id, so that ids of old versions are found in one range.
-const DEDUP_BY_BASE: TableDefinition<&[u8; 24], ()> = TableDefinition::new("dedup_by_base");
-/// Version → [`VersionRecord`].
+/// Tables of delta ids, one for each hour of uptime: an id stands in that of its base version, so that ids
+/// are forgotten by the table.
+const IDS: &str = "ids/";
+/// Version → [`VersionRecord`]; the first is the oldest that a delta may be based on.
 const VERSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("versions");
 /// Row → its [`RowKey`], while it waits for devices.
 const ROW_KEYS: TableDefinition<u32, &RowKey> = TableDefinition::new("row_keys");
@@ -32,7 +34,8 @@ const ROW_KEYS: TableDefinition<u32, &RowKey> = TableDefinition::new("row_keys")
 const IDENTITY: &str = "identity";
 const SNAPSHOT: &str = "snapshot";
 const WINDOW_KEY: &str = "window_key";
-const OLDEST_BASE: &str = "oldest_base";
+
+const HOUR_MS: u64 = 3_600_000;
 
 fn storage(error: impl Into<redb::Error>) -> LogError {
     LogError::Storage(Box::new(error.into()))
@@ -76,8 +79,6 @@ impl RedbLog {
         let txn = log.begin()?;
         txn.open_table(META).map_err(storage)?;
         txn.open_table(LOG).map_err(storage)?;
-        txn.open_table(DEDUP).map_err(storage)?;
-        txn.open_table(DEDUP_BY_BASE).map_err(storage)?;
         txn.open_table(VERSIONS).map_err(storage)?;
         txn.open_table(ROW_KEYS).map_err(storage)?;
         txn.commit().map_err(storage)?;
@@ -119,7 +120,6 @@ impl Log for RedbLog {
             meta.insert(IDENTITY, encode(identity).as_slice()).map_err(storage)?;
             meta.insert(SNAPSHOT, encode(snapshot).as_slice()).map_err(storage)?;
             meta.insert(WINDOW_KEY, window_key.as_slice()).map_err(storage)?;
-            meta.insert(OLDEST_BASE, encode(&version.version).as_slice()).map_err(storage)?;
             let mut versions = txn.open_table(VERSIONS).map_err(storage)?;
             versions.insert(version.version.0, encode(version).as_slice()).map_err(storage)?;
         }
@@ -139,7 +139,12 @@ impl Log for RedbLog {
     }
 
     fn oldest_base(&self) -> Result<ModelVersion, LogError> {
-        self.meta(OLDEST_BASE)?.ok_or_else(|| LogError::Damaged { what: "the oldest base".into() })
+        let txn = self.db.begin_read().map_err(storage)?;
+        let versions = txn.open_table(VERSIONS).map_err(storage)?;
+        let oldest = versions.first().map_err(storage)?;
+        oldest
+            .map(|(version, _)| ModelVersion(version.value()))
+            .ok_or_else(|| LogError::Damaged { what: "the table of versions".into() })
     }
 
     fn window_key(&self) -> Result<[u8; 32], LogError> {
@@ -153,7 +158,7 @@ impl Log for RedbLog {
 
     fn append(
         &self,
-        batch: &[(DeltaId, Option<LoggedDelta>)],
+        batch: &[Candidate],
         row_keys: &[(Row, RowKey)],
     ) -> Result<Vec<Option<Appended>>, LogError> {
         let txn = self.begin()?;
@@ -161,11 +166,13 @@ impl Log for RedbLog {
         let mut written = false;
         {
             let mut log = txn.open_table(LOG).map_err(storage)?;
-            let mut dedup = txn.open_table(DEDUP).map_err(storage)?;
-            let mut by_base = txn.open_table(DEDUP_BY_BASE).map_err(storage)?;
+            let mut ids = Ids::of(&txn)?;
             let mut next = next_sequence(&txn, &log)?;
-            for (id, delta) in batch {
-                if dedup.get(&id.0).map_err(storage)?.is_some() {
+            for Candidate { id, base_version, delta } in batch {
+                let table = ids.by_base(*base_version)?;
+                if let Some(table) = &table
+                    && table.get(&id.0).map_err(storage)?.is_some()
+                {
                     outcomes.push(Some(Appended::Duplicate));
                     continue;
                 }
@@ -173,8 +180,8 @@ impl Log for RedbLog {
                     outcomes.push(None);
                     continue;
                 };
-                dedup.insert(&id.0, delta.base_version.0).map_err(storage)?;
-                by_base.insert(&base_key(delta.base_version, *id), ()).map_err(storage)?;
+                let table = table.ok_or_else(|| LogError::Damaged { what: version_name(*base_version) })?;
+                table.insert(&id.0, ()).map_err(storage)?;
                 log.insert(next, encode(&Entry::Delta(delta.clone())).as_slice()).map_err(storage)?;
                 outcomes.push(Some(Appended::New(next)));
                 next += 1;
@@ -206,36 +213,29 @@ impl Log for RedbLog {
         &self,
         mark: Mark,
         version: &VersionRecord,
-        oldest: ModelVersion,
+        keep_ms: u64,
         window_key: &[u8; 32],
         published_rows: &[Row],
-    ) -> Result<u64, LogError> {
+    ) -> Result<Marked, LogError> {
         let txn = self.begin()?;
-        let sequence = push(&txn, &Entry::Mark(mark))?;
-        {
+        let number = push(&txn, &Entry::Mark(mark))?;
+        let (oldest_base, passed) = {
             let mut meta = txn.open_table(META).map_err(storage)?;
             meta.insert(WINDOW_KEY, window_key.as_slice()).map_err(storage)?;
-            let held: Option<ModelVersion> = read_meta(&meta, OLDEST_BASE)?;
-            let oldest = held.map_or(oldest, |held| held.max(oldest));
-            meta.insert(OLDEST_BASE, encode(&oldest).as_slice()).map_err(storage)?;
             let mut keys = txn.open_table(ROW_KEYS).map_err(storage)?;
             for row in published_rows {
                 keys.remove(row).map_err(storage)?;
             }
             let mut versions = txn.open_table(VERSIONS).map_err(storage)?;
             versions.insert(version.version.0, encode(version).as_slice()).map_err(storage)?;
-            versions.retain_in(..oldest.0, |_, _| false).map_err(storage)?;
-            let mut dedup = txn.open_table(DEDUP).map_err(storage)?;
-            let mut by_base = txn.open_table(DEDUP_BY_BASE).map_err(storage)?;
-            let end = base_key(oldest, DeltaId([0; 16]));
-            for entry in by_base.extract_from_if::<&[u8; 24], _>(..&end, |_, _| true).map_err(storage)? {
-                let (key, _) = entry.map_err(storage)?;
-                let id: &[u8; 16] = key.value()[8..].try_into().expect("24 bytes less 8 are 16");
-                dedup.remove(id).map_err(storage)?;
-            }
+            forget(&mut versions, version.uptime_ms.saturating_sub(keep_ms))?
+        };
+        for hour in passed {
+            let name = ids_name(hour);
+            txn.delete_table(TableDefinition::<&[u8; 16], ()>::new(&name)).map_err(storage)?;
         }
         txn.commit().map_err(storage)?;
-        Ok(sequence)
+        Ok(Marked { number, oldest_base })
     }
 
     fn set_snapshot(&self, snapshot: &SnapshotRecord) -> Result<(), LogError> {
@@ -272,15 +272,9 @@ impl Log for RedbLog {
         Ok(entries)
     }
 
-    fn versions(&self) -> Result<Vec<VersionRecord>, LogError> {
+    fn version(&self, version: ModelVersion) -> Result<Option<VersionRecord>, LogError> {
         let txn = self.db.begin_read().map_err(storage)?;
-        let versions = txn.open_table(VERSIONS).map_err(storage)?;
-        let mut records = Vec::new();
-        for entry in versions.iter().map_err(storage)? {
-            let (number, value) = entry.map_err(storage)?;
-            records.push(decode(value.value(), || format!("the record of version {}", number.value()))?);
-        }
-        Ok(records)
+        read_version(&txn.open_table(VERSIONS).map_err(storage)?, version)
     }
 
     fn entries(&self) -> Result<u64, LogError> {
@@ -296,7 +290,12 @@ impl Log for RedbLog {
 
     fn remembered_ids(&self) -> Result<u64, LogError> {
         let txn = self.db.begin_read().map_err(storage)?;
-        txn.open_table(DEDUP).map_err(storage)?.len().map_err(storage)
+        let mut ids = 0;
+        for table in txn.list_tables().map_err(storage)?.filter(|table| table.name().starts_with(IDS)) {
+            let table = TableDefinition::<&[u8; 16], ()>::new(table.name());
+            ids += txn.open_table(table).map_err(storage)?.len().map_err(storage)?;
+        }
+        Ok(ids)
     }
 }
 
@@ -320,11 +319,82 @@ fn push(txn: &WriteTransaction, entry: &Entry) -> Result<u64, LogError> {
     Ok(sequence)
 }
 
-fn base_key(base: ModelVersion, id: DeltaId) -> [u8; 24] {
-    let mut key = [0; 24];
-    key[..8].copy_from_slice(&base.0.to_be_bytes());
-    key[8..].copy_from_slice(&id.0);
-    key
+/// The tables of delta ids, as far as one transaction needs them.
+struct Ids<'txn> {
+    txn: &'txn WriteTransaction,
+    versions: Table<'txn, u64, &'static [u8]>,
+    /// Hour of each base version that was asked for, `None` for one that is not kept.
+    hours: HashMap<ModelVersion, Option<u64>>,
+    tables: HashMap<u64, Table<'txn, &'static [u8; 16], ()>>,
+}
+
+impl<'txn> Ids<'txn> {
+    fn of(txn: &'txn WriteTransaction) -> Result<Self, LogError> {
+        let versions = txn.open_table(VERSIONS).map_err(storage)?;
+        Ok(Self { txn, versions, hours: HashMap::new(), tables: HashMap::new() })
+    }
+
+    /// Returns the ids of deltas on a version and on those of the same hour, `None` where it is not kept.
+    fn by_base(
+        &mut self,
+        base: ModelVersion,
+    ) -> Result<Option<&mut Table<'txn, &'static [u8; 16], ()>>, LogError> {
+        let hour = match self.hours.get(&base) {
+            Some(hour) => *hour,
+            None => {
+                let hour = read_version(&self.versions, base)?.map(|record| record.uptime_ms / HOUR_MS);
+                self.hours.insert(base, hour);
+                hour
+            }
+        };
+        let Some(hour) = hour else { return Ok(None) };
+        Ok(Some(match self.tables.entry(hour) {
+            MapEntry::Occupied(open) => open.into_mut(),
+            MapEntry::Vacant(vacant) => {
+                vacant.insert(self.txn.open_table(TableDefinition::new(&ids_name(hour))).map_err(storage)?)
+            }
+        }))
+    }
+}
+
+/// Removes the versions whose successor was published before `since_ms`; returns the oldest that is left,
+/// and the hours that are over.
+fn forget(
+    versions: &mut Table<'_, u64, &'static [u8]>,
+    since_ms: u64,
+) -> Result<(ModelVersion, Vec<u64>), LogError> {
+    let mut gone = Vec::new();
+    let mut oldest: Option<VersionRecord> = None;
+    for entry in versions.iter().map_err(storage)? {
+        let (number, value) = entry.map_err(storage)?;
+        let record: VersionRecord = decode(value.value(), || version_name(ModelVersion(number.value())))?;
+        if record.uptime_ms >= since_ms && oldest.is_some() {
+            break;
+        }
+        gone.extend(oldest.replace(record));
+    }
+    let oldest = oldest.ok_or_else(|| LogError::Damaged { what: "the table of versions".into() })?;
+    versions.retain_in(..oldest.version.0, |_, _| false).map_err(storage)?;
+    let mut hours: Vec<u64> = gone.iter().map(|record| record.uptime_ms / HOUR_MS).collect();
+    hours.dedup();
+    hours.retain(|hour| *hour < oldest.uptime_ms / HOUR_MS);
+    Ok((oldest.version, hours))
+}
+
+fn read_version(
+    versions: &impl ReadableTable<u64, &'static [u8]>,
+    version: ModelVersion,
+) -> Result<Option<VersionRecord>, LogError> {
+    let value = versions.get(version.0).map_err(storage)?;
+    value.map(|value| decode(value.value(), || version_name(version))).transpose()
+}
+
+fn ids_name(hour: u64) -> String {
+    format!("{IDS}{hour}")
+}
+
+fn version_name(version: ModelVersion) -> String {
+    format!("the record of version {version}")
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
@@ -353,14 +423,14 @@ mod tests {
     #[test]
     fn a_store_of_another_schema_is_refused_as_it_is() {
         let (dir, log) = open();
-        let identity = Identity { schema: 2, site: "test".into(), lineage: nearfield_engine::Lineage(7) };
+        let identity = Identity { schema: 3, site: "test".into(), lineage: nearfield_engine::Lineage(7) };
         let txn = log.begin().unwrap();
         txn.open_table(META).unwrap().insert(IDENTITY, encode(&identity).as_slice()).unwrap();
         txn.commit().unwrap();
         drop(log);
         let log = RedbLog::open(&dir.path().join(STORE_FILE)).unwrap();
         let error = log.identity().unwrap_err();
-        assert!(error.to_string().starts_with("the store has schema 2, this build knows 3"), "{error}");
+        assert!(error.to_string().starts_with("the store has schema 3, this build knows 4"), "{error}");
     }
 
     #[test]

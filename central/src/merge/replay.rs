@@ -156,7 +156,7 @@ impl From<KeyError> for OpenError {
 ///
 /// # Errors
 /// [`OpenError`] says what is missing or wrong; nothing is served then.
-pub fn open(data: &Path, site: &str, now_ms: u64) -> Result<(Merger, RedbLog), OpenError> {
+pub fn open(data: &Path, site: &str) -> Result<(Merger, RedbLog), OpenError> {
     durable::make_folder(data)?;
     let store_path = data.join(STORE_FILE);
     let trained = trained_files(data);
@@ -172,7 +172,7 @@ pub fn open(data: &Path, site: &str, now_ms: u64) -> Result<(Merger, RedbLog), O
     }
     let log = RedbLog::open(&store_path)?;
     match log.identity()? {
-        None => first_start(&log, data, site, now_ms)?,
+        None => first_start(&log, data, site)?,
         Some(identity) => check_identity(&identity, site, &trained[0])?,
     }
     let merger = replay(&log, data)?;
@@ -245,7 +245,7 @@ fn trained_files(data: &Path) -> [PathBuf; 2] {
 ///
 /// # Errors
 /// [`OpenError`] says which file is missing or wrong.
-pub fn first_start(log: &dyn Log, data: &Path, site: &str, now_ms: u64) -> Result<(), OpenError> {
+pub fn first_start(log: &dyn Log, data: &Path, site: &str) -> Result<(), OpenError> {
     let [pack_path, statistics_path] = trained_files(data);
     let pack = durable::read(&pack_path)?;
     let statistics = durable::read(&statistics_path)?;
@@ -253,8 +253,7 @@ pub fn first_start(log: &dyn Log, data: &Path, site: &str, now_ms: u64) -> Resul
     let version = merger.model().version();
     let snapshot = snapshot::write_files(data, 0, version, &statistics, &pack)?;
     let file = FileRef::of(&pack);
-    let record =
-        VersionRecord { version, pack_hash: file.hash, pack_bytes: file.bytes, published_ms: now_ms };
+    let record = VersionRecord { version, pack_hash: file.hash, pack_bytes: file.bytes, uptime_ms: 0 };
     let identity = Identity { schema: SCHEMA, site: site.to_owned(), lineage: merger.model().lineage() };
     log.initialise(&identity, &snapshot, &record, &keys::random()?)?;
     Ok(())

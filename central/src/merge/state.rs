@@ -71,13 +71,7 @@ impl Merger {
 
     /// Returns a checked delta as the log keeps it.
     pub fn logged(delta: &Delta, device_tag: u64, row_tags: Vec<u32>) -> LoggedDelta {
-        LoggedDelta {
-            id: delta.id,
-            base_version: delta.base_version,
-            device_tag,
-            row_tags,
-            bytes: wire::encode_delta(delta),
-        }
+        LoggedDelta { device_tag, row_tags, bytes: wire::encode_delta(delta) }
     }
 
     /// Adds a delta that is in the log.
@@ -144,8 +138,9 @@ impl Merger {
         Ok((self.statistics.len() - before) as u64)
     }
 
-    /// Folds the window into the statistics and moves the model to the next version.
-    pub fn publish(&mut self, threshold: Threshold, now_ms: u64) -> Published {
+    /// Folds the window into the statistics and moves the model to the next version, for a service that has
+    /// run for `uptime_ms`.
+    pub fn publish(&mut self, threshold: Threshold, uptime_ms: u64) -> Published {
         let deltas = self.window.deltas();
         let publication = self.statistics.publish(&mut self.window, threshold);
         self.model
@@ -160,7 +155,7 @@ impl Merger {
                 version: publication.version,
                 pack_hash: file.hash,
                 pack_bytes: file.bytes,
-                published_ms: now_ms,
+                uptime_ms,
             },
             pack,
             waiting_rows: publication.waiting,

@@ -7,15 +7,15 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::durable;
 use crate::log::Log;
-use crate::log::entry::VersionRecord;
+use crate::merge::replay::OpenError;
 use crate::merge::snapshot::write_snapshot;
 use crate::metrics::Metrics;
 use crate::publish::files::{FileName, Registry, Served};
-use crate::publish::versions::oldest_kept;
+use crate::publish::versions::{oldest_kept, patch_bases};
 use ed25519_dalek::SigningKey;
 use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
 use nearfield_engine::{Lineage, Model, Patch, RowVersions};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,11 +29,8 @@ pub struct Publisher {
     site: String,
     key: SigningKey,
     manifest_ms: u64,
-    keep_versions: u64,
     keep_packs: u64,
-    patches: u64,
-    /// The versions kept, oldest first.
-    records: VecDeque<VersionRecord>,
+    patches: u32,
     slot: Slot,
 }
 
@@ -41,16 +38,16 @@ impl Publisher {
     /// Makes the newest version's files anew, checks the older packs, and serves them.
     ///
     /// # Errors
-    /// The I/O error, with the path in its text.
+    /// What the log or the disk said.
     pub fn start(
         config: &Config,
         key: SigningKey,
-        records: Vec<VersionRecord>,
+        log: &dyn Log,
         model: &Model,
         rows: &RowVersions,
         pack: &[u8],
         now_ms: u64,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, OpenError> {
         let folder = config.data.join("models");
         std::fs::create_dir_all(&folder)?;
         let mut kept = BTreeMap::new();
@@ -58,7 +55,7 @@ impl Publisher {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse);
             let record = match name {
-                Some(FileName::Pack(version)) => records.iter().find(|record| record.version == version),
+                Some(FileName::Pack(version)) => log.version(version)?,
                 Some(FileName::Patch(..)) | None => None,
             };
             let whole = record.is_some_and(|record| {
@@ -87,13 +84,11 @@ impl Publisher {
             site: config.site.clone(),
             key,
             manifest_ms: config.manifest_ms,
-            keep_versions: config.keep_versions,
             keep_packs: config.keep_packs,
             patches: config.patches,
-            records: records.into(),
             slot,
         };
-        publisher.serve(model, rows, pack, now_ms)?;
+        publisher.publish(model, rows, pack, now_ms)?;
         Ok(publisher)
     }
 
@@ -106,21 +101,7 @@ impl Publisher {
     ///
     /// # Errors
     /// The I/O error; what was served before stays.
-    pub fn publish(
-        &mut self,
-        record: VersionRecord,
-        model: &Model,
-        rows: &RowVersions,
-        pack: &[u8],
-        now_ms: u64,
-    ) -> io::Result<()> {
-        self.records.push_back(record);
-        let oldest = oldest_kept(model.version(), self.keep_versions);
-        self.records.retain(|record| record.version >= oldest);
-        self.serve(model, rows, pack, now_ms)
-    }
-
-    fn serve(&mut self, model: &Model, rows: &RowVersions, pack: &[u8], now_ms: u64) -> io::Result<()> {
+    pub fn publish(&mut self, model: &Model, rows: &RowVersions, pack: &[u8], now_ms: u64) -> io::Result<()> {
         let newest = model.version();
         let mut files = self.registry.served().files.clone();
         let mut add = |name: FileName, bytes: &[u8]| {
@@ -131,11 +112,10 @@ impl Publisher {
         };
         let file = add(FileName::Pack(newest), pack)?;
         let mut patches = Vec::new();
-        let older = self.records.iter().rev().map(|record| record.version).filter(|held| *held < newest);
-        for from in older.take(self.patches as usize) {
+        for from in patch_bases(newest, self.patches) {
             let patch = Patch::between(model, from, rows.rows_at(from), &rows.changed_since(from));
-            // For older versions the whole pack is smaller.
-            if patch.len() as u64 >= file.bytes {
+            // One from further back is hardly smaller than the pack, if at all.
+            if patch.len() as u64 * 2 > file.bytes {
                 break;
             }
             patches.push((from, add(FileName::Patch(from, newest), &patch)?));
@@ -190,7 +170,6 @@ impl Publisher {
 pub(crate) struct Handover {
     pub(crate) model: Arc<Model>,
     pub(crate) rows: RowVersions,
-    pub(crate) record: VersionRecord,
     pub(crate) pack: Vec<u8>,
     /// Log position and statistics, where a snapshot is due.
     pub(crate) snapshot: Option<(u64, Vec<u8>)>,
@@ -229,8 +208,8 @@ impl PublisherThread {
     }
 
     fn make(&mut self, handover: Handover) {
-        let Handover { model, rows, record, pack, snapshot } = handover;
-        match self.publisher.publish(record, &model, &rows, &pack, (self.clock)()) {
+        let Handover { model, rows, pack, snapshot } = handover;
+        match self.publisher.publish(&model, &rows, &pack, (self.clock)()) {
             Ok(()) => {
                 self.metrics.model_version.set(model.version().0 as f64);
                 self.metrics.model_rows.set(model.len() as f64);
