@@ -294,6 +294,46 @@ async fn events_of_a_client_that_hangs_up_are_counted_and_go_to_central() {
 }
 
 #[tokio::test]
+async fn a_token_that_central_does_not_take_is_replaced_once_and_the_delta_goes_out_with_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let central = FakeCentral::start();
+    let edge = central.edge(folder.path()).await;
+    let app = app(Arc::clone(&edge));
+    for (fault, items) in [(Fault::None, "tent"), (Fault::FirstTokenExpired, "boot")] {
+        central.set(fault);
+        learn(&app, "ada", &twenty(items)).await;
+        assert_eq!(Arc::clone(&edge).sync_now().await.unwrap().settled, 1);
+    }
+    assert_eq!(central.shared.lock().unwrap().tokens, 2);
+
+    central.set(Fault::TokensExpired);
+    learn(&app, "ada", &twenty("tent")).await;
+    let error = Arc::clone(&edge).sync_now().await.unwrap_err();
+    assert!(matches!(error, SyncError::Status { status: 401, .. }), "{error}");
+    let outbox = get(&app, "/v1/users/ada").await["outbox"].clone();
+    assert_eq!((outbox.as_array().unwrap().len(), central.shared.lock().unwrap().tokens), (1, 3));
+}
+
+#[tokio::test]
+async fn deltas_of_a_busy_user_are_made_one_after_the_answer_to_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let central = FakeCentral::start();
+    let edge = central.edge(folder.path()).await;
+    let app = app(Arc::clone(&edge));
+    learn(&app, "ada", &twenty("tent")).await;
+    central.set(Fault::LostReply);
+    Arc::clone(&edge).sync_now().await.unwrap_err();
+    learn(&app, "ada", &twenty("boot")).await;
+    Arc::clone(&edge).sync_now().await.unwrap_err();
+    assert_eq!(get(&app, "/v1/users/ada").await["outbox"].as_array().unwrap().len(), 1);
+    central.set(Fault::None);
+    learn(&app, "ada", &twenty("tent")).await;
+    assert_eq!(Arc::clone(&edge).sync_now().await.unwrap().settled, 2);
+    assert_eq!(get(&app, "/v1/users/ada").await["outbox"], json!([]));
+    assert_eq!(central.shared.lock().unwrap().admitted.len(), 2);
+}
+
+#[tokio::test]
 async fn a_lost_reply_and_a_restart_count_a_delta_once() {
     let folder = tempfile::tempdir().unwrap();
     let central = FakeCentral::start();

@@ -200,10 +200,6 @@ errors! {
         Share { found: f32 } => "share", "share is {found}, it must be above 0 and at most 1";
         /// The rank bins do not add up.
         Metrics { found: u32, limit: u32 } => "metrics", "rank bins add up to {found}, the limit is {limit}";
-        /// The token is unknown, forged or expired.
-        Token => "token", "device token is not valid here";
-        /// For another site.
-        WrongSite => "wrong_site", "delta is for another site";
     }
     Serialize Deserialize
 }

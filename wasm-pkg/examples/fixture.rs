@@ -1,8 +1,9 @@
 //! What the package's JavaScript tests serve in place of central, made by the engine itself.
 //!
 //! `fixture make DIR` writes versions 2 and 3 of a small model, the patch between them, and signed
-//! manifests, and this host's golden digest. `fixture reply acknowledged|duplicate|refused VERSION` reads a sync body from standard
-//! input and writes the answer to standard output.
+//! manifests, and this host's golden digest. `fixture reply acknowledged|duplicate|refused VERSION` reads a sync
+//! body from standard input and writes the answer to standard output. `fixture deltas` writes each of its
+//! deltas as a line: id, base version, items.
 //!
 //! The model has four tastes of ten items each (`tent-0` … `book-9`), so that what a person who
 //! chose a tent should see is plain before anything runs. Version 3 adds `tent-new`.
@@ -13,7 +14,7 @@ use nearfield_engine::model::manifest::{FileRef, Manifest, Slot, sign};
 use nearfield_engine::sync::wire::{decode_request, encode_reply};
 use nearfield_engine::{
     Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Refusal, Scenario,
-    Statistics, SyncReply, Threshold, Touch, Window,
+    Statistics, SyncReply, SyncRequest, Threshold, Touch, Window,
 };
 use std::error::Error;
 use std::fs;
@@ -33,7 +34,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["make", directory] => make(Path::new(directory)),
         ["reply", outcome, version] => reply(outcome, ModelVersion(version.parse()?)),
-        _ => Err("usage: fixture make DIR | fixture reply acknowledged|duplicate|refused VERSION".into()),
+        ["deltas"] => deltas(),
+        _ => Err("usage: fixture make DIR | reply acknowledged|duplicate|refused VERSION | deltas".into()),
     }
 }
 
@@ -143,10 +145,21 @@ fn teach(statistics: &Statistics, model: &Model, round: u8) -> Result<Window, Bo
     Ok(window)
 }
 
-fn reply(outcome: &str, version: ModelVersion) -> Result<(), Box<dyn Error>> {
+fn request() -> Result<SyncRequest, Box<dyn Error>> {
     let mut body = Vec::new();
     std::io::stdin().read_to_end(&mut body)?;
-    let request = decode_request(&body)?;
+    Ok(decode_request(&body)?)
+}
+
+fn deltas() -> Result<(), Box<dyn Error>> {
+    for delta in request()?.deltas {
+        println!("{} {} {}", delta.id, delta.base_version, delta.items.len());
+    }
+    Ok(())
+}
+
+fn reply(outcome: &str, version: ModelVersion) -> Result<(), Box<dyn Error>> {
+    let request = request()?;
     let outcome = match outcome {
         "acknowledged" => Outcome::Acknowledged,
         "duplicate" => Outcome::Duplicate,

@@ -64,12 +64,17 @@ export class Central {
     } catch (cause) {
       throw new CentralError('central.unreachable', `${path} could not be reached`, { cause });
     }
-    // 429 and 503 may say when to come back; the rest is ours or central's mistake.
-    const busy = response.status === 429 || response.status === 503;
-    throw new CentralError(busy ? 'central.busy' : 'central.status', `${path} answered ${response.status}`, {
+    throw new CentralError(codeOf(response.status), `${path} answered ${response.status}`, {
       retryAfterMs: retryAfterMs(response.headers.get('retry-after')),
     });
   }
+}
+
+function codeOf(status: number): string {
+  // The device token does not hold any more; a new one will.
+  if (status === 401) return 'central.token';
+  // These may say when to come back; the rest is ours or central's mistake.
+  return status === 429 || status === 503 ? 'central.busy' : 'central.status';
 }
 
 /** Milliseconds of a `Retry-After` header: seconds or an HTTP date. */

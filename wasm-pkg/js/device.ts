@@ -1,6 +1,7 @@
 // What this device holds of one person, and the writes that keep it.
 
 import type { Consent } from './consent.js';
+import { encodeName, type DeltaName } from './delta-name.js';
 import type { Emitter } from './emitter.js';
 import { Model } from './model.js';
 import type { Opened } from './open.js';
@@ -23,8 +24,8 @@ export class Device {
   readonly #emitter: Emitter;
   /** The id of the next delta, kept beside the state: see `Sync.leave`. */
   #nextId = randomId();
-  /** The last id that storage is known to have. */
-  #durableId: Uint8Array | undefined;
+  /** The last name of a delta to come that storage is known to have. */
+  #durableName: DeltaName | undefined;
   /** The outbox holds a delta that storage may not have. */
   #outboxUnsaved = false;
   #modelSavedAt = -Infinity;
@@ -40,7 +41,10 @@ export class Device {
     this.#emitter = emitter;
     this.writes = new WriteQueue(opened.storage, {
       state: () => this.user.toBytes(),
-      next: () => this.#nextId,
+      next: () => {
+        const name = this.#name();
+        return name && encodeName(name);
+      },
       token: () => this.token,
       model: () => this.model.toPack(),
     });
@@ -51,9 +55,11 @@ export class Device {
     return this.#freed;
   }
 
-  /** Whether storage has the id that the next delta will get. */
-  get nextIdIsDurable(): boolean {
-    return this.#durableId === this.#nextId;
+  /** Whether storage has the name that the next delta will get. */
+  get nextNameIsDurable(): boolean {
+    const stored = this.#durableName;
+    const { lineage, version } = this.model;
+    return stored?.id === this.#nextId && stored.lineage === lineage && stored.version === version;
   }
 
   /** Moves what is unsent into the outbox; false if there is nothing. */
@@ -65,14 +71,14 @@ export class Device {
   }
 
   /**
-   * Moves what the last visit left unsent into the outbox, under the id that it had stored for it. It
-   * may have been sent under this id while the page went away: so it goes out before anything new joins
+   * Moves what the last visit left unsent into the outbox, under the name that it had stored for it. It
+   * may have been sent under this name while the page went away: so it goes out before anything new joins
    * it, and central counts it once.
    */
-  takeUnder(storedId: Uint8Array): void {
-    this.#nextId = storedId;
-    this.take();
-    this.#nextId = randomId();
+  takeUnder({ id, lineage, version }: DeltaName): void {
+    // What another lineage has learnt is lost with it.
+    const base = lineage === this.model.lineage ? version : undefined;
+    if (this.user.takeDelta(this.model, id, base)) this.#outboxUnsaved = true;
   }
 
   /** Resolves once every delta of the outbox is durable with its id. */
@@ -132,10 +138,16 @@ export class Device {
     if (this.ownsModel) this.model.free();
   }
 
-  /** Resolves once the state, and the id of the delta to come, are durable. */
+  /** Resolves once the state, and the name of the delta to come, are durable. */
   async #save(): Promise<void> {
-    const id = this.#nextId;
+    const name = this.#name();
     await this.writes.save('state', 'next');
-    this.#durableId = id;
+    this.#durableName = name;
+  }
+
+  /** The next delta's name, once there is a token: without one a page that goes away sends nothing. */
+  #name(): DeltaName | undefined {
+    const { lineage, version } = this.model;
+    return this.token && { id: this.#nextId, lineage, version };
   }
 }

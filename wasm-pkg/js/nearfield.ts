@@ -59,7 +59,7 @@ export class Nearfield {
     this.#hasCentral = opened.central !== undefined;
     this.#storageOpened = opened.consent.personalise;
     this.#device = new Device(options, opened, this.#emitter);
-    this.#sync = new Sync(options, this.#device, opened.central, this.#emitter, (inMs) => this.#loop.wake(inMs));
+    this.#sync = new Sync(options, this.#device, opened, this.#emitter, (inMs) => this.#loop.wake(inMs));
     const everyMs = opened.central ? (options.syncEveryMs ?? 60_000) : 0;
     this.#loop = new BackgroundLoop(
       everyMs,
@@ -72,7 +72,7 @@ export class Nearfield {
       () => this.#sync.leave(),
       () => this.#loop.wake(0),
     );
-    if (opened.nextId && this.#sync.sends) this.#device.takeUnder(opened.nextId);
+    if (opened.nextName && this.#sync.sends) this.#device.takeUnder(opened.nextName);
     if (opened.central) {
       if (everyMs > 0) this.#loop.wake(opened.modelIsNew ? everyMs : 0);
       else if (this.#device.user.outbox().length > 0) this.#loop.wake(0);

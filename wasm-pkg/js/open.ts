@@ -3,6 +3,7 @@
 import { init } from './binding.js';
 import { Central } from './central.js';
 import { consentFrom, type Consent } from './consent.js';
+import { decodeName, type DeltaName } from './delta-name.js';
 import { NearfieldError, asNearfieldError } from './error.js';
 import { verifyManifest } from './manifest.js';
 import { Model } from './model.js';
@@ -19,7 +20,8 @@ export interface Opened {
   /** The model did not come from storage. */
   modelIsNew: boolean;
   user: User;
-  nextId: Uint8Array | undefined;
+  /** The name that the last visit may have sent what it left unsent under. */
+  nextName: DeltaName | undefined;
   token: Uint8Array | undefined;
   /** What failed on the way without stopping it. */
   errors: NearfieldError[];
@@ -68,8 +70,8 @@ export async function open(options: OpenOptions, snapshot?: Uint8Array): Promise
     modelIsNew = true;
   }
   const token = await kept('token');
-  const nextId = stored && (await kept('next'));
-  return { central, storage, consent, model, modelIsNew, user, nextId, token, errors };
+  const nextName = stored && decodeName(await kept('next'));
+  return { central, storage, consent, model, modelIsNew, user, nextName, token, errors };
 }
 
 /** Downloads the newest model. */

@@ -2,7 +2,7 @@
 
 import { openDB, type IDBPDatabase } from 'idb';
 
-/** What is kept: `state` (with the outbox in it), the id of the `next` delta, `token` and `model`. */
+/** What is kept: `state` (with the outbox in it), the name of the `next` delta, `token` and `model`. */
 export type StorageKey = 'state' | 'next' | 'token' | 'model';
 
 /**

@@ -1,17 +1,21 @@
 // The exchange with central: deltas out, models in.
 
 import type { Round } from './background.js';
-import type { Central } from './central.js';
+import { CentralError, type Central } from './central.js';
 import type { Device } from './device.js';
 import type { Emitter } from './emitter.js';
 import { NearfieldError } from './error.js';
 import { verifyManifest } from './manifest.js';
 import { Model } from './model.js';
+import type { Opened } from './open.js';
 import type { OpenOptions } from './options.js';
 import type { SentDelta, SyncReport } from './reports.js';
 import type { User } from './user.js';
 
 const SENT_MAX = 500;
+
+// A choice far below the day for which central accepts deltas on an older version by default.
+const MODEL_CHECK_MS = 3_600_000;
 
 /** One device's exchange with central. `wake` asks for a round in the background. */
 export class Sync {
@@ -29,22 +33,27 @@ export class Sync {
   #lastEventAt = -Infinity;
   /** Central's last answer named a newer model. */
   #newerOffered = false;
+  /** When it was last known that no newer model is to be had. */
+  #modelCheckedAt: number;
+  /** What a page that went away could not send goes out in the next round. */
+  #flushNext = false;
 
   constructor(
     options: OpenOptions,
     device: Device,
-    central: Central | undefined,
+    opened: Opened,
     emitter: Emitter,
     wake: (inMs: number) => void,
   ) {
     this.idleMs = options.idleMs ?? 60_000;
     this.#device = device;
-    this.#central = central;
+    this.#central = opened.central;
     this.#site = options.site;
     this.#publicKey = options.publicKey;
     this.#now = options.now ?? Date.now;
     this.#emitter = emitter;
     this.#wake = wake;
+    this.#modelCheckedAt = opened.modelIsNew ? this.#now() : -Infinity;
   }
 
   /** Whether deltas go out at all. */
@@ -58,21 +67,23 @@ export class Sync {
     if (this.sends) this.#wake(this.#device.user.deltaDue(now) ? 0 : this.idleMs);
   }
 
-  /** Runs one round: deltas first, then the model. */
+  /** Runs one round: the model first, so that deltas are made on the newest. */
   async round(round: Round): Promise<SyncReport> {
     const from = this.#device.model.version;
     const sent: SentDelta[] = [];
-    let failure: unknown;
-    try {
-      await this.#send(round, sent);
-    } catch (thrown) {
-      // A model can still be had while deltas are not taken for the moment.
-      failure = thrown;
-    }
+    const failures: unknown[] = [];
+    const attempt = (step: Promise<void>) => step.catch((thrown: unknown) => void failures.push(thrown));
+    const flush = round.flush || this.#flushNext;
+    this.#flushNext = false;
+    const due = this.#due(flush);
     // A page that nobody looks at needs no newer model until it is looked at.
-    const hidden = !round.flush && globalThis.document?.visibilityState === 'hidden';
-    if ((round.poll || this.#newerOffered) && !hidden) await this.#poll();
-    if (failure) throw failure;
+    const hidden = !flush && globalThis.document?.visibilityState === 'hidden';
+    const wanted = () => this.#newerOffered && !hidden;
+    if ((round.poll && !hidden) || wanted() || (due && this.#modelIsUnchecked)) await attempt(this.#poll());
+    // A model that was refused is no reason to keep deltas back; a central that is away is.
+    if (!failures.some((thrown) => thrown instanceof CentralError)) await attempt(this.#send(due, sent));
+    if (wanted()) await attempt(this.#poll());
+    if (failures.length > 0) throw failures[0];
     const { version } = this.#device.model;
     return { sent, version, updated: version !== from };
   }
@@ -80,18 +91,23 @@ export class Sync {
   /**
    * Sends what is unsent while the page goes away: there is no time to write first.
    *
-   * So the id was written before, beside the state. Should this write be lost, the next visit finds
-   * the same unsent events and the same id, and sends them again under it.
+   * So the delta's name was written before, beside the state. Should this write be lost, the next visit
+   * finds the same unsent events and the same name, and sends them again under it.
    */
   leave(): void {
     const device = this.#device;
     device.saveModelIfUnsaved();
     const central = this.#central;
-    if (!central || !this.sends) return;
-    const { nextIdIsDurable, token } = device;
+    if (!central || !this.sends || device.user.unsent === 0) return;
+    const { nextNameIsDurable, token } = device;
+    if (!token || !nextNameIsDurable || this.#modelIsUnchecked) {
+      // A delta is made when it can be sent: perhaps the page lives on, else at the next visit.
+      device.saveState();
+      this.#flushNext = true;
+      return this.#wake(0);
+    }
     if (!device.take()) return;
     device.saveState();
-    if (!token || !nextIdIsDurable) return this.#wake(0);
     const { user } = device;
     central
       .sync(user.encodeSync(this.#site, token), true)
@@ -102,34 +118,67 @@ export class Sync {
       });
   }
 
-  async #send({ flush = false }: Round, sent: SentDelta[]): Promise<void> {
+  /** Whether the model may be older than what central accepts deltas on. */
+  get #modelIsUnchecked(): boolean {
+    const canCheck = this.#publicKey !== undefined && this.#device.ownsModel;
+    return canCheck && this.#now() - this.#modelCheckedAt > MODEL_CHECK_MS;
+  }
+
+  /** Whether what was learnt is to go out now. */
+  #due(flush: boolean): boolean {
+    if (!this.sends) return false;
+    const idleInMs = this.#lastEventAt + this.idleMs - performance.now();
+    if (flush || idleInMs <= 0 || this.#device.user.deltaDue(this.#now())) return true;
+    // Woken early, or for another reason: the idle time is still to come.
+    this.#wake(idleInMs);
+    return false;
+  }
+
+  /** Sends what waits for an answer, and then what is due, in deltas made now. */
+  async #send(due: boolean, sent: SentDelta[]): Promise<void> {
     const device = this.#device;
     const central = this.#central;
-    if (!central || !this.sends) return;
-    const now = this.#now();
-    const idleInMs = this.#lastEventAt + this.idleMs - performance.now();
-    if (flush || idleInMs <= 0 || device.user.deltaDue(now)) {
-      while (device.take());
-    } else {
-      // Woken early, or for another reason: the idle time is still to come.
-      this.#wake(idleInMs);
+    if (!central) return;
+    let made = false;
+    while (this.sends) {
+      if (device.user.outbox().length === 0) {
+        if (made || !due) return;
+        made = true;
+        while (device.take());
+        continue;
+      }
+      // The id is durable before the first send: after a crash the same delta goes out again, and
+      // central counts it once.
+      await device.saveOutbox();
+      await this.#exchange(central, sent);
     }
-    // The id is durable before the first send: after a crash the same delta goes out again, and
-    // central counts it once.
-    await device.saveOutbox();
-    while (this.sends && device.user.outbox().length > 0) {
+  }
+
+  /** Sends the oldest deltas of the outbox. A token that central does not take is replaced once. */
+  async #exchange(central: Central, sent: SentDelta[]): Promise<void> {
+    const device = this.#device;
+    for (let renewed = false; ; renewed = true) {
       if (!device.token) {
         device.token = await central.device();
         await device.writes.save('token');
       }
       const { user } = device;
       const oldest = user.outbox()[0]?.id;
-      const answer = await central.sync(user.encodeSync(this.#site, device.token), false);
-      sent.push(...this.#settle(user, answer));
+      // Forgotten, or no longer shared, while the token was under way.
+      if (oldest === undefined || !this.sends) return;
+      try {
+        const answer = await central.sync(user.encodeSync(this.#site, device.token), false);
+        sent.push(...this.#settle(user, answer));
+      } catch (thrown) {
+        if (renewed || !(thrown instanceof CentralError) || thrown.code !== 'central.token') throw thrown;
+        device.token = undefined;
+        continue;
+      }
       // Asking again at once would get the same answer.
       if (user === device.user && user.outbox()[0]?.id === oldest) {
         throw new NearfieldError('sync.unanswered', 'central answered none of the deltas that were sent');
       }
+      return;
     }
   }
 
@@ -147,7 +196,6 @@ export class Sync {
     }
     this.sent.push(...settled);
     if (this.sent.length > SENT_MAX) this.sent.splice(0, this.sent.length - SENT_MAX);
-    if (results.some((result) => result.reason === 'token')) device.token = undefined;
     this.#newerOffered = lineage !== device.model.lineage || version > device.model.version;
     device.saveState();
     this.#emitter.emit('sync', { sent: settled, version: device.model.version, updated: false });
@@ -163,7 +211,10 @@ export class Sync {
     const held = { lineage: device.model.lineage, version: device.model.version };
     const manifest = verifyManifest(await central.manifest(), this.#publicKey, this.#site, held, this.#now());
     try {
-      if (manifest.lineage === held.lineage && manifest.version === held.version) return;
+      if (manifest.lineage === held.lineage && manifest.version === held.version) {
+        this.#modelCheckedAt = this.#now();
+        return;
+      }
       let via: 'patch' | 'pack' = 'pack';
       let bytes = manifest.lineage === held.lineage ? manifest.patchBytes(held.version) : undefined;
       if (bytes !== undefined) {
@@ -184,7 +235,10 @@ export class Sync {
         bytes = pack.length;
       }
       const { lineage, version } = device.model;
+      this.#modelCheckedAt = this.#now();
       device.saveModel();
+      // With the next delta's name, which holds the version.
+      device.saveState();
       this.#emitter.emit('model', { lineage, version, from: held.version, via, bytes: bytes ?? 0 });
       this.#emitter.emit('recommendations', { reason: 'model' });
     } finally {

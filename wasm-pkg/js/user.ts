@@ -132,10 +132,11 @@ export class User {
 
   /**
    * Moves what was learnt since the last delta into the outbox, under a random id of 16 bytes.
-   * Returns false if there is nothing new. Store `toBytes()` before the first send.
+   * Returns false if there is nothing new. Store `toBytes()` before the first send. A delta that may have
+   * been sent under this id before is given the version `base` that it was based on then.
    */
-  takeDelta(model: Model, id: Uint8Array = randomId()): boolean {
-    return guarded(() => this.#raw.takeDelta(model.raw, id));
+  takeDelta(model: Model, id: Uint8Array = randomId(), base?: number): boolean {
+    return guarded(() => this.#raw.takeDelta(model.raw, id, base));
   }
 
   /** What `takeDelta` would move, or null; changes nothing. */
@@ -175,6 +176,11 @@ export class User {
   quality(): Quality {
     const bins = Array.from(this.#raw.quality());
     return { bins, total: bins.reduce((sum, count) => sum + count, 0) };
+  }
+
+  /** Events that are in no delta yet. */
+  get unsent(): number {
+    return this.#raw.unsent;
   }
 
   /** Events in the history. */

@@ -5,7 +5,9 @@ use crate::model::Model;
 use crate::object::{array, object, packed, whole};
 use nearfield_engine::sync::delta::SHARE_STEPS;
 use nearfield_engine::sync::wire::{self, SyncRequest};
-use nearfield_engine::{DeltaId, Event, Kind, Learned, Outcome, Request, Scenario, UserState, Workspace};
+use nearfield_engine::{
+    DeltaId, Event, Kind, Learned, ModelVersion, Outcome, Request, Scenario, UserState, Workspace,
+};
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
 
@@ -120,16 +122,22 @@ impl User {
         Ok(self.inner.delta_due(whole(now_ms, "event", "now_ms")?))
     }
 
-    /// Moves what was learnt into the outbox under a random id; returns whether there was anything.
+    /// Moves what was learnt into the outbox under a random id; returns whether there was anything. A delta
+    /// that may have been sent under this id before names the version `base` that it named then.
     ///
     /// # Errors
-    /// `delta.bad_id` where the id does not have 16 bytes.
+    /// `delta.bad_id` where the id does not have 16 bytes, `delta.bad_number` where `base` is no version.
     #[wasm_bindgen(js_name = takeDelta)]
-    pub fn take_delta(&mut self, model: &Model, id: &[u8]) -> Result<bool, JsValue> {
+    pub fn take_delta(&mut self, model: &Model, id: &[u8], base: Option<f64>) -> Result<bool, JsValue> {
         let id = <[u8; 16]>::try_from(id)
             .map_err(|_| coded("delta", "bad_id", &format!("a delta id has 16 bytes, not {}", id.len())))?;
-        let taken =
-            |workspace: &mut Workspace| self.inner.take_delta(&model.inner, DeltaId(id), workspace).is_some();
+        let base = match base {
+            Some(base) => ModelVersion(whole(base, "delta", "base")?),
+            None => model.inner.version(),
+        };
+        let taken = |workspace: &mut Workspace| {
+            self.inner.take_delta_again(&model.inner, DeltaId(id), base, workspace).is_some()
+        };
         Ok(with_workspace(taken))
     }
 
@@ -233,6 +241,12 @@ impl User {
     /// Returns the choices by the rank that they had: 1, 2–5, 6–10, 11–20, beyond.
     pub fn quality(&self) -> Vec<u32> {
         self.inner.quality().bins.to_vec()
+    }
+
+    /// Returns the number of events that are in no delta yet.
+    #[wasm_bindgen(getter)]
+    pub fn unsent(&self) -> u32 {
+        self.inner.unsent() as u32
     }
 
     /// Returns the number of events kept.

@@ -28,6 +28,15 @@ export function answer(body, outcome = 'acknowledged', version = 2) {
   return execFileSync(fixture, ['reply', outcome, String(version)], { input: body });
 }
 
+/** The deltas of a sync body, as the engine reads them. */
+export function deltas(body) {
+  const lines = execFileSync(fixture, ['deltas'], { input: body, encoding: 'utf8' }).trim().split('\n');
+  return lines.map((line) => {
+    const [id, base, items] = line.split(' ');
+    return { id, base: Number(base), items: Number(items) };
+  });
+}
+
 /**
  * Starts a central. `requests` records what came; `routes` may hold, by path, a function that
  * answers instead: `(request) => ({ status, headers, body })`, or null to break the connection.

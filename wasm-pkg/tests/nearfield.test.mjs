@@ -4,7 +4,7 @@ import 'fake-indexeddb/auto';
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { Model, Nearfield, NearfieldError, User, goldenDigest, init, memoryStorage, verifyManifest } from '../dist/index.js';
-import { answer, central, file, publicKey } from './central.mjs';
+import { answer, central, deltas, file, publicKey } from './central.mjs';
 
 let server;
 let opened = [];
@@ -253,6 +253,51 @@ describe('sending', () => {
     assert.equal(server.count('/v1/device'), 1);
   });
 
+  test('a token that central does not take is replaced once, and the delta goes out with the new one', async () => {
+    const nf = await open();
+    nf.track('click', 'tent-1');
+    let tokens = 0;
+    server.routes['/v1/device'] = () => ({ body: `token-${(tokens += 1)}` });
+    server.routes['/v1/sync'] = ({ body }) => (body.includes('token-1') ? { status: 401 } : { body: answer(body) });
+    const { sent } = await nf.sync();
+    assert.deepEqual(sent.map(({ outcome }) => outcome), ['acknowledged']);
+    const bodies = server.requests.filter(({ path }) => path === '/v1/sync').map(({ body }) => body);
+    assert.equal(tokens, 2);
+    assert.deepEqual(deltas(bodies[0]), deltas(bodies[1]));
+
+    server.routes['/v1/sync'] = () => ({ status: 401 });
+    nf.track('click', 'tent-2');
+    await assert.rejects(nf.sync(), coded('central.token'));
+    assert.equal(tokens, 3, 'a central that takes no token is not asked for ever');
+    assert.equal(nf.inspect().outbox.length, 1, 'nothing is lost');
+  });
+
+  test('what is learnt while central is away waits, and its delta is made on the newest model', async () => {
+    const nf = await open();
+    server.routes['/v1/model/latest'] = () => null;
+    for (let event = 0; event < 5; event += 1) nf.track('view_item', `tent-${event}`);
+    await assert.rejects(nf.sync(), coded('central.unreachable'));
+    assert.deepEqual([nf.inspect().outbox.length, server.count('/v1/sync')], [0, 0]);
+    delete server.routes['/v1/model/latest'];
+    server.manifest = '3.manifest';
+    await nf.sync();
+    const { body } = server.requests.find(({ path }) => path === '/v1/sync');
+    assert.deepEqual(deltas(body).map(({ base, items }) => ({ base, items })), [{ base: 3, items: 5 }]);
+  });
+
+  test('a model that was not checked for hours is checked before a delta is made on it', async () => {
+    let now = 1_700_000_100_000;
+    const nf = await open({ idleMs: 10, now: () => now });
+    nf.track('click', 'tent-1');
+    await eventually(() => nf.sent.length === 1, 'the acknowledgement');
+    server.manifest = '3.manifest';
+    now += 2 * 3_600_000;
+    nf.track('click', 'tent-2');
+    await eventually(() => nf.sent.length === 2, 'the second acknowledgement');
+    const bodies = server.requests.filter(({ path }) => path === '/v1/sync').map(({ body }) => body);
+    assert.deepEqual(bodies.map((body) => deltas(body)[0].base), [2, 3]);
+  });
+
   test('what was learnt goes out after the idle time', async () => {
     const nf = await open({ idleMs: 50 });
     nf.track('click', 'tent-1');
@@ -330,11 +375,24 @@ describe('sending', () => {
       const next = await open({ storage });
       next.track('click', 'lamp-1');
       server.routes['/v1/sync'] = ({ body }) => ({ body: answer(body) });
+      server.manifest = '3.manifest';
       await next.sync();
-      const [, lost, ...again] = server.requests.filter(({ path }) => path === '/v1/sync').map(({ body }) => body.toString('hex'));
-      const { id } = next.sent[0];
-      assert.ok(lost.includes(id) && again.some((body) => body.includes(id)));
-      assert.deepEqual(next.sent.map(({ items }) => items), [1, 1], 'what came later has a delta of its own');
+      const [, lost, ...again] = server.requests.filter(({ path }) => path === '/v1/sync').map(({ body }) => deltas(body));
+      assert.deepEqual(again.flat()[0], lost[0], 'central knows an id with its base version');
+      assert.deepEqual(again.flat().map(({ base, items }) => ({ base, items })), [{ base: 2, items: 1 }, { base: 3, items: 1 }]);
+    });
+
+    test('a page without a token makes its delta when it has one', async () => {
+      const storage = memoryStorage();
+      const nf = await open({ storage });
+      nf.track('click', 'tent-1');
+      await pause();
+      server.routes['/v1/device'] = () => ({ status: 503 });
+      hide();
+      await eventually(() => server.count('/v1/device') === 1, 'the asking for a token');
+      await nf.close();
+      assert.equal(await storage.get('next'), undefined, 'nothing can have been sent');
+      assert.equal(server.count('/v1/sync'), 0);
     });
   });
 

@@ -162,14 +162,18 @@ async function deliver(person) {
     while (person.live.outbox().length > 0) {
       person.token ??= new Uint8Array(await (await ask('/v1/device', { method: 'POST' })).arrayBuffer());
       const body = person.live.encodeSync(config.site, person.token);
-      const reply = await ask('/v1/sync', { method: 'POST', body, headers: { 'content-type': 'text/plain' } });
+      const headers = { 'content-type': 'text/plain' };
+      const reply = await ask('/v1/sync', { method: 'POST', body, headers }).catch((thrown) => {
+        // The next try asks for a new one.
+        if (thrown.status === 401) person.token = undefined;
+        throw thrown;
+      });
       const { results } = person.live.settle(new Uint8Array(await reply.arrayBuffer()));
       totals.sent += results.length;
       totals.sentBytes += body.length;
-      for (const { outcome, reason } of results) {
+      for (const { outcome } of results) {
         if (outcome === 'refused') totals.refused += 1;
         else totals.acknowledged += 1;
-        if (reason === 'token') person.token = undefined;
       }
       if (results.length === 0) throw new Error('central answered none of the deltas');
     }
@@ -245,7 +249,8 @@ async function ask(path, request = {}) {
   const reply = await fetch(config.endpoint + path, { credentials: 'omit', signal: AbortSignal.timeout(15_000), ...request });
   if (reply.ok) return reply;
   const seconds = Number(reply.headers.get('retry-after') ?? NaN);
-  throw Object.assign(new Error(`${path} answered ${reply.status}`), Number.isFinite(seconds) && { retryAfterMs: seconds * 1000 });
+  const retryAfterMs = Number.isFinite(seconds) ? seconds * 1000 : undefined;
+  throw Object.assign(new Error(`${path} answered ${reply.status}`), { status: reply.status, retryAfterMs });
 }
 
 async function json(path) {

@@ -3,6 +3,7 @@
 use crate::catalogue::CatalogueError;
 use crate::condition::Failure;
 use crate::ingest::queue::Unavailable;
+use crate::ingest::token::TokenError;
 use crate::service::Service;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +26,15 @@ pub enum ApiError {
     BrokenBody,
     /// The sync body does not decode.
     Decode(DecodeError),
+    /// The sync body is for another site.
+    WrongSite {
+        /// The body's.
+        found: String,
+        /// The one served here.
+        served: String,
+    },
+    /// The device token does not hold: a new one is to be asked for, and the same deltas sent with it.
+    Token(TokenError),
     /// The writer is not available.
     Unavailable(Unavailable),
     /// No such route.
@@ -62,14 +72,14 @@ impl ApiError {
                 | DecodeError::Field { .. },
             )
             | Self::Catalogue(_) => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::Unavailable(Unavailable::Busy) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(Unavailable::Failed(_) | Unavailable::Stopping) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::NoRoute | Self::NotKept { .. } => StatusCode::NOT_FOUND,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Change(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Change(_) | Self::WrongSite { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -80,6 +90,8 @@ impl ApiError {
             Self::TooLarge { .. } => "too_large",
             Self::BrokenBody => "broken_body",
             Self::Decode(error) => error.reason(),
+            Self::WrongSite { .. } => "wrong_site",
+            Self::Token(error) => error.code(),
             Self::Unavailable(Unavailable::Busy) => "busy",
             Self::Unavailable(Unavailable::Failed(Failure::Store)) => "store_failed",
             Self::Unavailable(Unavailable::Failed(Failure::Thread(_))) => "thread_failed",
@@ -101,6 +113,10 @@ impl fmt::Display for ApiError {
             Self::TooLarge { limit } => write!(f, "body is too large, the limit is {limit} bytes"),
             Self::BrokenBody => write!(f, "body broke off"),
             Self::Decode(error) => write!(f, "{error}"),
+            Self::WrongSite { found, served } => {
+                write!(f, "sync body is for site {found:?}, site {served:?} is served here")
+            }
+            Self::Token(error) => write!(f, "{error}; POST /v1/device gives a new one"),
             Self::Unavailable(error) => write!(f, "{error}"),
             Self::NoRoute => write!(f, "no such route"),
             Self::NotKept { file } => write!(f, "{file} is not kept; GET /v1/model/latest names what is"),
@@ -130,8 +146,14 @@ impl IntoResponse for Counted {
         let mut response =
             (self.error.status(), [(header::CONTENT_TYPE, "application/json")], body.to_string())
                 .into_response();
-        if self.error == ApiError::Unavailable(Unavailable::Busy) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        let more = match self.error {
+            ApiError::Unavailable(Unavailable::Busy) => Some((header::RETRY_AFTER, RETRY_AFTER_S)),
+            ApiError::Unauthorized => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            ApiError::Token(_) => Some((header::WWW_AUTHENTICATE, "Nearfield-Device")),
+            _ => None,
+        };
+        if let Some((name, value)) = more {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response
     }

@@ -10,7 +10,6 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use nearfield_engine::limits::SYNC_BYTES_MAX;
 use nearfield_engine::sync::wire::{self, SyncReply, SyncRequest};
-use nearfield_engine::{Outcome, Refusal};
 use std::sync::Arc;
 
 pub(super) async fn sync(
@@ -21,17 +20,13 @@ pub(super) async fn sync(
     let fail = counted(&service);
     let body = read_body(&headers, body, SYNC_BYTES_MAX).await.map_err(&fail)?;
     let request = wire::decode_request(&body).map_err(|error| fail(ApiError::Decode(error)))?;
+    addressed_here(&service, &request).map_err(&fail)?;
     let ids: Vec<_> = request.deltas.iter().map(|delta| delta.id).collect();
-    let outcomes = match addressed_here(&service, &request) {
-        Err(refusal) => {
-            ids.iter().for_each(|_| service.metrics.refused(refusal.reason()));
-            vec![Outcome::Refused(refusal); ids.len()]
-        }
-        Ok(()) if request.deltas.is_empty() => Vec::new(),
-        Ok(()) => {
-            let outcomes = service.queue.sync(request.deltas, request.token).await;
-            outcomes.map_err(|error| fail(ApiError::Unavailable(error)))?
-        }
+    let outcomes = if ids.is_empty() {
+        Vec::new()
+    } else {
+        let outcomes = service.queue.sync(request.deltas, request.token).await;
+        outcomes.map_err(|error| fail(ApiError::Unavailable(error)))?
     };
     let served = service.registry.served();
     let reply = SyncReply {
@@ -43,15 +38,12 @@ pub(super) async fn sync(
     Ok(octets(wire::encode_reply(&reply), "no-store"))
 }
 
-/// Checks what all deltas of a request stand on: its site and its device token.
-fn addressed_here(service: &Service, request: &SyncRequest) -> Result<(), Refusal> {
-    if request.site != service.config.site {
-        return Err(Refusal::WrongSite);
+/// Checks what all deltas of a request stand on: its site and its device token. Nothing is said about the
+/// deltas where it fails: with another token they may be sent again.
+fn addressed_here(service: &Service, request: &SyncRequest) -> Result<(), ApiError> {
+    let site = &service.config.site;
+    if request.site != *site {
+        return Err(ApiError::WrongSite { found: request.site.clone(), served: site.clone() });
     }
-    let now_ms = (service.clock)();
-    token::verify(&service.keys.device, &service.config.site, &request.token, now_ms).map_err(|error| {
-        service.metrics.rejected(error.code());
-        tracing::debug!(%error, "device token refused");
-        Refusal::Token
-    })
+    token::verify(&service.keys.device, site, &request.token, (service.clock)()).map_err(ApiError::Token)
 }

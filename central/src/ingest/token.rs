@@ -22,7 +22,7 @@ const MAC_BYTES: usize = 16;
 /// Number of the only key that there is today; room for rotation.
 const KEY_NUMBER: u8 = 1;
 
-/// Why a token was not taken. Deltas that came with it are refused.
+/// Why a token was not taken. Nothing that came with it was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
     /// Not of a token's length, or of an unknown key.

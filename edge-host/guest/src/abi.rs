@@ -171,7 +171,7 @@ pub struct TakeDelta {
 /// Output of `nf_user_take_delta`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
-    /// Whether a delta was due and has moved into the outbox. The host stores the state before it
+    /// Whether a delta was due and has moved into the outbox, which was empty. The host stores the state before it
     /// sends anything.
     pub taken: bool,
     /// Deltas in the outbox now.

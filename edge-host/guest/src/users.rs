@@ -141,7 +141,9 @@ impl Core {
     pub(crate) fn user_take_delta(&mut self, handle: u32, input: &[u8]) -> Result<Vec<u8>, Refused> {
         let TakeDelta { id, now_ms } = decode(input)?;
         let (user, model, workspace) = self.user(handle)?;
-        let taken = user.delta_due(now_ms) && user.take_delta(model, id, workspace).is_some();
+        // What waits may have been sent; what is new gets its delta when that has been answered.
+        let due = user.outbox().is_empty() && user.delta_due(now_ms);
+        let taken = due && user.take_delta(model, id, workspace).is_some();
         Ok(encode(&Taken { taken, outbox: user.outbox().len() as u32, unsent: user.unsent() as u32 }))
     }
 

@@ -8,7 +8,7 @@ use crate::host::model_slot::{InstalledModel, ModelSlot};
 use crate::host::sandbox::{Guest, GuestError, Sandbox};
 use crate::metrics::Metrics;
 use crate::users::{Record, Ticket, UserStore};
-use nearfield_engine::{DeltaId, Event, Outcome, Refusal};
+use nearfield_engine::{DeltaId, Event};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -124,7 +124,7 @@ impl Worker {
         Ok(known.then(|| self.store.put(user, None)))
     }
 
-    /// Moves what is due into the user's outbox; `None` if the user is gone.
+    /// Moves what is due into the user's outbox, if nothing waits there; `None` if the user is gone.
     ///
     /// # Errors
     /// What the store or the guest said.
@@ -173,15 +173,8 @@ impl Worker {
             let message = format!("its answer does not decode: {error}");
             EdgeError::Guest(GuestError::Trapped { export: "nf_user_settle", message })
         })?;
-        let token_refused =
-            settled.outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Refused(Refusal::Token));
         let pending = settled.outbox > 0 || settled.unsent > 0;
-        let ticket = self.save(user, |open| {
-            open.pending = pending;
-            if token_refused {
-                open.token = None;
-            }
-        })?;
+        let ticket = self.save(user, |open| open.pending = pending)?;
         Ok(Some((settled, ticket)))
     }
 

@@ -41,6 +41,10 @@ pub(crate) enum Fault {
     DamagedPack,
     /// Sends a damaged patch; the pack is right.
     DamagedPatch,
+    /// Takes the first token no more.
+    FirstTokenExpired,
+    /// Takes no token.
+    TokensExpired,
     /// Signs a manifest that has run out.
     Expired,
 }
@@ -274,6 +278,14 @@ async fn device(State(shared): Central) -> Vec<u8> {
 async fn sync(State(shared): Central, body: Bytes) -> Result<Vec<u8>, StatusCode> {
     let request = wire::decode_request(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let mut shared = shared.lock().unwrap();
+    let expired = match shared.fault {
+        Fault::FirstTokenExpired => request.token[0] == 1,
+        Fault::TokensExpired => true,
+        _ => false,
+    };
+    if expired {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
     let reply = shared.take(&request);
     if shared.fault == Fault::LostReply {
         return Err(StatusCode::BAD_GATEWAY);

@@ -1,7 +1,7 @@
 //! What leaves the device: a delta of the events that no delta holds yet, and the deltas that wait for
 //! central's answer.
 
-use crate::ids::{DeltaId, Row};
+use crate::ids::{DeltaId, ModelVersion, Row};
 use crate::limits::{DELTA_EVENTS, DELTA_IDLE_MS, OUTBOX_MAX};
 use crate::model::{Model, quantise};
 use crate::person::UserState;
@@ -56,12 +56,27 @@ impl UserState {
     ///
     /// Events on items without a row wait in the history. Once a version has brought the row, they go first,
     /// in a delta of their own for each session.
+    ///
+    /// Call it when the delta can be sent: it names the version of `model`, and the server accepts a version
+    /// for a limited time.
     pub fn take_delta(&mut self, model: &Model, id: DeltaId, workspace: &mut Workspace) -> Option<&Delta> {
+        self.take_delta_again(model, id, model.version, workspace)
+    }
+
+    /// As [`UserState::take_delta`], for a delta that may have been sent under this id before. The server
+    /// remembers an id with the version that the delta named: so it must name that version again.
+    pub fn take_delta_again(
+        &mut self,
+        model: &Model,
+        id: DeltaId,
+        base_version: ModelVersion,
+        workspace: &mut Workspace,
+    ) -> Option<&Delta> {
         let (delta, progress) = self.build_delta(model, id, workspace);
         for (index, progress) in progress {
             self.stored.history.entries[index].progress = progress;
         }
-        let delta = delta?;
+        let delta = Delta { base_version, ..delta? };
         self.stored.quality.unsent.clear();
         self.stored.outbox.push(delta)
     }
