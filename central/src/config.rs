@@ -1,6 +1,7 @@
 //! The settings of `serve`, each with its unit, default and effect.
 
 use clap::Args;
+use nearfield_engine::limits::MANIFEST_MS_MAX;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -71,10 +72,10 @@ pub struct Config {
           value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_every: u64,
 
-    /// Time that a manifest holds, in milliseconds (must be ≥ 10,000). It is signed again after
+    /// Time that a manifest holds, in milliseconds (10,000 to 30 days). It is signed again after
     /// half of it. Shorter means that a client notices sooner when it is being kept on an old model.
     #[arg(long, value_name = "MS", default_value_t = 3_600_000, env = "NEARFIELD_MANIFEST_MS",
-          value_parser = clap::value_parser!(u64).range(10_000..))]
+          value_parser = clap::value_parser!(u64).range(10_000..=MANIFEST_MS_MAX))]
     pub manifest_ms: u64,
 
     /// Time that a device token holds, in milliseconds (default 30 days).

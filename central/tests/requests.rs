@@ -10,7 +10,7 @@ use nearfield_central::{Config, Service, admin_app, app};
 use nearfield_engine::model::manifest::{self, Manifest};
 use nearfield_engine::sync::wire::{SyncRequest, encode_request};
 use nearfield_engine::{
-    Delta, ItemKey, Lineage, Model, ModelVersion, Outcome, Threshold, Touch, VersionMetrics,
+    Delta, ItemKey, Lineage, Model, ModelVersion, Outcome, Threshold, Touch, Update, VersionMetrics,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,7 +72,9 @@ impl Shop {
         let (status, bytes) = self.get("/v1/model/latest").await;
         assert_eq!(status, StatusCode::OK);
         let key = self.central.keys.online.verifying_key();
-        manifest::verify(&bytes, key.as_bytes(), SITE, None, self.clock.load(Ordering::SeqCst)).unwrap()
+        let now_ms = self.clock.load(Ordering::SeqCst);
+        let update = Update::read(&bytes, SITE, None, now_ms, manifest::signed_by(key.as_bytes()));
+        update.unwrap().manifest().clone()
     }
 
     fn log_len(&self) -> u64 {

@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::sync::central::Central;
 use crate::sync::error::SyncError;
+use crate::sync::model::issued_ms;
 use crate::users::redb::RedbUsers;
 use crate::users::{StoreError, Ticket, UserStore};
 use nearfield_engine::limits::DELTA_IDLE_MS;
@@ -16,10 +17,13 @@ use nearfield_engine::{Event, Model, PackError};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 /// Name of the last good model within the data folder.
 pub const MODEL_FILE: &str = "model.pack";
+/// Name of the manifest that was accepted last within the data folder.
+pub const MANIFEST_FILE: &str = "model.manifest";
 /// Name of the user store within the data folder.
 pub const USERS_FILE: &str = "users.redb";
 
@@ -88,6 +92,8 @@ pub struct Edge {
     pub(crate) pool: Pool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) central: Central,
+    /// When the manifest that was accepted last was issued, 0 before there is one.
+    pub(crate) issued_ms: AtomicU64,
     /// When each user with something unsent is asked for a delta next.
     pub(crate) due_ms: Mutex<HashMap<String, u64>>,
     store_failure: Mutex<Option<StoreError>>,
@@ -114,11 +120,13 @@ impl Edge {
         let central = Central::new(&options).map_err(StartError::Central)?;
         // What was pending before a restart is asked for in the first round.
         let due_ms = store.pending().map_err(StartError::Store)?.into_iter().map(|user| (user, 0)).collect();
+        let issued_ms = issued_ms(&options.data.join(MANIFEST_FILE));
         let edge = Self {
             options,
             pool,
             metrics,
             central,
+            issued_ms: AtomicU64::new(issued_ms),
             due_ms: Mutex::new(due_ms),
             store_failure: Mutex::new(None),
             wake: tokio::sync::Notify::new(),

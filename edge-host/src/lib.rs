@@ -30,7 +30,7 @@ mod options;
 pub mod sync;
 pub mod users;
 
-pub use edge::{Edge, MODEL_FILE, StartError, USERS_FILE};
+pub use edge::{Edge, MANIFEST_FILE, MODEL_FILE, StartError, USERS_FILE};
 pub use http::app;
 pub use metrics::Metrics;
 pub use options::{Options, system_now_ms};

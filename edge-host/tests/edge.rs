@@ -409,9 +409,10 @@ async fn a_refused_model_leaves_the_last_good_one() {
     let on_disk = std::fs::read(folder.path().join(MODEL_FILE)).unwrap();
 
     type Expected = fn(&ManifestError) -> bool;
-    let cases: [(Fault, Expected); 3] = [
+    let cases: [(Fault, Expected); 4] = [
         (Fault::ForeignKey, |error| matches!(error, ManifestError::BadSignature)),
         (Fault::Rollback, |error| matches!(error, ManifestError::Rollback { .. })),
+        (Fault::OlderLineage, |error| matches!(error, ManifestError::Older { .. })),
         (Fault::Expired, |error| matches!(error, ManifestError::Expired { .. })),
     ];
     // Version 1 is there to roll back to.
@@ -436,6 +437,13 @@ async fn a_refused_model_leaves_the_last_good_one() {
     assert_eq!(Arc::clone(&edge).sync_now().await.unwrap().model, Some(next));
     assert_eq!(metric(&app, "nearfield_edge_sync_failures_total{reason=\"hash\"}").await, 2.0);
     assert_eq!(get(&app, "/readyz").await["model_version"], next.0);
+
+    // When the last manifest was issued is known after a restart too.
+    drop((app, edge));
+    let edge = restart(&central, folder.path()).await;
+    central.set(Fault::OlderLineage);
+    let error = Arc::clone(&edge).sync_now().await.unwrap_err();
+    assert!(matches!(error, SyncError::Manifest(ManifestError::Older { .. })), "{error}");
 }
 
 #[tokio::test]

@@ -136,12 +136,63 @@ errors! {
         WrongSite { found: String } => "wrong_site", "manifest is for site {found:?}";
         /// Its time of validity is over.
         Expired { not_after_ms: u64, now_ms: u64 } => "expired", "manifest expired at {not_after_ms}, now is {now_ms}";
+        /// Issued in the future, by the client's clock.
+        InTheFuture { issued_ms: u64, now_ms: u64 } => "in_the_future", "manifest was issued at {issued_ms}, more than a day after now, {now_ms}";
+        /// Would hold for too long.
+        TooLong { holds_ms: u64, limit_ms: u64 } => "too_long", "manifest holds for {holds_ms} ms, the limit is {limit_ms}";
+        /// Issued before the one accepted last.
+        Older { issued_ms: u64, held_ms: u64 } => "older", "manifest was issued at {issued_ms}, the one held at {held_ms}";
         /// Offers an older version than the one held.
         Rollback { offered: ModelVersion, held: ModelVersion } => "rollback", "manifest offers version {offered}, version {held} is held already";
         /// The file's length is not the manifest's.
         Length { found: u64, expected: u64 } => "length", "model file has {found} bytes, the manifest says {expected}";
         /// The file's hash is not the manifest's.
         Hash => "hash", "model file does not match the manifest's hash";
+        /// The pack holds another model than the manifest says.
+        OtherModel { lineage: Lineage, version: ModelVersion } => "other_model", "pack holds version {version} of lineage {lineage}, the manifest says another";
+        /// A patch led to another model than the one that was signed.
+        Patched => "patched", "the patched model is not the one that was signed";
+    }
+}
+
+/// Why a model could not be brought up to the manifest. The last good model stays.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UpdateError {
+    /// A file is not the one that was signed.
+    Manifest(ManifestError),
+    /// The pack is the one that was signed, but this engine refuses it.
+    Pack(PackError),
+    /// The patch is the one that was signed, but does not fit.
+    Patch(PatchError),
+}
+
+impl fmt::Display for UpdateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifest(error) => error.fmt(f),
+            Self::Pack(error) => error.fmt(f),
+            Self::Patch(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for UpdateError {}
+
+impl From<ManifestError> for UpdateError {
+    fn from(error: ManifestError) -> Self {
+        Self::Manifest(error)
+    }
+}
+
+impl From<PackError> for UpdateError {
+    fn from(error: PackError) -> Self {
+        Self::Pack(error)
+    }
+}
+
+impl From<PatchError> for UpdateError {
+    fn from(error: PatchError) -> Self {
+        Self::Patch(error)
     }
 }
 

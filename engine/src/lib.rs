@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! out    Event → UserState::learn → score → recommend
-//! back   Delta → wire → Window::admit → Statistics::publish → patch → Model::apply
+//! back   Delta → wire → Window::admit → Statistics::publish → patch → Update → Model::apply
 //! ```
 //!
 //! Equations, symbols and sources stand in `docs/model.md`; the bytes in `docs/wire-format.md`.
@@ -32,7 +32,7 @@ pub mod sync;
 
 pub use error::{
     CatalogError, DecodeError, EventError, ManifestError, MergeError, PackError, PatchError, Refusal,
-    StateError, WireError,
+    StateError, UpdateError, WireError,
 };
 pub use event::{Event, Kind};
 pub use ids::{DeltaId, ItemKey, Lineage, ModelVersion, Row};
@@ -41,6 +41,7 @@ pub use model::Model;
 pub use model::blend::{Blend, Scenario};
 pub use model::hyper::{Bounds, Hyperparameters};
 pub use model::patch::Patch;
+pub use model::update::{Held, Step, Update};
 pub use person::{HistoryEntry, Learned, RankBins, UserState, Workspace};
 pub use rank::request::Request;
 pub use rank::top_k::Scored;

@@ -51,6 +51,13 @@ pub const SYNC_BYTES_MAX: usize = 64 * 1024;
 /// Largest batch of one sync body, in deltas: four full outboxes.
 pub const DELTAS_MAX: usize = 256;
 
+/// How far ahead of a client's clock a manifest may have been issued, in milliseconds: one day, as for events.
+pub const MANIFEST_AHEAD_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Longest time that a manifest may hold, in milliseconds: 30 days. One that was stolen with its key serves no
+/// longer than that; central keeps to it and clients refuse more.
+pub const MANIFEST_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+
 /// Longest site name, in bytes.
 pub const SITE_BYTES_MAX: usize = 64;
 

@@ -1,7 +1,7 @@
 //! The two paths of the engine, by their laws: order, replay, round trips, and bad input.
 
 use nearfield_engine::event::Kind;
-use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
+use nearfield_engine::model::manifest::{self, FileRef, Manifest, Signed, Slot};
 use nearfield_engine::sync::wire::{decode_reply, decode_request, encode_reply, encode_request};
 use nearfield_engine::*;
 use proptest::prelude::*;
@@ -519,28 +519,42 @@ fn a_patch_that_does_not_fit_leaves_the_model_as_it_was() {
     assert_eq!(model.version(), ModelVersion(4));
 }
 
-#[test]
-fn manifests_are_refused_for_each_attack() {
-    let key = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
-    let public = key.verifying_key().to_bytes();
-    let slot = Slot { version: ModelVersion(7), pack: FileRef::of(b"pack"), patches: vec![] };
-    let manifest = Manifest {
+const DAY_MS: u64 = 86_400_000;
+
+fn manifest(lineage: Lineage, version: u64, pack: &[u8]) -> Manifest {
+    Manifest {
         site: "shop".into(),
-        lineage: Lineage(1),
+        lineage,
         issued_ms: NOW,
         not_after_ms: NOW + 1000,
-        stable: slot,
+        stable: Slot { version: ModelVersion(version), pack: FileRef::of(pack), patches: vec![] },
         canary: None,
         canary_share: 0,
         keys: vec![],
         root_signature: vec![],
         extensions: vec![],
+    }
+}
+
+/// Signs a manifest and reads it as a client does that has this model.
+fn offered(manifest: &Manifest, held: Option<Held>, now_ms: u64) -> Result<Update, ManifestError> {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
+    let bytes = manifest::sign(manifest, &key);
+    Update::read(&bytes, "shop", held, now_ms, manifest::signed_by(key.verifying_key().as_bytes()))
+}
+
+#[test]
+fn manifests_are_refused_for_each_attack() {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
+    let public = key.verifying_key().to_bytes();
+    let good = manifest(Lineage(1), 7, b"pack");
+    let bytes = manifest::sign(&good, &key);
+    let verify = |bytes: &[u8], site: &str, version: u64, now: u64| {
+        let held = Held { lineage: Lineage(1), version: ModelVersion(version), issued_ms: NOW };
+        let update = Update::read(bytes, site, Some(held), now, manifest::signed_by(&public));
+        update.map(|update| update.manifest().clone())
     };
-    let bytes = manifest::sign(&manifest, &key);
-    let verify = |bytes: &[u8], site: &str, held: u64, now: u64| {
-        manifest::verify(bytes, &public, site, Some((Lineage(1), ModelVersion(held))), now)
-    };
-    assert_eq!(verify(&bytes, "shop", 7, NOW), Ok(manifest.clone()));
+    assert_eq!(verify(&bytes, "shop", 7, NOW), Ok(good.clone()));
     assert_eq!(verify(&bytes, "shop", 8, NOW).unwrap_err().reason(), "rollback");
     assert_eq!(verify(&bytes, "other", 7, NOW).unwrap_err().reason(), "wrong_site");
     assert_eq!(verify(&bytes, "shop", 7, NOW + 1001).unwrap_err().reason(), "expired");
@@ -550,9 +564,105 @@ fn manifests_are_refused_for_each_attack() {
         assert!(verify(&forged, "shop", 7, NOW).is_err(), "byte {place} is not covered");
         assert!(verify(&bytes[..place], "shop", 7, NOW).is_err());
     }
-    assert_eq!(manifest.stable.pack.check(b"pack"), Ok(()));
-    assert_eq!(manifest.stable.pack.check(b"pick"), Err(ManifestError::Hash));
-    assert_eq!(manifest.stable.pack.check(b"pac").unwrap_err().reason(), "length");
+    assert_eq!(good.stable.pack.check(b"pack"), Ok(()));
+    assert_eq!(good.stable.pack.check(b"pick"), Err(ManifestError::Hash));
+    assert_eq!(good.stable.pack.check(b"pac").unwrap_err().reason(), "length");
+}
+
+#[test]
+fn a_host_that_checks_signatures_itself_passes_its_verdict() {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
+    let bytes = manifest::sign(&manifest(Lineage(1), 7, b"pack"), &key);
+    let signed = Signed::read(&bytes).unwrap();
+    let verdict = manifest::signed_by(key.verifying_key().as_bytes())(signed.message, signed.signature);
+    assert!(Update::read(&bytes, "shop", None, NOW, |_, _| verdict).is_ok());
+    let refused = Update::read(&bytes, "shop", None, NOW, |_, _| Err(ManifestError::BadSignature));
+    assert_eq!(refused, Err(ManifestError::BadSignature));
+}
+
+#[test]
+fn an_unexpired_manifest_of_another_lineage_that_is_older_is_refused() {
+    let held = Held { lineage: Lineage(2), version: ModelVersion(9), issued_ms: NOW };
+    let older = Manifest { issued_ms: NOW - 1, not_after_ms: NOW + DAY_MS, ..manifest(Lineage(1), 7, b"") };
+    assert_eq!(offered(&older, Some(held), NOW).unwrap_err().reason(), "older");
+    // The same at the same time or later is a new training: its versions begin anew.
+    let newer = Manifest { issued_ms: NOW, ..older };
+    assert!(offered(&newer, Some(held), NOW).is_ok());
+}
+
+#[test]
+fn the_life_of_a_manifest_is_capped() {
+    let holds = |ms| offered(&Manifest { not_after_ms: NOW + ms, ..manifest(Lineage(1), 7, b"") }, None, NOW);
+    assert!(holds(30 * DAY_MS).is_ok());
+    assert_eq!(holds(30 * DAY_MS + 1).unwrap_err().reason(), "too_long");
+    assert_eq!(holds(u64::MAX - NOW).unwrap_err().reason(), "too_long");
+}
+
+#[test]
+fn a_clock_that_jumps_400_days_freezes_nobody() {
+    let at =
+        |issued_ms| Manifest { issued_ms, not_after_ms: issued_ms + DAY_MS, ..manifest(Lineage(1), 7, b"") };
+    let far = NOW + 400 * DAY_MS;
+    // Central's clock is ahead: its manifests are refused, and those after the clock was set right are not.
+    let held = Held { lineage: Lineage(1), version: ModelVersion(7), issued_ms: NOW };
+    assert_eq!(offered(&at(far), Some(held), NOW).unwrap_err().reason(), "in_the_future");
+    assert!(offered(&at(NOW + 1), Some(held), NOW + 1).is_ok());
+    // The client's is ahead: what it refuses meanwhile it takes afterwards.
+    assert_eq!(offered(&at(NOW + 1), Some(held), far).unwrap_err().reason(), "expired");
+    // Both were ahead: what was accepted then does not stand in the way.
+    assert!(offered(&at(far), Some(held), far).is_ok());
+    let held = Held { issued_ms: far, ..held };
+    assert!(offered(&at(NOW + 2), Some(held), NOW + 3).is_ok());
+    // An hour is no such jump.
+    let held = Held { issued_ms: NOW + DAY_MS / 24, ..held };
+    assert_eq!(offered(&at(NOW), Some(held), NOW).unwrap_err().reason(), "older");
+}
+
+#[test]
+fn an_update_goes_by_the_shortest_patch_or_by_the_pack_and_ends_at_what_was_signed() {
+    let (mut statistics, mut model, deltas) = two_groups();
+    let first = model.clone();
+    let mut window = Window::new();
+    window.admit(&deltas[0], 1, &[]);
+    let second = statistics.publish(&mut window, Threshold::NONE);
+    model.apply(&second.patch).unwrap();
+    let middle = model.clone();
+    window.admit(&deltas[1], 1, &[]);
+    let third = statistics.publish(&mut window, Threshold::NONE);
+    model.apply(&third.patch).unwrap();
+    let (pack, lineage) = (model.to_pack(), model.lineage());
+    let rows = statistics.row_versions();
+    let from = first.version();
+    let long = Patch::between(&model, from, rows.rows_at(from), &rows.changed_since(from));
+    let patches = vec![(from, FileRef::of(&long)), (middle.version(), FileRef::of(&third.patch))];
+    let mut good = manifest(lineage, model.version().0, &pack);
+    good.stable.patches = patches.clone();
+    let update = offered(&good, None, NOW).unwrap();
+    let step = |version| update.step(lineage, ModelVersion(version));
+    let at = |at: usize| Step::Patch { from: patches[at].0, file: patches[at].1 };
+
+    assert_eq!(step(model.version().0), Step::Done);
+    assert_eq!((step(middle.version().0), step(from.0)), (at(1), at(0)));
+    assert_eq!(step(from.0 - 1), Step::Pack);
+    assert_eq!(update.step(Lineage(0), model.version()), Step::Pack);
+    for (start, at, patch) in [(&first, 0, &long), (&middle, 0, &long), (&middle, 1, &third.patch)] {
+        let (updated, bytes) = update.patched(start.clone(), &patches[at].1, patch).unwrap();
+        assert_eq!((&updated, &bytes), (&model, &pack));
+    }
+    let loaded = update.loaded(&pack).unwrap();
+    assert_eq!((loaded.version(), loaded.to_pack()), (model.version(), pack.clone()));
+
+    let wrong = update.patched(first.clone(), &patches[1].1, &third.patch).unwrap_err();
+    assert!(matches!(wrong, UpdateError::Patch(PatchError::WrongVersion { .. })), "{wrong}");
+    let wrong = update.patched(middle.clone(), &patches[1].1, &long).unwrap_err();
+    assert!(matches!(wrong, UpdateError::Manifest(ManifestError::Length { .. })), "{wrong}");
+    // A signed patch whose model is not the signed pack, and a signed pack of another version.
+    let short = Manifest { stable: Slot { pack: FileRef::of(b""), ..good.stable.clone() }, ..good.clone() };
+    let wrong = offered(&short, None, NOW).unwrap().patched(middle, &patches[1].1, &third.patch).unwrap_err();
+    assert_eq!(wrong, UpdateError::Manifest(ManifestError::Patched));
+    let other = manifest(lineage, model.version().0 + 1, &pack);
+    let wrong = offered(&other, None, NOW).unwrap().loaded(&pack).unwrap_err();
+    assert!(matches!(wrong, UpdateError::Manifest(ManifestError::OtherModel { .. })), "{wrong}");
 }
 
 #[test]
@@ -635,7 +745,7 @@ proptest! {
         let _decoded = (
             decode_request(&bytes), decode_reply(&bytes), Model::load(&bytes), Patch::load(&bytes),
             UserState::from_bytes(&bytes), Statistics::from_bytes(&bytes),
-            manifest::verify(&bytes, &[1; 32], "s", None, 0),
+            Update::read(&bytes, "s", None, 0, |_, _| Ok(())),
         );
     }
 }

@@ -13,21 +13,21 @@ use nearfield_engine::model::blend::OWN_COUNT;
 use nearfield_engine::model::manifest::{FileRef, Manifest, Slot, sign};
 use nearfield_engine::sync::wire::{decode_request, encode_reply};
 use nearfield_engine::{
-    Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Refusal, Scenario,
-    Statistics, SyncReply, SyncRequest, Threshold, Touch, Window,
+    Delta, DeltaId, Hyperparameters, Kind, Lineage, Model, ModelVersion, Outcome, Publication, Refusal,
+    Scenario, Statistics, SyncReply, SyncRequest, Threshold, Touch, Window,
 };
 use std::error::Error;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const LINEAGE: Lineage = Lineage(0x7e57);
 const DIM: usize = 16;
 const TASTES: [&str; 4] = ["tent", "lamp", "shoe", "book"];
 const ITEMS_EACH: u32 = 10;
 const SITE: &str = "test";
-const ISSUED_MS: u64 = 1_700_000_000_000;
-const NOT_AFTER_MS: u64 = 4_000_000_000_000;
+const HOUR_MS: u64 = 3_600_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -62,34 +62,50 @@ fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
 
     statistics.register("tent-new")?;
     let mut window = teach(&statistics, &model, 2)?;
-    let third = statistics.publish(&mut window, Threshold::NONE);
-    model.apply(&third.patch)?;
+    let Publication { patch, .. } = statistics.publish(&mut window, Threshold::NONE);
+    model.apply(&patch)?;
     let new = model.to_pack();
 
     fs::create_dir_all(directory)?;
     let key = SigningKey::from_bytes(&[7; 32]);
-    let patches = vec![(ModelVersion(2), FileRef::of(&third.patch))];
+    let patches = vec![(ModelVersion(2), FileRef::of(&patch))];
     let other = SigningKey::from_bytes(&[8; 32]);
     let public: String = key.verifying_key().to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    let files: [(&str, Vec<u8>); 12] = [
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
+    let manifest = |version, pack: &[u8], patches| manifest(now_ms, version, pack, patches);
+    let third = manifest(3, &new, Vec::new());
+    let files: [(&str, Vec<u8>); 14] = [
         ("2.pack", old.clone()),
         ("3.pack", new.clone()),
-        ("2..3.patch", third.patch.clone()),
+        ("2..3.patch", patch.clone()),
         ("public-key", public.into_bytes()),
         ("golden", nearfield_engine::golden::digest().into_bytes()),
         ("2.manifest", sign(&manifest(2, &old, Vec::new()), &key)),
-        ("3.manifest", sign(&manifest(3, &new, patches), &key)),
-        ("3-without-patch.manifest", sign(&manifest(3, &new, Vec::new()), &key)),
-        ("3-foreign-key.manifest", sign(&manifest(3, &new, Vec::new()), &other)),
+        ("3.manifest", sign(&manifest(3, &new, patches.clone()), &key)),
+        ("3-without-patch.manifest", sign(&third, &key)),
+        ("3-foreign-key.manifest", sign(&third, &other)),
+        (
+            "1-other-lineage.manifest",
+            sign(
+                &Manifest { lineage: Lineage(1), issued_ms: now_ms - 1, ..manifest(1, &old, Vec::new()) },
+                &key,
+            ),
+        ),
+        // The patch of another model: what it leads to is not what was signed.
+        ("3-other-pack.manifest", sign(&manifest(3, &old, patches), &key)),
         ("1.manifest", sign(&manifest(1, &old, Vec::new()), &key)),
         (
             "3-expired.manifest",
-            sign(&Manifest { not_after_ms: ISSUED_MS, ..manifest(3, &new, Vec::new()) }, &key),
+            sign(
+                &Manifest {
+                    issued_ms: now_ms - 2 * HOUR_MS,
+                    not_after_ms: now_ms - HOUR_MS,
+                    ..third.clone()
+                },
+                &key,
+            ),
         ),
-        (
-            "3-other-site.manifest",
-            sign(&Manifest { site: "other".into(), ..manifest(3, &new, Vec::new()) }, &key),
-        ),
+        ("3-other-site.manifest", sign(&Manifest { site: "other".into(), ..third }, &key)),
     ];
     for (name, bytes) in files {
         fs::write(directory.join(name), bytes)?;
@@ -97,12 +113,12 @@ fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn manifest(version: u64, pack: &[u8], patches: Vec<(ModelVersion, FileRef)>) -> Manifest {
+fn manifest(now_ms: u64, version: u64, pack: &[u8], patches: Vec<(ModelVersion, FileRef)>) -> Manifest {
     Manifest {
         site: SITE.into(),
         lineage: LINEAGE,
-        issued_ms: ISSUED_MS,
-        not_after_ms: NOT_AFTER_MS,
+        issued_ms: now_ms,
+        not_after_ms: now_ms + 24 * HOUR_MS,
         stable: Slot { version: ModelVersion(version), pack: FileRef::of(pack), patches },
         canary: None,
         canary_share: 0,

@@ -17,6 +17,8 @@ export class Device {
   model: Model;
   user: User;
   token: Uint8Array | undefined;
+  /** The manifest that was accepted last: none that was issued before it is accepted. */
+  manifest: Uint8Array | undefined;
   consent: Consent;
   /** Whether the model is this device's own, to update, to keep and to free. */
   readonly ownsModel: boolean;
@@ -36,6 +38,7 @@ export class Device {
     this.model = opened.model;
     this.user = opened.user;
     this.token = opened.token;
+    this.manifest = opened.manifest;
     this.consent = opened.consent;
     this.ownsModel = !(options.model instanceof Model);
     this.#emitter = emitter;
@@ -47,6 +50,7 @@ export class Device {
       },
       token: () => this.token,
       model: () => this.model.toPack(),
+      manifest: () => this.manifest,
     });
   }
 
@@ -102,7 +106,14 @@ export class Device {
     if (!hurry && now - this.#modelSavedAt < MODEL_SAVE_MS) return;
     this.#modelSavedAt = now;
     this.#modelUnsaved = false;
-    this.writes.save('model').catch((thrown: unknown) => this.#emitter.report(thrown, 'storage.failed'));
+    this.writes.save('model', 'manifest').catch((thrown: unknown) => this.#emitter.report(thrown, 'storage.failed'));
+  }
+
+  /** Keeps a manifest that was accepted. */
+  keepManifest(accepted: Uint8Array): void {
+    this.manifest = accepted;
+    if (!this.consent.personalise || !this.ownsModel) return;
+    this.writes.save('manifest').catch((thrown: unknown) => this.#emitter.report(thrown, 'storage.failed'));
   }
 
   /** Writes the model at once if it was put off. */
@@ -129,7 +140,7 @@ export class Device {
   /** Writes what is unwritten, closes the storage, and frees the memory. */
   async close(): Promise<void> {
     if (this.consent.personalise && this.ownsModel && this.#modelUnsaved) {
-      await this.writes.save('model').catch(() => undefined);
+      await this.writes.save('model', 'manifest').catch(() => undefined);
     }
     await this.writes.idle();
     this.writes.storage.close?.();

@@ -11,7 +11,7 @@ export { type Consent } from './consent.js';
 export { NearfieldError } from './error.js';
 export { TRACK_ITEMS_MAX, type TrackItem, type TrackParameters } from './events.js';
 export { type NearfieldEvents } from './emitter.js';
-export { verifyManifest, type Manifest } from './manifest.js';
+export { verifyManifest, type HeldModel, type Manifest } from './manifest.js';
 export { Model } from './model.js';
 export { Nearfield, type Inspection } from './nearfield.js';
 export { type OpenOptions } from './options.js';

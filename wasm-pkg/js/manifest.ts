@@ -2,43 +2,60 @@
 
 import { raw, type RawManifest } from './binding.js';
 import { guarded } from './error.js';
+import { Model } from './model.js';
 
-/** What a signed manifest offers, and the checks of the files it names. */
+/** What a signed manifest offers, and the way to it. */
 export interface Manifest {
   readonly lineage: string;
   readonly version: number;
   /** Bytes of the pack. */
   readonly packBytes: number;
-  /** Bytes of the patch from a version, or undefined if none is listed. */
-  patchBytes(from: number): number | undefined;
-  /** Throws `manifest.length` or `manifest.hash` if the bytes are not the pack. */
-  checkPack(pack: Uint8Array): void;
-  /** Throws `manifest.length` or `manifest.hash` if the bytes are not the patch. */
-  checkPatch(from: number, patch: Uint8Array): void;
+  /** Whether the model is the one that was signed. */
+  isOf(model: Model): boolean;
+  /** The version at which the patch for a model starts, or undefined if it needs the pack. */
+  patchFrom(model: Model): number | undefined;
+  /** Bytes of the patch for a model. */
+  patchBytes(model: Model): number | undefined;
+  /**
+   * Brings a model to the signed one by the patch that fits it. Throws `manifest.*` or `patch.*` and
+   * changes nothing if that is not where it leads.
+   */
+  apply(model: Model, patch: Uint8Array): void;
+  /** Reads the signed pack. Throws `manifest.*` or `pack.*` if the bytes are another one. */
+  load(pack: Uint8Array): Model;
   free(): void;
 }
 
+/** The model that a client has, with the manifest that it accepted last, if it kept that. */
+export interface HeldModel {
+  lineage: string;
+  version: number;
+  manifest?: Uint8Array | undefined;
+}
+
 /**
- * Verifies a manifest's signature, site, expiry and that it does not go back behind what is held.
+ * Verifies a manifest's signature, site and times, and that it does not go back behind what is held.
  * Throws `manifest.*` if it does not hold. `publicKey` is 64 hexadecimal digits.
  */
 export function verifyManifest(
   bytes: Uint8Array,
   publicKey: string,
   site: string,
-  held: { lineage: string; version: number } | undefined,
+  held: HeldModel | undefined,
   now_ms: number,
 ): Manifest {
   const signed: RawManifest = guarded(() =>
-    raw().Manifest.verify(bytes, publicKey, site, held?.lineage, held?.version, now_ms),
+    raw().Manifest.verify(bytes, publicKey, site, held?.lineage, held?.version, held?.manifest, now_ms),
   );
   return {
     lineage: signed.lineage,
     version: signed.version,
     packBytes: signed.packBytes,
-    patchBytes: (from) => signed.patchBytes(from),
-    checkPack: (pack) => guarded(() => signed.checkPack(pack)),
-    checkPatch: (from, patch) => guarded(() => signed.checkPatch(from, patch)),
+    isOf: (model) => signed.isOf(model.raw),
+    patchFrom: (model) => signed.patchFrom(model.raw),
+    patchBytes: (model) => signed.patchBytes(model.raw),
+    apply: (model, patch) => guarded(() => signed.apply(model.raw, patch)),
+    load: (pack) => Model.of(guarded(() => signed.load(pack))),
     free: () => signed.free(),
   };
 }

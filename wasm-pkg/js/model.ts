@@ -20,6 +20,11 @@ export class Model {
     return new Model(guarded(() => raw().Model.load(pack)));
   }
 
+  /** @internal The model that the core has made. */
+  static of(made: RawModel): Model {
+    return new Model(made);
+  }
+
   /** The lineage: row numbers and factors of another one mean something else. */
   get lineage(): string {
     return this.raw.lineage;

@@ -185,7 +185,7 @@ export class Nearfield {
     // must not go out after it is taken back.
     if (share !== before.share) this.#device.user.discardDeltas();
     if (before.personalise && !personalise) {
-      await this.#device.writes.remove('state', 'next', 'token', 'model');
+      await this.#device.writes.remove('state', 'next', 'token', 'model', 'manifest');
     } else if (personalise) {
       if (!this.#storageOpened) {
         const errors: NearfieldError[] = [];

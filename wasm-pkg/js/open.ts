@@ -23,6 +23,8 @@ export interface Opened {
   /** The name that the last visit may have sent what it left unsent under. */
   nextName: DeltaName | undefined;
   token: Uint8Array | undefined;
+  /** The manifest that was accepted last. */
+  manifest: Uint8Array | undefined;
   /** What failed on the way without stopping it. */
   errors: NearfieldError[];
 }
@@ -56,6 +58,7 @@ export async function open(options: OpenOptions, snapshot?: Uint8Array): Promise
   }
 
   let modelIsNew = false;
+  let manifest: Uint8Array | undefined;
   let model: Model | undefined = options.model instanceof Model ? options.model : undefined;
   const pack = model ? undefined : await kept('model');
   if (pack) {
@@ -65,24 +68,26 @@ export async function open(options: OpenOptions, snapshot?: Uint8Array): Promise
       errors.push(asNearfieldError(thrown, 'pack.damaged'));
     }
   }
-  if (!model) {
-    model = options.model instanceof Uint8Array ? Model.load(options.model) : await download(options, central);
+  if (model) {
+    manifest = await kept('manifest');
+  } else {
+    if (options.model instanceof Uint8Array) model = Model.load(options.model);
+    else ({ model, manifest } = await download(options, central));
     modelIsNew = true;
   }
   const token = await kept('token');
   const nextName = stored && decodeName(await kept('next'));
-  return { central, storage, consent, model, modelIsNew, user, nextName, token, errors };
+  return { central, storage, consent, model, modelIsNew, user, nextName, token, manifest, errors };
 }
 
 /** Downloads the newest model. */
-async function download(options: OpenOptions, central: Central | undefined): Promise<Model> {
+async function download(options: OpenOptions, central: Central | undefined): Promise<Pick<Opened, 'model' | 'manifest'>> {
   if (!central) throw new NearfieldError('options.model', 'without an endpoint a model must be given', { field: 'model' });
   const now = (options.now ?? Date.now)();
-  const manifest = verifyManifest(await central.manifest(), options.publicKey ?? '', options.site, undefined, now);
+  const bytes = await central.manifest();
+  const manifest = verifyManifest(bytes, options.publicKey ?? '', options.site, undefined, now);
   try {
-    const pack = await central.pack(manifest.version);
-    manifest.checkPack(pack);
-    return Model.load(pack);
+    return { model: manifest.load(await central.pack(manifest.version)), manifest: bytes };
   } finally {
     manifest.free();
   }

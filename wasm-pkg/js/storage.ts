@@ -2,8 +2,11 @@
 
 import { openDB, type IDBPDatabase } from 'idb';
 
-/** What is kept: `state` (with the outbox in it), the name of the `next` delta, `token` and `model`. */
-export type StorageKey = 'state' | 'next' | 'token' | 'model';
+/**
+ * What is kept: `state` (with the outbox in it), the name of the `next` delta, `token`, `model`,
+ * and the `manifest` that was accepted last.
+ */
+export type StorageKey = 'state' | 'next' | 'token' | 'model' | 'manifest';
 
 /**
  * Keeps a few named byte strings.

@@ -5,8 +5,7 @@ import { CentralError, type Central } from './central.js';
 import type { Device } from './device.js';
 import type { Emitter } from './emitter.js';
 import { NearfieldError } from './error.js';
-import { verifyManifest } from './manifest.js';
-import { Model } from './model.js';
+import { verifyManifest, type Manifest } from './manifest.js';
 import type { Opened } from './open.js';
 import type { OpenOptions } from './options.js';
 import type { SentDelta, SyncReport } from './reports.js';
@@ -208,41 +207,41 @@ export class Sync {
     const central = this.#central;
     if (!central || !this.#publicKey || !device.ownsModel) return;
     this.#newerOffered = false;
-    const held = { lineage: device.model.lineage, version: device.model.version };
-    const manifest = verifyManifest(await central.manifest(), this.#publicKey, this.#site, held, this.#now());
+    const { lineage, version } = device.model;
+    const signed = await central.manifest();
+    const held = { lineage, version, manifest: device.manifest };
+    const manifest = verifyManifest(signed, this.#publicKey, this.#site, held, this.#now());
     try {
-      if (manifest.lineage === held.lineage && manifest.version === held.version) {
-        this.#modelCheckedAt = this.#now();
-        return;
-      }
-      let via: 'patch' | 'pack' = 'pack';
-      let bytes = manifest.lineage === held.lineage ? manifest.patchBytes(held.version) : undefined;
-      if (bytes !== undefined) {
-        try {
-          const patch = await central.patch(held.version, manifest.version);
-          manifest.checkPatch(held.version, patch);
-          device.model.apply(patch);
-          via = 'patch';
-        } catch (thrown) {
-          // The model is unchanged: a patch that does not fit leaves the whole pack to be had.
-          this.#emitter.report(thrown, 'patch.failed');
-        }
-      }
-      if (via === 'pack') {
-        const pack = await central.pack(manifest.version);
-        manifest.checkPack(pack);
-        device.replaceModel(Model.load(pack));
-        bytes = pack.length;
-      }
-      const { lineage, version } = device.model;
+      device.keepManifest(signed);
+      const via = manifest.isOf(device.model) ? undefined : await this.#fetch(central, manifest);
       this.#modelCheckedAt = this.#now();
+      if (!via) return;
       device.saveModel();
       // With the next delta's name, which holds the version.
       device.saveState();
-      this.#emitter.emit('model', { lineage, version, from: held.version, via, bytes: bytes ?? 0 });
+      this.#emitter.emit('model', { lineage: manifest.lineage, version: manifest.version, from: version, ...via });
       this.#emitter.emit('recommendations', { reason: 'model' });
     } finally {
       manifest.free();
     }
+  }
+
+  /** Fetches the signed model, by the patch that fits where there is one. */
+  async #fetch(central: Central, manifest: Manifest): Promise<{ via: 'patch' | 'pack'; bytes: number }> {
+    const device = this.#device;
+    const from = manifest.patchFrom(device.model);
+    if (from !== undefined) {
+      try {
+        const patch = await central.patch(from, manifest.version);
+        manifest.apply(device.model, patch);
+        return { via: 'patch', bytes: patch.length };
+      } catch (thrown) {
+        // The model is unchanged: a patch that does not fit leaves the whole pack to be had.
+        this.#emitter.report(thrown, 'patch.failed');
+      }
+    }
+    const pack = await central.pack(manifest.version);
+    device.replaceModel(manifest.load(pack));
+    return { via: 'pack', bytes: pack.length };
   }
 }

@@ -2,7 +2,7 @@
 
 use js_sys::{Error, Reflect};
 use nearfield_engine::{
-    DecodeError, EventError, ManifestError, PackError, PatchError, StateError, WireError,
+    DecodeError, EventError, ManifestError, PackError, PatchError, StateError, UpdateError, WireError,
 };
 use wasm_bindgen::JsValue;
 
@@ -59,6 +59,16 @@ impl IntoJs for WireError {
         match self {
             Self::TooLarge { limit, .. } => with(error, None, Some(limit as f64)),
             Self::Field { field, limit, .. } => with(error, Some(field), Some(limit as f64)),
+        }
+    }
+}
+
+impl IntoJs for UpdateError {
+    fn into_js(self) -> JsValue {
+        match self {
+            Self::Manifest(error) => error.into_js(),
+            Self::Pack(error) => error.into_js(),
+            Self::Patch(error) => error.into_js(),
         }
     }
 }

@@ -1,29 +1,32 @@
-//! A verified manifest: JavaScript holds it only after the engine has checked the signature.
+//! An accepted manifest: JavaScript holds it only after the engine has checked all of it.
 
 use crate::error::{IntoJs, coded};
+use crate::model::Model;
 use crate::object::whole;
-use nearfield_engine::model::manifest::{self, FileRef};
-use nearfield_engine::{Lineage, ModelVersion};
+use nearfield_engine::model::manifest::{FileRef, Signed, signed_by};
+use nearfield_engine::{Held, Lineage, ModelVersion, Step, Update};
 use wasm_bindgen::prelude::*;
 
 /// What central offers, as signed.
 #[wasm_bindgen]
 pub struct Manifest {
-    inner: manifest::Manifest,
+    update: Update,
 }
 
 #[wasm_bindgen]
 impl Manifest {
-    /// Verifies and reads a signed manifest.
+    /// Reads a signed manifest and accepts it only if all of it holds. `held_manifest` is the one accepted
+    /// before, if it is known.
     ///
     /// # Errors
-    /// `manifest.*`: signature, site, end, or a version lower than the one held.
+    /// `manifest.*`: signature, site, times, or a version lower than the one held.
     pub fn verify(
         bytes: &[u8],
         public_key: &str,
         site: &str,
         held_lineage: Option<String>,
         held_version: Option<f64>,
+        held_manifest: Option<Vec<u8>>,
         now_ms: f64,
     ) -> Result<Manifest, JsValue> {
         let key = hex_key(public_key)
@@ -32,63 +35,90 @@ impl Manifest {
             (Some(lineage), Some(version)) => {
                 let lineage = u64::from_str_radix(&lineage, 16)
                     .map_err(|_| coded("manifest", "bad_lineage", "the lineage held must be hexadecimal"))?;
-                Some((Lineage(lineage), ModelVersion(whole(version, "manifest", "version")?)))
+                let version = ModelVersion(whole(version, "manifest", "version")?);
+                let issued_ms = issued_ms(&held_manifest.unwrap_or_default());
+                Some(Held { lineage: Lineage(lineage), version, issued_ms })
             }
             _ => None,
         };
         let now_ms = whole(now_ms, "manifest", "now_ms")?;
-        manifest::verify(bytes, &key, site, held, now_ms).map(|inner| Self { inner }).map_err(IntoJs::into_js)
+        let update = Update::read(bytes, site, held, now_ms, signed_by(&key)).map_err(IntoJs::into_js)?;
+        Ok(Self { update })
     }
 
     /// Returns the lineage in hexadecimal.
     #[wasm_bindgen(getter)]
     pub fn lineage(&self) -> String {
-        self.inner.lineage.to_string()
+        self.update.manifest().lineage.to_string()
     }
 
     /// Returns the stable version.
     #[wasm_bindgen(getter)]
     pub fn version(&self) -> f64 {
-        self.inner.stable.version.0 as f64
+        self.update.manifest().stable.version.0 as f64
     }
 
     /// Returns the bytes of the pack.
     #[wasm_bindgen(getter, js_name = packBytes)]
     pub fn pack_bytes(&self) -> f64 {
-        self.inner.stable.pack.bytes as f64
+        self.update.manifest().stable.pack.bytes as f64
     }
 
-    /// Returns the bytes of the patch from a version, if there is one.
+    /// Returns whether this is the model that was signed.
+    #[wasm_bindgen(js_name = isOf)]
+    pub fn is_of(&self, model: &Model) -> bool {
+        self.step(model) == Step::Done
+    }
+
+    /// Returns the version at which the patch for a model starts, if there is one.
+    #[wasm_bindgen(js_name = patchFrom)]
+    pub fn patch_from(&self, model: &Model) -> Option<f64> {
+        self.patch(model).map(|(from, _)| from.0 as f64)
+    }
+
+    /// Returns the bytes of the patch for a model, if there is one.
     #[wasm_bindgen(js_name = patchBytes)]
-    pub fn patch_bytes(&self, from: f64) -> Option<f64> {
-        self.patch(from).map(|file| file.bytes as f64)
+    pub fn patch_bytes(&self, model: &Model) -> Option<f64> {
+        self.patch(model).map(|(_, file)| file.bytes as f64)
     }
 
-    /// Checks that the bytes are the pack that was signed.
+    /// Brings a model to the signed one by the patch that fits it; after an error it is as before.
     ///
     /// # Errors
-    /// `manifest.length` or `manifest.hash`.
-    #[wasm_bindgen(js_name = checkPack)]
-    pub fn check_pack(&self, pack: &[u8]) -> Result<(), JsValue> {
-        self.inner.stable.pack.check(pack).map_err(IntoJs::into_js)
+    /// `manifest.*` or `patch.*`, and `manifest.no_patch` where none fits.
+    pub fn apply(&self, model: &mut Model, patch: &[u8]) -> Result<(), JsValue> {
+        let (_, file) = self
+            .patch(model)
+            .ok_or_else(|| coded("manifest", "no_patch", "manifest lists no patch for this model"))?;
+        // The model stays in use until the patched one has turned out to be the one that was signed.
+        let (updated, _) = self.update.patched(model.inner.clone(), &file, patch).map_err(IntoJs::into_js)?;
+        model.inner = updated;
+        Ok(())
     }
 
-    /// Checks that the bytes are the patch that was signed.
+    /// Reads the signed pack.
     ///
     /// # Errors
-    /// `manifest.length`, `manifest.hash`, or `manifest.no_patch` where none is listed.
-    #[wasm_bindgen(js_name = checkPatch)]
-    pub fn check_patch(&self, from: f64, patch: &[u8]) -> Result<(), JsValue> {
-        let file = self.patch(from).ok_or_else(|| {
-            coded("manifest", "no_patch", &format!("manifest lists no patch from version {from}"))
-        })?;
-        file.check(patch).map_err(IntoJs::into_js)
+    /// `manifest.*` or `pack.*`.
+    pub fn load(&self, pack: &[u8]) -> Result<Model, JsValue> {
+        self.update.loaded(pack).map(|inner| Model { inner }).map_err(IntoJs::into_js)
     }
 
-    fn patch(&self, from: f64) -> Option<&FileRef> {
-        let patches = self.inner.stable.patches.iter();
-        patches.into_iter().find(|(version, _)| version.0 as f64 == from).map(|(_, file)| file)
+    fn step(&self, model: &Model) -> Step {
+        self.update.step(model.inner.lineage(), model.inner.version())
     }
+
+    fn patch(&self, model: &Model) -> Option<(ModelVersion, FileRef)> {
+        match self.step(model) {
+            Step::Patch { from, file } => Some((from, file)),
+            Step::Done | Step::Pack => None,
+        }
+    }
+}
+
+/// Returns when a stored manifest was issued, 0 where it cannot be read.
+fn issued_ms(bytes: &[u8]) -> u64 {
+    Signed::read(bytes).and_then(|signed| signed.manifest()).map_or(0, |manifest| manifest.issued_ms)
 }
 
 fn hex_key(text: &str) -> Option<[u8; 32]> {

@@ -286,7 +286,7 @@ describe('sending', () => {
   });
 
   test('a model that was not checked for hours is checked before a delta is made on it', async () => {
-    let now = 1_700_000_100_000;
+    let now = Date.now();
     const nf = await open({ idleMs: 10, now: () => now });
     nf.track('click', 'tent-1');
     await eventually(() => nf.sent.length === 1, 'the acknowledgement');
@@ -497,6 +497,7 @@ describe('newer models', () => {
     ['a foreign signature', '3-foreign-key.manifest', 'manifest.bad_signature'],
     ['a lower version', '1.manifest', 'manifest.rollback'],
     ['an expired manifest', '3-expired.manifest', 'manifest.expired'],
+    ['an older manifest of another lineage', '1-other-lineage.manifest', 'manifest.older'],
     ['a manifest for another site', '3-other-site.manifest', 'manifest.wrong_site'],
   ];
   for (const [name, manifest, code] of refusals) {
@@ -596,11 +597,35 @@ describe('many users on one model', () => {
   test('a manifest is verified by hand as well', () => {
     const manifest = verifyManifest(file('3.manifest'), publicKey, 'test', undefined, Date.now());
     assert.equal(manifest.version, 3);
-    assert.equal(manifest.patchBytes(2), file('2..3.patch').length);
-    assert.equal(manifest.patchBytes(1), undefined);
-    manifest.checkPack(file('3.pack'));
-    assert.throws(() => manifest.checkPack(file('2.pack')), coded('manifest.length'));
+    const model = Model.load(file('2.pack'));
+    assert.deepEqual([manifest.isOf(model), manifest.patchFrom(model)], [false, 2]);
+    assert.equal(manifest.patchBytes(model), file('2..3.patch').length);
+    manifest.apply(model, file('2..3.patch'));
+    assert.deepEqual([manifest.isOf(model), manifest.patchFrom(model)], [true, undefined]);
+    assert.deepEqual(model.toPack(), manifest.load(file('3.pack')).toPack());
+    assert.throws(() => manifest.load(file('2.pack')), coded('manifest.length'));
+    assert.throws(() => manifest.apply(model, file('2..3.patch')), coded('manifest.no_patch'));
     manifest.free();
+  });
+
+  test('a patch that leads to another model than the signed one changes nothing', () => {
+    const manifest = verifyManifest(file('3-other-pack.manifest'), publicKey, 'test', undefined, Date.now());
+    const model = Model.load(file('2.pack'));
+    assert.throws(() => manifest.apply(model, file('2..3.patch')), coded('manifest.patched'));
+    assert.throws(() => manifest.load(file('2.pack')), coded('manifest.other_model'));
+    assert.deepEqual(model.toPack(), file('2.pack'));
+    manifest.free();
+  });
+
+  test('what was accepted last is known at the next visit', async () => {
+    const storage = memoryStorage();
+    const nf = await open({ storage });
+    await nf.sync();
+    await nf.close();
+    server.manifest = '1-other-lineage.manifest';
+    const again = await open({ storage });
+    await assert.rejects(again.sync(), coded('manifest.older'));
+    assert.equal(again.inspect().version, 2);
   });
 
   test('a truncated or foreign pack is refused', () => {

@@ -44,9 +44,9 @@ self.addEventListener('message', ({ data }) => {
 
 async function start() {
   await init();
-  const [shoppers, catalogue, bytes] = await Promise.all([json('/data/shoppers.json'), json('/data/catalogue.json'), newestPack()]);
-  live = Model.load(bytes);
-  frozen = Model.load(bytes);
+  const [shoppers, catalogue, newest] = await Promise.all([json('/data/shoppers.json'), json('/data/catalogue.json'), newestModel()]);
+  live = newest;
+  frozen = Model.load(newest.toPack());
   popular = live.popular(POPULAR).itemIds();
   totals.of = shoppers.sessions.length;
   const steps = timeline(shoppers);
@@ -194,7 +194,7 @@ async function poll() {
   try {
     const manifest = await newestManifest({ lineage: live.lineage, version: live.version });
     try {
-      if (manifest.version > live.version || manifest.lineage !== live.lineage) await update(manifest);
+      if (!manifest.isOf(live)) await update(manifest);
     } finally {
       manifest.free();
     }
@@ -206,10 +206,8 @@ async function poll() {
 
 async function update(manifest) {
   if (!(await patched(manifest))) {
-    const bytes = new Uint8Array(await (await ask(`/v1/model/${manifest.version}.pack`)).arrayBuffer());
-    manifest.checkPack(bytes);
     const old = live;
-    live = Model.load(bytes);
+    live = manifest.load(await bytes(`/v1/model/${manifest.version}.pack`));
     old.free();
   }
   popular = live.popular(POPULAR).itemIds();
@@ -217,12 +215,10 @@ async function update(manifest) {
 
 /** Takes the short way, where there is one; a patch that does not fit changes nothing. */
 async function patched(manifest) {
-  const from = live.version;
-  if (manifest.lineage !== live.lineage || manifest.patchBytes(from) === undefined) return false;
+  const from = manifest.patchFrom(live);
+  if (from === undefined) return false;
   try {
-    const patch = new Uint8Array(await (await ask(`/v1/model/${from}..${manifest.version}.patch`)).arrayBuffer());
-    manifest.checkPatch(from, patch);
-    live.apply(patch);
+    manifest.apply(live, await bytes(`/v1/model/${from}..${manifest.version}.patch`));
     return true;
   } catch {
     return false;
@@ -230,19 +226,21 @@ async function patched(manifest) {
 }
 
 async function newestManifest(held) {
-  const bytes = new Uint8Array(await (await ask('/v1/model/latest', { cache: 'no-cache' })).arrayBuffer());
-  return verifyManifest(bytes, config.publicKey, config.site, held, Date.now());
+  const signed = await bytes('/v1/model/latest', { cache: 'no-cache' });
+  return verifyManifest(signed, config.publicKey, config.site, held, Date.now());
 }
 
-async function newestPack() {
+async function newestModel() {
   const manifest = await newestManifest(undefined);
   try {
-    const bytes = new Uint8Array(await (await ask(`/v1/model/${manifest.version}.pack`)).arrayBuffer());
-    manifest.checkPack(bytes);
-    return bytes;
+    return manifest.load(await bytes(`/v1/model/${manifest.version}.pack`));
   } finally {
     manifest.free();
   }
+}
+
+async function bytes(path, request) {
+  return new Uint8Array(await (await ask(path, request)).arrayBuffer());
 }
 
 async function ask(path, request = {}) {

@@ -1,7 +1,7 @@
 //! What can go wrong with central.
 
 use crate::error::EdgeError;
-use nearfield_engine::{ManifestError, PackError, PatchError};
+use nearfield_engine::{ManifestError, PackError, PatchError, UpdateError};
 use std::fmt;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub enum SyncError {
     Pack(PackError),
     /// The patch is the one that was signed, but does not fit.
     Patch(PatchError),
-    /// The model could not be kept on disk.
+    /// Model or manifest could not be kept on disk.
     Disk {
         /// What the system said.
         message: String,
@@ -113,6 +113,16 @@ impl std::error::Error for SyncError {}
 impl From<ManifestError> for SyncError {
     fn from(error: ManifestError) -> Self {
         Self::Manifest(error)
+    }
+}
+
+impl From<UpdateError> for SyncError {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Manifest(error) => Self::Manifest(error),
+            UpdateError::Pack(error) => Self::Pack(error),
+            UpdateError::Patch(error) => Self::Patch(error),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 pub mod central;
 mod deltas;
 pub(crate) mod error;
-mod model;
+pub(crate) mod model;
 
 pub use error::SyncError;
 

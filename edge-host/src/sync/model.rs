@@ -1,13 +1,14 @@
-//! The model: brought up to the signed manifest, by a patch or by the whole pack.
+//! The model: brought up to the signed manifest by the engine's procedure, [`Update`].
 
 use super::error::SyncError;
-use crate::edge::{Edge, MODEL_FILE, model_info};
+use crate::edge::{Edge, MANIFEST_FILE, MODEL_FILE, model_info};
 use crate::host::model_slot::InstalledModel;
-use nearfield_engine::model::manifest::{self, Manifest};
-use nearfield_engine::{Model, ModelVersion};
+use nearfield_engine::model::manifest::{FileRef, Signed, signed_by};
+use nearfield_engine::{Held, Model, ModelVersion, Step, Update};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Edge {
     /// Brings the model up to the signed manifest; returns the version if it is a newer one.
@@ -17,20 +18,29 @@ impl Edge {
     pub(crate) async fn update_model(&self) -> Result<Option<ModelVersion>, SyncError> {
         let bytes = self.central.manifest().await?;
         let installed = self.pool.model();
-        let current = installed.as_ref().map(|model| (model.info.lineage, model.info.version));
-        let manifest =
-            manifest::verify(&bytes, &self.options.public_key, &self.options.site, current, self.now_ms())?;
-        if current == Some((manifest.lineage, manifest.stable.version)) {
-            return Ok(None);
-        }
-        let (next, patch) = match self.patched(&manifest, installed).await {
+        let held = installed.as_ref().map(|model| Held {
+            lineage: model.info.lineage,
+            version: model.info.version,
+            issued_ms: self.issued_ms.load(Ordering::Relaxed),
+        });
+        let signature_holds = signed_by(&self.options.public_key);
+        let update = Update::read(&bytes, &self.options.site, held, self.now_ms(), signature_holds)?;
+        self.accepted(&bytes, update.manifest().issued_ms)?;
+        let step = held.map_or(Step::Pack, |held| update.step(held.lineage, held.version));
+        let by_patch = match (step, &installed) {
+            (Step::Done, _) => return Ok(None),
+            (Step::Patch { from, file }, Some(installed)) => {
+                self.patched(&update, installed, from, file).await
+            }
+            (Step::Patch { .. } | Step::Pack, _) => None,
+        };
+        let (next, patch) = match by_patch {
             Some((next, patch)) => (next, Some(patch)),
-            None => (self.whole(&manifest).await?, None),
+            None => (self.whole(&update).await?, None),
         };
         // Disk first: an edge that serves a version must come up with it again, or the next
         // manifest's version would look to it like any other.
-        keep(&self.options.data.join(MODEL_FILE), &next.pack)
-            .map_err(|error| SyncError::Disk { message: error.to_string() })?;
+        keep(&self.options.data.join(MODEL_FILE), &next.pack)?;
         let by = if patch.is_some() { "patch" } else { "pack" };
         self.pool.install(next.clone(), patch).await?;
         self.metrics.model(next.info.version, by);
@@ -38,23 +48,29 @@ impl Edge {
         Ok(Some(next.info.version))
     }
 
+    /// Keeps an accepted manifest: one that was issued earlier is never accepted after it, also not after a
+    /// restart.
+    fn accepted(&self, manifest: &[u8], issued_ms: u64) -> Result<(), SyncError> {
+        if self.issued_ms.load(Ordering::Relaxed) != issued_ms {
+            keep(&self.options.data.join(MANIFEST_FILE), manifest)?;
+            self.issued_ms.store(issued_ms, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Returns the manifest's model made from the one in service and a patch. Whatever goes wrong is
     /// counted and answered by fetching the whole pack.
     async fn patched(
         &self,
-        manifest: &Manifest,
-        installed: Option<InstalledModel>,
+        update: &Update,
+        installed: &InstalledModel,
+        from: ModelVersion,
+        file: FileRef,
     ) -> Option<(InstalledModel, Arc<Vec<u8>>)> {
-        let installed = installed.filter(|model| model.info.lineage == manifest.lineage)?;
-        let slot = &manifest.stable;
-        let (from, file) = slot.patches.iter().find(|(from, _)| *from == installed.info.version)?;
         let patch = async {
-            let patch = self.central.patch(*from, slot.version, file).await?;
-            let mut model = Model::load(&installed.pack).map_err(SyncError::Pack)?;
-            model.apply(&patch).map_err(SyncError::Patch)?;
-            let pack = model.to_pack();
-            // The patched model must be the very bytes that were signed.
-            slot.pack.check(&pack)?;
+            let patch = self.central.patch(from, update.manifest().stable.version, &file).await?;
+            let model = Model::load(&installed.pack).map_err(SyncError::Pack)?;
+            let (model, pack) = update.patched(model, &file, &patch)?;
             Ok::<_, SyncError>((
                 InstalledModel { info: model_info(&model), pack: Arc::new(pack) },
                 Arc::new(patch),
@@ -71,24 +87,28 @@ impl Edge {
     }
 
     /// Returns the manifest's model from its whole pack.
-    async fn whole(&self, manifest: &Manifest) -> Result<InstalledModel, SyncError> {
-        let slot = &manifest.stable;
+    async fn whole(&self, update: &Update) -> Result<InstalledModel, SyncError> {
+        let slot = &update.manifest().stable;
         let pack = self.central.pack(slot.version, &slot.pack).await?;
-        let model = Model::load(&pack).map_err(SyncError::Pack)?;
-        let info = model_info(&model);
-        if (info.lineage, info.version) != (manifest.lineage, slot.version) {
-            let message = format!("it holds version {} of lineage {}", info.version, info.lineage);
-            return Err(SyncError::Answer { what: "pack", message });
-        }
-        Ok(InstalledModel { info, pack: Arc::new(pack) })
+        let model = update.loaded(&pack)?;
+        Ok(InstalledModel { info: model_info(&model), pack: Arc::new(pack) })
     }
 }
 
+/// Returns when the manifest in a file was issued, 0 where there is none that can be read.
+pub(crate) fn issued_ms(path: &Path) -> u64 {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    Signed::read(&bytes).and_then(|signed| signed.manifest()).map_or(0, |manifest| manifest.issued_ms)
+}
+
 /// Puts a file in place whole: a crash leaves the old one or the new one.
-fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let next = path.with_extension("pack.next");
-    let mut file = std::fs::File::create(&next)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&next, path)
+fn keep(path: &Path, bytes: &[u8]) -> Result<(), SyncError> {
+    let next = path.with_added_extension("next");
+    let write = || {
+        let mut file = std::fs::File::create(&next)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&next, path)
+    };
+    write().map_err(|error| SyncError::Disk { message: format!("{}: {error}", path.display()) })
 }

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use ed25519_dalek::SigningKey;
 use nearfield_edge::host::sandbox::Limits;
-use nearfield_edge::{Edge, Options};
+use nearfield_edge::{Edge, Options, system_now_ms};
 use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
 use nearfield_engine::sync::wire::{self, Outcome, SyncReply, SyncRequest};
 use nearfield_engine::{
@@ -24,6 +24,7 @@ use std::time::Duration;
 pub(crate) const SITE: &str = "camp";
 /// Items of each of the two tastes: `tent-0` … and `boot-0` ….
 pub(crate) const GROUP: usize = 12;
+const HOUR_MS: u64 = 3_600_000;
 const DIM: usize = 16;
 
 /// How the fake central misbehaves.
@@ -47,6 +48,8 @@ pub(crate) enum Fault {
     TokensExpired,
     /// Signs a manifest that has run out.
     Expired,
+    /// Replays a manifest of another lineage, older than the ones before and still in force.
+    OlderLineage,
 }
 
 pub(crate) struct Shared {
@@ -132,11 +135,18 @@ impl Shared {
             patches.push((ModelVersion(version.0 - 1), FileRef::of(patch)));
         }
         let slot = Slot { version, pack: FileRef::of(&self.packs[&version.0]), patches };
+        let now_ms = system_now_ms();
+        let issued_ms = match self.fault {
+            Fault::Expired => now_ms - 2 * HOUR_MS,
+            // Before every one that this central has signed.
+            Fault::OlderLineage => now_ms - HOUR_MS / 2,
+            _ => now_ms,
+        };
         let manifest = Manifest {
             site: SITE.to_owned(),
-            lineage: self.model.lineage(),
-            issued_ms: 0,
-            not_after_ms: if self.fault == Fault::Expired { 1000 } else { u64::MAX },
+            lineage: if self.fault == Fault::OlderLineage { Lineage(6) } else { self.model.lineage() },
+            issued_ms,
+            not_after_ms: issued_ms + HOUR_MS,
             stable: slot,
             canary: None,
             canary_share: 0,

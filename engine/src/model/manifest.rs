@@ -4,10 +4,8 @@
 //! "NFMF"  format u16 LE  ed25519 signature (64) of all that follows  postcard manifest
 //! ```
 //!
-//! A client refuses a bad signature, another site, an expired manifest, a version lower than the
-//! one it holds, and a file whose length or hash differs; it then keeps its last good model. The
-//! slots and the key list follow The Update Framework, so that rotation and canaries need no new
-//! format.
+//! What a client does with it is in [`crate::model::update`]. The slots and the key list follow The Update
+//! Framework, so that rotation and canaries need no new format.
 
 use crate::encoding;
 use crate::error::ManifestError;
@@ -19,7 +17,6 @@ use serde::{Deserialize, Serialize};
 pub const FORMAT: u16 = 1;
 
 const MAGIC: [u8; 4] = *b"NFMF";
-const SIGNED_FROM: usize = 4 + 2 + 64;
 
 /// A file, named by what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,41 +94,44 @@ pub fn sign(manifest: &Manifest, key: &SigningKey) -> Vec<u8> {
     bytes
 }
 
-/// Reads signed bytes and returns the manifest only if all of it holds for this client.
-///
-/// `held` is the model that the client has, if any; `now_ms` its clock.
-///
-/// # Errors
-/// [`ManifestError`] says which check failed; the caller keeps its last good model.
-pub fn verify(
-    bytes: &[u8],
-    public_key: &[u8; 32],
-    site: &str,
-    held: Option<(Lineage, ModelVersion)>,
-    now_ms: u64,
-) -> Result<Manifest, ManifestError> {
-    let head = bytes.strip_prefix(&MAGIC).ok_or(ManifestError::Foreign)?;
-    let (format, _) = head.split_first_chunk::<2>().ok_or(ManifestError::Damaged)?;
-    let found = u16::from_le_bytes(*format);
-    if found != FORMAT {
-        return Err(ManifestError::UnknownFormat { found, known: FORMAT });
+/// A signed manifest as it came: nothing of it is trusted yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed<'a> {
+    /// What the signature covers.
+    pub message: &'a [u8],
+    /// The ed25519 signature.
+    pub signature: &'a [u8; 64],
+}
+
+impl<'a> Signed<'a> {
+    /// Takes signed bytes apart.
+    ///
+    /// # Errors
+    /// [`ManifestError`] for a file of another kind or format.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, ManifestError> {
+        let head = bytes.strip_prefix(&MAGIC).ok_or(ManifestError::Foreign)?;
+        let (format, rest) = head.split_first_chunk::<2>().ok_or(ManifestError::Damaged)?;
+        let found = u16::from_le_bytes(*format);
+        if found != FORMAT {
+            return Err(ManifestError::UnknownFormat { found, known: FORMAT });
+        }
+        let (signature, message) = rest.split_first_chunk::<64>().ok_or(ManifestError::Damaged)?;
+        Ok(Self { message, signature })
     }
-    let (head, body) = bytes.split_at_checked(SIGNED_FROM).ok_or(ManifestError::Damaged)?;
-    let signature = head.last_chunk::<64>().ok_or(ManifestError::Damaged)?;
-    let key = VerifyingKey::from_bytes(public_key).map_err(|_| ManifestError::BadKey)?;
-    key.verify_strict(body, &Signature::from_bytes(signature)).map_err(|_| ManifestError::BadSignature)?;
-    let manifest: Manifest = encoding::read(body).map_err(|_| ManifestError::Damaged)?;
-    if manifest.site != site {
-        return Err(ManifestError::WrongSite { found: manifest.site });
+
+    /// Returns what was signed. It is to be trusted only where the signature holds.
+    ///
+    /// # Errors
+    /// [`ManifestError::Damaged`] for anything but the canonical encoding of a manifest.
+    pub fn manifest(&self) -> Result<Manifest, ManifestError> {
+        encoding::read(self.message).map_err(|_| ManifestError::Damaged)
     }
-    if now_ms > manifest.not_after_ms {
-        return Err(ManifestError::Expired { not_after_ms: manifest.not_after_ms, now_ms });
+}
+
+/// Returns the check of a signature by an ed25519 public key.
+pub fn signed_by(public_key: &[u8; 32]) -> impl FnOnce(&[u8], &[u8; 64]) -> Result<(), ManifestError> {
+    move |message, signature| {
+        let key = VerifyingKey::from_bytes(public_key).map_err(|_| ManifestError::BadKey)?;
+        key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| ManifestError::BadSignature)
     }
-    if let Some((lineage, version)) = held
-        && lineage == manifest.lineage
-        && manifest.stable.version < version
-    {
-        return Err(ManifestError::Rollback { offered: manifest.stable.version, held: version });
-    }
-    Ok(manifest)
 }

@@ -8,6 +8,7 @@ pub mod patch;
 pub mod popularity;
 pub(crate) mod priors;
 pub mod transitions;
+pub mod update;
 
 use crate::algebra::packed_len;
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
