@@ -427,7 +427,7 @@ async fn a_mark_that_the_replay_does_not_reach_stops_the_start() {
         let store = nearfield_central::log::redb::RedbLog::open(&data.path().join("store.redb")).unwrap();
         let version = ModelVersion(2);
         let mark = Mark { version, threshold: Threshold::NONE, deltas: 0, pack_hash: [7; 32] };
-        let record = VersionRecord { version, pack_hash: [7; 32], pack_bytes: 1, uptime_ms: 0 };
+        let record = VersionRecord { version, pack_hash: [7; 32], pack_bytes: 1, deltas: 0, uptime_ms: 0 };
         store.publish(mark, &record, 1, &[1; 32], &[]).unwrap();
     }
     let Err(error) = Service::open(config(data.path())) else { panic!("another model was served") };

@@ -139,7 +139,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         if options.all {
             for name in Torture::ALL {
                 times.note("torture", || {
-                    tally.check(torture::run_default(name));
+                    tally.check(torture::torture(name));
                     Ok(())
                 })?;
             }

@@ -3,60 +3,76 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::ValueEnum;
+use clap::Subcommand;
 
 use crate::step::Step;
 
-/// A brute test.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// A brute test, and how long it goes on.
+#[derive(Clone, Copy, Subcommand)]
 pub(crate) enum Torture {
-    /// Kill central again and again while clients send deltas: none may be lost or counted twice
-    Kills,
+    /// Kill central again and again at k = 10 while clients send deltas: none may be lost or counted twice
+    Central {
+        /// How often it is killed
+        #[arg(long, value_name = "N", default_value_t = KILLS, value_parser = clap::value_parser!(u32).range(1..))]
+        kills: u32,
+    },
+    /// Kill central after many deltas, and time its start
+    Start {
+        /// How many deltas it takes before
+        #[arg(long, value_name = "N", default_value_t = DELTAS, value_parser = clap::value_parser!(u32).range(1..))]
+        deltas: u32,
+    },
 }
+
+/// Kills of one run where no other number is asked for: about a minute.
+const KILLS: u32 = 100;
+
+/// Deltas before a start is timed where no other number is asked for: a few minutes.
+const DELTAS: u32 = 1_000_000;
 
 impl Torture {
-    /// All of them.
-    pub(crate) const ALL: [Self; 1] = [Self::Kills];
+    /// All of them, at their default length.
+    pub(crate) const ALL: [Self; 2] = [Self::Central { kills: KILLS }, Self::Start { deltas: DELTAS }];
 }
 
-/// Which brute test runs, and how long.
+/// Which brute test runs.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The test
-    name: Torture,
-    /// How often the fault strikes
-    #[arg(long, value_name = "N", default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
+    #[command(subcommand)]
+    torture: Torture,
 }
-
-/// Faults of one run where no other number is asked for: about a minute.
-const ROUNDS: u32 = 100;
 
 /// Runs one brute test.
 ///
 /// # Errors
 /// When it fails.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    torture(options.name, options.rounds)?;
+    torture(options.torture)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs one brute test at its default length.
+/// Runs one brute test.
 ///
 /// # Errors
 /// When it fails.
-pub(crate) fn run_default(name: Torture) -> Result<()> {
-    torture(name, ROUNDS)
+pub(crate) fn torture(torture: Torture) -> Result<()> {
+    let step = match torture {
+        Torture::Central { kills } => crash(format!("central, killed {kills} times"))
+            .args(["killed"])
+            .env("NEARFIELD_KILLS", kills.to_string()),
+        Torture::Start { deltas } => crash(format!("starts of central after {deltas} deltas"))
+            .args(["--ignored", "after_many_deltas"])
+            .env("NEARFIELD_DELTAS", deltas.to_string()),
+    };
+    step.passed_through().run()?;
+    Ok(())
 }
 
-fn torture(name: Torture, rounds: u32) -> Result<()> {
-    match name {
-        Torture::Kills => Step::cargo(format!("central, killed {rounds} times in each of two tests"))
-            .args(["test", "--workspace", "--exclude", "xtask", "--test", "crash"])
-            .args(["--", "--nocapture", "--test-threads", "1"])
-            .env("NEARFIELD_KILLS", rounds.to_string())
-            .passed_through()
-            .run()?,
-    };
-    Ok(())
+fn crash(name: String) -> Step {
+    Step::cargo(name).args(["test", "--workspace", "--exclude", "xtask", "--test", "crash"]).args([
+        "--",
+        "--nocapture",
+        "--test-threads",
+        "1",
+    ])
 }

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::ingest::queue::{ChangeError, Changed, Job, Unavailable};
 use crate::ingest::token;
 use crate::keys;
-use crate::log::entry::Change;
+use crate::log::entry::{Change, VersionRecord};
 use crate::log::{Appended, Candidate, Log, LogError, Marked, RowKey};
 use crate::merge::snapshot::write_snapshot;
 use crate::merge::state::{Merger, Published};
@@ -58,8 +58,10 @@ pub(crate) struct Writer {
     /// Oldest version that a delta may be based on. It only rises.
     oldest: ModelVersion,
     started: Instant,
-    /// Uptime of the service before this start, in milliseconds.
-    earlier_uptime_ms: u64,
+    /// The version published last before this start.
+    before: VersionRecord,
+    /// Deltas merged since the first start.
+    merged_deltas: u64,
     /// When the oldest thing that is in no version came in.
     waiting_since: Option<Instant>,
     publishes_since_snapshot: u64,
@@ -90,12 +92,15 @@ impl Writer {
         clock: Clock,
     ) -> Result<Self, LogError> {
         let version = merger.model().version();
+        let before = log
+            .version(version)?
+            .ok_or_else(|| LogError::Damaged { what: format!("the record of version {version}") })?;
         Ok(Self {
             waiting_since: merger.something_waits().then(Instant::now),
             oldest: log.oldest_base()?,
             started: Instant::now(),
-            // What passed after the last publish of the run before does not count: ids are then kept longer.
-            earlier_uptime_ms: log.version(version)?.map_or(0, |record| record.uptime_ms),
+            merged_deltas: before.deltas,
+            before,
             // A server that is killed often must still take snapshots.
             publishes_since_snapshot: version.0.saturating_sub(log.snapshot()?.version.0),
             window_key: log.window_key()?,
@@ -338,9 +343,16 @@ impl Writer {
             day: (now_ms / DAY_MS) as u32,
             wait_days: self.config.wait_days,
         };
-        let uptime_ms = self.earlier_uptime_ms + self.started.elapsed().as_millis() as u64;
-        let Published { mark, record, pack, waiting_rows, dropped_rows } =
-            self.merger.publish(threshold, uptime_ms);
+        let Published { mark, pack, waiting_rows, dropped_rows } = self.merger.publish(threshold);
+        self.merged_deltas += mark.deltas;
+        let record = VersionRecord {
+            version: mark.version,
+            pack_hash: mark.pack_hash,
+            pack_bytes: pack.len() as u64,
+            deltas: self.merged_deltas,
+            // What passed after the last publish of the run before does not count: ids are then kept longer.
+            uptime_ms: self.before.uptime_ms + self.started.elapsed().as_millis() as u64,
+        };
         let published: Vec<Row> =
             self.row_keys.extract_if(|row, _| !self.merger.waits(*row)).map(|(row, _)| row).collect();
         let Marked { number, oldest_base } = self

@@ -37,7 +37,7 @@ fn initialise(log: &dyn Log) {
 }
 
 fn version(number: u64, uptime_ms: u64) -> VersionRecord {
-    VersionRecord { version: ModelVersion(number), pack_hash: [0; 32], pack_bytes: 1, uptime_ms }
+    VersionRecord { version: ModelVersion(number), pack_hash: [0; 32], pack_bytes: 1, deltas: 1, uptime_ms }
 }
 
 /// Publishes a version at an uptime and returns the oldest that is kept.

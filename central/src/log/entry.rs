@@ -62,6 +62,8 @@ pub struct VersionRecord {
     pub pack_hash: [u8; 32],
     /// Length of its pack, in bytes.
     pub pack_bytes: u64,
+    /// Deltas merged into it and all versions before it, since the first start.
+    pub deltas: u64,
     /// How long the service had run when it was published, all its runs together, in milliseconds. No clock
     /// that is set has a part in it, and a time in which the service could take nothing does not count.
     pub uptime_ms: u64,

@@ -208,7 +208,7 @@ pub fn replay(log: &dyn Log, data: &Path) -> Result<Merger, OpenError> {
                 merger.change(&changes).map_err(|error| broken(error.to_string()))?;
             }
             Entry::Mark(mark) => {
-                let published = merger.publish(mark.threshold, 0);
+                let published = merger.publish(mark.threshold);
                 if (published.mark.version, published.mark.pack_hash) != (mark.version, mark.pack_hash) {
                     return Err(OpenError::Replay {
                         version: mark.version,
@@ -253,7 +253,8 @@ pub fn first_start(log: &dyn Log, data: &Path, site: &str) -> Result<(), OpenErr
     let version = merger.model().version();
     let snapshot = snapshot::write_files(data, 0, version, &statistics, &pack)?;
     let file = FileRef::of(&pack);
-    let record = VersionRecord { version, pack_hash: file.hash, pack_bytes: file.bytes, uptime_ms: 0 };
+    let record =
+        VersionRecord { version, pack_hash: file.hash, pack_bytes: file.bytes, deltas: 0, uptime_ms: 0 };
     let identity = Identity { schema: SCHEMA, site: site.to_owned(), lineage: merger.model().lineage() };
     log.initialise(&identity, &snapshot, &record, &keys::random()?)?;
     Ok(())

@@ -3,7 +3,7 @@
 //! Every change of these three comes from a log entry, in the log's order, both while serving and
 //! while replaying; so a restart reaches the same bytes, and [`crate::merge::replay`] checks that it did.
 
-use crate::log::entry::{Change, LoggedDelta, Mark, VersionRecord};
+use crate::log::entry::{Change, LoggedDelta, Mark};
 use nearfield_engine::limits::{ITEM_ID_BYTES_MAX, ROWS_MAX};
 use nearfield_engine::model::manifest::FileRef;
 use nearfield_engine::sync::wire;
@@ -17,8 +17,6 @@ use std::collections::HashMap;
 pub struct Published {
     /// Its mark for the log.
     pub mark: Mark,
-    /// Its record for the log.
-    pub record: VersionRecord,
     /// Its pack.
     pub pack: Vec<u8>,
     /// Rows that still wait for more devices.
@@ -138,9 +136,8 @@ impl Merger {
         Ok((self.statistics.len() - before) as u64)
     }
 
-    /// Folds the window into the statistics and moves the model to the next version, for a service that has
-    /// run for `uptime_ms`.
-    pub fn publish(&mut self, threshold: Threshold, uptime_ms: u64) -> Published {
+    /// Folds the window into the statistics and moves the model to the next version.
+    pub fn publish(&mut self, threshold: Threshold) -> Published {
         let deltas = self.window.deltas();
         let publication = self.statistics.publish(&mut self.window, threshold);
         self.model
@@ -148,14 +145,12 @@ impl Merger {
             .expect("a publication applies to the model of the version before");
         self.unpublished.clear();
         let pack = self.model.to_pack();
-        let file = FileRef::of(&pack);
         Published {
-            mark: Mark { version: publication.version, threshold, deltas, pack_hash: file.hash },
-            record: VersionRecord {
+            mark: Mark {
                 version: publication.version,
-                pack_hash: file.hash,
-                pack_bytes: file.bytes,
-                uptime_ms,
+                threshold,
+                deltas,
+                pack_hash: FileRef::of(&pack).hash,
             },
             pack,
             waiting_rows: publication.waiting,

@@ -17,8 +17,13 @@ pub const ITEMS: u32 = 20;
 
 /// Writes model.pack and statistics.bin of twenty items and returns them.
 pub fn train(data: &Path) -> (Statistics, Model) {
-    let mut statistics = Statistics::new(Lineage(7), DIM, 8, Hyperparameters::starting_point());
-    for item in 0..ITEMS {
+    train_of(data, ITEMS, DIM)
+}
+
+/// As [`train`], with another number of items and factors.
+pub fn train_of(data: &Path, items: u32, dim: usize) -> (Statistics, Model) {
+    let mut statistics = Statistics::new(Lineage(7), dim, 8, Hyperparameters::starting_point());
+    for item in 0..items {
         statistics.register(&format!("i{item}")).unwrap();
     }
     let mut model = statistics.empty_model();
@@ -38,10 +43,15 @@ pub fn config(data: &Path) -> Config {
 
 /// Returns a good delta on the first version; every number makes another one.
 pub fn delta(number: u64) -> Delta {
+    delta_of(number, ITEMS, DIM)
+}
+
+/// As [`delta`], for another number of items and factors.
+pub fn delta_of(number: u64, items: u32, dim: usize) -> Delta {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_le_bytes());
-    let items = (0..4u64).map(|step| {
-        let row = (number * 3 + step * 5) % u64::from(ITEMS);
+    let touches = (0..4u64).map(|step| {
+        let row = (number * 3 + step * 5) % u64::from(items);
         Touch::new(row as u32, Kind::Click as u8, step == 0)
     });
     Delta {
@@ -49,8 +59,8 @@ pub fn delta(number: u64) -> Delta {
         lineage: Lineage(7),
         base_version: ModelVersion(1),
         factor_scale: 0.01,
-        factor: (0..DIM as u64).map(|at| ((number * 31 + at * 17) % 101) as i8 - 50).collect(),
-        items: items.collect(),
+        factor: (0..dim as u64).map(|at| ((number * 31 + at * 17) % 101) as i8 - 50).collect(),
+        items: touches.collect(),
         share: 1024,
         metrics: Vec::new(),
     }
