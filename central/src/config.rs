@@ -47,6 +47,17 @@ pub struct Config {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub wait_days: u32,
 
+    /// Memory that may wait for k devices, in bytes (default 256 MiB). Beyond it the rows with the
+    /// fewest devices are dropped, which loses what they waited with.
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20, env = "NEARFIELD_WAITING_BYTES")]
+    pub waiting_bytes: u64,
+
+    /// Memory of the deltas that are in no version yet, in bytes (must be ≥ 65,536; default 64 MiB).
+    /// At half of it a version is published at once; beyond it sync requests get 429 until one is out.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, env = "NEARFIELD_WINDOW_BYTES",
+          value_parser = clap::value_parser!(u64).range(65_536..))]
+    pub window_bytes: u64,
+
     /// Time for which deltas may be based on a version after the next one has come, and for which
     /// their ids are remembered, in milliseconds that the server runs (must be > 0; default 24 hours).
     /// Larger lets devices be away for longer and remembers more ids, about 30 bytes each on disk.

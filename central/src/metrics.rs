@@ -11,6 +11,7 @@ use nearfield_engine::{ModelVersion, VersionMetrics};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 const METADATA: Metadata<'static> = Metadata::new("nearfield_central", Level::INFO, Some(module_path!()));
 
@@ -20,10 +21,14 @@ const BINS: [&str; RANK_BINS] = ["1", "2-5", "6-10", "11-20", "beyond"];
 /// Upper bounds of the histograms, in seconds.
 const SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// How often samples are folded where nobody asks for the metrics.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// The metrics of one application.
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    upkept: Mutex<Instant>,
     quality: Mutex<BTreeMap<ModelVersion, [u64; RANK_BINS]>>,
     monitor: Mutex<DriftMonitor>,
     quality_gain: Gauge,
@@ -49,7 +54,9 @@ pub struct Metrics {
     /// Rows that wait for more devices.
     pub waiting_rows: Gauge,
     /// Rows whose contributions waited too long for k devices.
-    pub dropped_rows: Counter,
+    pub dropped_by_age: Counter,
+    /// Rows whose contributions were dropped because too much waited.
+    pub dropped_by_bytes: Counter,
     /// The version served.
     pub model_version: Gauge,
     /// Rows of the model served.
@@ -77,6 +84,10 @@ impl Metrics {
         let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
         let histogram =
             |name: &'static str| recorder.register_histogram(&Key::from_static_name(name), &METADATA);
+        let dropped = |cause| {
+            let labels = vec![Label::from_static_parts("cause", cause)];
+            recorder.register_counter(&Key::from_parts("nearfield_dropped_rows_total", labels), &METADATA)
+        };
         let metrics = Self {
             acknowledged: counter("nearfield_deltas_acknowledged_total"),
             duplicate: counter("nearfield_deltas_duplicate_total"),
@@ -87,12 +98,14 @@ impl Metrics {
             merge_lag_seconds: gauge("nearfield_merge_lag_seconds"),
             waiting_deltas: gauge("nearfield_waiting_deltas"),
             waiting_rows: gauge("nearfield_waiting_rows"),
-            dropped_rows: counter("nearfield_dropped_rows_total"),
+            dropped_by_age: dropped("age"),
+            dropped_by_bytes: dropped("bytes"),
             model_version: gauge("nearfield_model_version"),
             model_rows: gauge("nearfield_model_rows"),
             log_length: gauge("nearfield_log_length"),
             store_healthy: gauge("nearfield_store_healthy"),
             publish_errors: counter("nearfield_publish_errors_total"),
+            upkept: Mutex::new(Instant::now()),
             quality: Mutex::default(),
             monitor: Mutex::default(),
             quality_gain: gauge("nearfield_quality_gain"),
@@ -164,6 +177,16 @@ impl Metrics {
         self.recorder.register_histogram(&key, &METADATA).record(seconds);
     }
 
+    /// Folds the samples of the histograms into their buckets now and then: where nobody asks for the metrics
+    /// they would pile up.
+    pub fn upkeep(&self) {
+        let mut last = self.upkept.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.elapsed() >= UPKEEP {
+            self.handle.run_upkeep();
+            *last = Instant::now();
+        }
+    }
+
     /// Returns everything as Prometheus text.
     pub fn render(&self) -> String {
         self.handle.run_upkeep();
@@ -198,7 +221,10 @@ fn describe(recorder: &PrometheusRecorder) {
             "nearfield_requests_rejected_total",
             "requests not taken, and device tokens refused, by code of the error",
         ),
-        ("nearfield_dropped_rows_total", "rows whose contributions waited too long for k devices"),
+        (
+            "nearfield_dropped_rows_total",
+            "rows whose contributions did not reach k devices: they waited too long, or too much waited",
+        ),
         ("nearfield_publishes_total", "model versions published"),
         ("nearfield_drift_total", "changes of the quality that people see, by cause and direction"),
         ("nearfield_publish_errors_total", "model files or snapshots that could not be written"),

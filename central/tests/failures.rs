@@ -16,6 +16,7 @@ use nearfield_central::merge::replay::{first_start, replay};
 use nearfield_central::{Service, app};
 use nearfield_engine::Outcome;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tower::ServiceExt;
@@ -165,4 +166,39 @@ async fn after_a_failed_flush_everything_is_refused_until_a_restart_reads_the_di
     assert_eq!(send(&service, 2).await, Ok(vec![Outcome::Acknowledged]), "it never reached the disk");
     assert_eq!(service.log.entries().unwrap(), 2);
     service.queue.stop();
+}
+
+#[tokio::test]
+async fn deltas_that_come_faster_than_versions_are_put_off_at_the_window_s_bytes() {
+    let data = tempfile::tempdir().unwrap();
+    train(data.path());
+    let mut config = config(data.path());
+    config.window_bytes = 65_536;
+    // The publisher asks for the time and waits until it may go on.
+    let held = Arc::new(AtomicBool::new(true));
+    let publisher_held = held.clone();
+    let clock = move || {
+        while std::thread::current().name() == Some("publisher") && publisher_held.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        system_ms()
+    };
+    let service = Service::open_at(config, Arc::new(clock)).unwrap();
+    let mut taken = 0;
+    let busy = loop {
+        let batch = (0..50).map(|at| delta(taken + at)).collect();
+        match service.queue.sync(batch, vec![1; 41]).await {
+            Ok(outcomes) => assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Acknowledged)),
+            Err(error) => break error,
+        }
+        taken += 50;
+        assert!(taken < 5_000, "the window grows without limit");
+    };
+    assert_eq!(busy, Unavailable::Busy);
+    held.store(false, Ordering::SeqCst);
+    while service.queue.sync(vec![delta(taken)], vec![1; 41]).await != Ok(vec![Outcome::Acknowledged]) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop(service.clone()).await;
+    assert_eq!(service.log.remembered_ids().unwrap(), taken + 1);
 }

@@ -294,6 +294,36 @@ async fn a_full_queue_answers_429_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_window_over_half_of_its_bytes_is_published_at_once() {
+    let shop = Shop::open_with(|config| config.window_bytes = 65_536).await;
+    for batch in 0..10 {
+        let deltas = (0..50).map(|number| delta(batch * 50 + number)).collect();
+        assert_eq!(shop.sync(deltas).await, vec![Outcome::Acknowledged; 50]);
+    }
+    let version = shop.manifest().await.stable.version;
+    assert!(version > ModelVersion(1), "500 deltas of some 150 bytes were never published");
+}
+
+#[tokio::test]
+async fn a_model_file_is_sent_as_it_is_read() {
+    let data = tempfile::tempdir().unwrap();
+    common::train_of(data.path(), 5_000, 32);
+    let central = Service::open(config(data.path())).unwrap();
+    let request = Request::get("/v1/model/1.pack").body(Body::empty()).unwrap();
+    let response = app(central.clone()).oneshot(request).await.unwrap();
+    let pack = std::fs::read(data.path().join("models/1.pack")).unwrap();
+    assert_eq!(response.headers()["content-length"], pack.len().to_string());
+    let (mut body, mut received, mut largest) = (response.into_body(), Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let part = frame.unwrap().into_data().unwrap();
+        largest = largest.max(part.len());
+        received.extend(part);
+    }
+    assert_eq!(received, pack);
+    assert!(largest <= 64 * 1024 && pack.len() > 4 * largest, "{largest} of {} bytes at once", pack.len());
+}
+
+#[tokio::test]
 async fn a_client_follows_manifest_pack_and_patches() {
     let shop = Shop::open().await;
     let first = shop.manifest().await;

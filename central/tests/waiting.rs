@@ -28,10 +28,15 @@ fn settings(data: &Path) -> Config {
 
 impl Shop {
     fn open(data: &Path) -> Self {
+        Self::open_with(data, |_| {})
+    }
+
+    fn open_with(data: &Path, change: impl FnOnce(&mut Config)) -> Self {
         let clock = Arc::new(AtomicU64::new(NOW));
         let time = clock.clone();
-        let central =
-            Service::open_at(settings(data), Arc::new(move || time.load(Ordering::SeqCst))).unwrap();
+        let mut config = settings(data);
+        change(&mut config);
+        let central = Service::open_at(config, Arc::new(move || time.load(Ordering::SeqCst))).unwrap();
         Self { central, clock }
     }
 
@@ -99,9 +104,20 @@ async fn what_waits_longer_than_seven_days_is_dropped_and_counted() {
     shop.visit(1, 1).await;
     shop.clock.store(NOW + 6 * DAY_MS, Ordering::SeqCst);
     shop.visit(1, 2).await;
-    shop.counts("nearfield_dropped_rows_total 0");
+    shop.counts("nearfield_dropped_rows_total{cause=\"age\"} 0");
     shop.clock.store(NOW + 7 * DAY_MS, Ordering::SeqCst);
     shop.visit(1, 3).await;
-    shop.counts("nearfield_dropped_rows_total 4");
+    shop.counts("nearfield_dropped_rows_total{cause=\"age\"} 4");
     assert_eq!(shop.waiting(), 0);
+}
+
+#[tokio::test]
+async fn what_waits_for_devices_stays_within_its_bytes() {
+    let data = tempfile::tempdir().unwrap();
+    train(data.path());
+    let shop = Shop::open_with(data.path(), |config| config.waiting_bytes = 600);
+    shop.visit(1, 1).await;
+    assert!(shop.waiting() < 4, "all four rows wait");
+    let dropped = 4 - shop.waiting();
+    shop.counts(&format!("nearfield_dropped_rows_total{{cause=\"bytes\"}} {dropped}"));
 }

@@ -33,6 +33,12 @@ impl Metrics {
         self.handle.render()
     }
 
+    /// Folds the samples of the histograms into their buckets: where nobody asks for the metrics they would
+    /// pile up.
+    pub(crate) fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
     fn record(&self, record: impl FnOnce()) {
         with_local_recorder(&self.recorder, record);
     }

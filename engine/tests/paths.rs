@@ -391,20 +391,44 @@ fn all_deltas_of_a_device_count_no_more_for_a_row_than_one_may() {
 #[test]
 fn what_waits_too_long_is_dropped_and_the_row_begins_anew() {
     let (mut statistics, _, deltas) = two_groups();
-    let on_day = |day| Threshold { devices: 3, day, wait_days: 7 };
+    let on_day = |day| Threshold { day, wait_days: 7, ..Threshold::of_devices(3) };
     let mut window = Window::new();
     let mut visit = |device: usize, day| {
         admit_from(&mut window, std::iter::once((device, &deltas[0])));
         statistics.publish(&mut window, on_day(day))
     };
     let began = visit(0, 100);
-    assert!(began.waiting > 0 && began.dropped == 0);
-    assert_eq!(visit(1, 106).dropped, 0);
+    assert!(began.waiting > 0 && began.dropped_by_age == 0);
+    assert_eq!(visit(1, 106).dropped_by_age, 0);
     let late = visit(1, 107);
-    assert_eq!((late.dropped, late.waiting), (began.waiting, 0), "the seventh day has passed");
+    assert_eq!((late.dropped_by_age, late.waiting), (began.waiting, 0), "the seventh day has passed");
     visit(0, 108);
     assert!(visit(1, 108).changed.is_empty(), "two devices since it began anew");
     assert!(!visit(2, 108).changed.is_empty());
+}
+
+#[test]
+fn what_waits_takes_no_more_memory_than_allowed_and_the_rows_nearest_to_k_stay() {
+    let (statistics, _, deltas) = two_groups();
+    let publish = |bytes| {
+        let mut statistics = statistics.clone();
+        let threshold = Threshold { waiting_bytes_max: bytes, ..Threshold::of_devices(10) };
+        let mut window = Window::new();
+        // Nine devices on the items of one group, and then one on those of the other.
+        admit_from(&mut window, deltas.iter().enumerate().step_by(2).take(9));
+        statistics.publish(&mut window, threshold);
+        admit_from(&mut window, std::iter::once((1, &deltas[1])));
+        let publication = statistics.publish(&mut window, threshold);
+        let even = statistics.waiting_rows().filter(|row| row % 2 == 0).count();
+        (publication.dropped_by_bytes, statistics.waiting_rows().count(), even)
+    };
+    assert_eq!(publish(u64::MAX), (0, 18, 10));
+    let mut budgets = (1..100).rev().map(|limit| publish(limit * 500));
+    let (dropped, waiting, even) = budgets.find(|(dropped, ..)| *dropped > 0).unwrap();
+    assert!(dropped < 8, "{dropped} rows at once");
+    assert_eq!((waiting, even), (18 - dropped, 10));
+    let (_, waiting, _) = publish(0);
+    assert_eq!(waiting, 0);
 }
 
 #[test]

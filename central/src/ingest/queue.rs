@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 /// Why the writer did not do what was asked. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unavailable {
-    /// The queue is full.
+    /// Too much waits: in the queue, or for the next version.
     Busy,
     /// The service has failed.
     Failed(Failure),
@@ -23,7 +23,7 @@ pub enum Unavailable {
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => write!(f, "too many requests wait for the disk"),
+            Self::Busy => write!(f, "too many requests or deltas wait; try again"),
             Self::Failed(failure) => failure.fmt(f),
             Self::Stopping => write!(f, "the server is stopping"),
         }

@@ -155,6 +155,7 @@ impl Writer {
                 tracing::error!("publishing has stopped");
             }
             self.refresh_gauges();
+            self.metrics.upkeep();
         }
     }
 
@@ -174,7 +175,8 @@ impl Writer {
     fn publish_is_due(&self) -> bool {
         let Some(since) = self.waiting_since else { return false };
         let due = since.elapsed() >= Duration::from_millis(self.config.publish_every_ms)
-            || self.merger.waiting_deltas() >= self.config.publish_deltas;
+            || self.merger.waiting_deltas() >= self.config.publish_deltas
+            || self.merger.waiting_bytes() >= self.config.window_bytes / 2;
         due && self.unfinished.load(Ordering::Acquire) == 0 && self.condition.failure().is_none()
     }
 
@@ -200,9 +202,15 @@ impl Writer {
         self.condition.failure().map_or(Ok(()), |failure| Err(Unavailable::Failed(failure)))
     }
 
+    /// Returns whether the window may grow. It may not while the files of the last version are still made and
+    /// deltas come faster than that.
+    fn has_room(&self) -> Result<(), Unavailable> {
+        if self.merger.waiting_bytes() < self.config.window_bytes { Ok(()) } else { Err(Unavailable::Busy) }
+    }
+
     /// Checks, appends and admits a batch, then acknowledges it.
     fn commit(&mut self, batch: Vec<Waiting>) {
-        let outcomes = self.writable().and_then(|()| self.append(&batch));
+        let outcomes = self.writable().and_then(|()| self.has_room()).and_then(|()| self.append(&batch));
         match outcomes {
             Ok(outcomes) => {
                 let mut outcomes = outcomes.into_iter();
@@ -342,8 +350,10 @@ impl Writer {
             devices: self.config.k,
             day: (now_ms / DAY_MS) as u32,
             wait_days: self.config.wait_days,
+            waiting_bytes_max: self.config.waiting_bytes,
         };
-        let Published { mark, pack, waiting_rows, dropped_rows } = self.merger.publish(threshold);
+        let Published { mark, pack, waiting_rows, dropped_by_age, dropped_by_bytes } =
+            self.merger.publish(threshold);
         self.merged_deltas += mark.deltas;
         let record = VersionRecord {
             version: mark.version,
@@ -370,7 +380,11 @@ impl Writer {
         }
         self.metrics.publishes.increment(1);
         self.metrics.waiting_rows.set(waiting_rows as f64);
-        self.metrics.dropped_rows.increment(dropped_rows as u64);
+        self.metrics.dropped_by_age.increment(dropped_by_age as u64);
+        self.metrics.dropped_by_bytes.increment(dropped_by_bytes as u64);
+        if dropped_by_bytes > 0 {
+            tracing::warn!(rows = dropped_by_bytes, "too much waits for k devices: rows were dropped");
+        }
         self.metrics.publish_seconds.record(started.elapsed().as_secs_f64());
         tracing::debug!(version = %mark.version, deltas = mark.deltas, waiting_rows, "published");
         self.hand_over(Handover {

@@ -37,6 +37,9 @@ const WINDOW_KEY: &str = "window_key";
 
 const HOUR_MS: u64 = 3_600_000;
 
+/// Memory for pages of the file, in bytes (choice: the ids of an hour at 1,000 deltas a second).
+const CACHE_BYTES: usize = 128 << 20;
+
 fn storage(error: impl Into<redb::Error>) -> LogError {
     LogError::Storage(Box::new(error.into()))
 }
@@ -53,10 +56,11 @@ impl RedbLog {
     /// [`LogError::InUse`] while another process has it open, [`LogError::Storage`] where the
     /// disk refuses.
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let db = Database::create(path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => LogError::InUse(path.to_owned()),
-            other => storage(other),
-        })?;
+        let db =
+            Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+                redb::DatabaseError::DatabaseAlreadyOpen => LogError::InUse(path.to_owned()),
+                other => storage(other),
+            })?;
         let log = Self::set_up(db)?;
         if let Some(folder) = path.parent() {
             // The file's name must be on disk too before anything is acknowledged.
@@ -70,7 +74,8 @@ impl RedbLog {
     /// # Errors
     /// [`LogError::Storage`] where the storage refuses.
     pub fn on(backend: impl redb::StorageBackend) -> Result<Self, LogError> {
-        Self::set_up(Database::builder().create_with_backend(backend).map_err(storage)?)
+        let builder = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend);
+        Self::set_up(builder.map_err(storage)?)
     }
 
     /// Makes the tables that are not there.

@@ -21,8 +21,10 @@ pub struct Published {
     pub pack: Vec<u8>,
     /// Rows that still wait for more devices.
     pub waiting_rows: usize,
-    /// Rows whose contributions waited too long and were dropped.
-    pub dropped_rows: usize,
+    /// Rows that were dropped because they had waited too long.
+    pub dropped_by_age: usize,
+    /// Rows that were dropped because too much waited.
+    pub dropped_by_bytes: usize,
 }
 
 /// Statistics, open window and model.
@@ -52,6 +54,11 @@ impl Merger {
     /// Returns the deltas that no version contains yet.
     pub fn waiting_deltas(&self) -> u64 {
         self.window.deltas()
+    }
+
+    /// Returns about how many bytes of memory these deltas take.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.window.bytes()
     }
 
     /// Returns whether a publish would bring anything new.
@@ -154,7 +161,8 @@ impl Merger {
             },
             pack,
             waiting_rows: publication.waiting,
-            dropped_rows: publication.dropped,
+            dropped_by_age: publication.dropped_by_age,
+            dropped_by_bytes: publication.dropped_by_bytes,
         }
     }
 

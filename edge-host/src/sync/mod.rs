@@ -68,6 +68,7 @@ impl Edge {
     pub async fn sync_now(self: Arc<Self>) -> Result<Round, SyncError> {
         let _one_at_a_time = self.rounds.lock().await;
         let result = Arc::clone(&self).round().await;
+        self.metrics.upkeep();
         self.metrics.central_up(!result.as_ref().is_err_and(SyncError::ends_the_round));
         if let Err(error) = &result {
             tracing::warn!(%error, reason = error.reason(), "sync");

@@ -14,6 +14,8 @@ const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
 const PENDING: TableDefinition<'_, &str, ()> = TableDefinition::new("pending");
 /// Most writes of one transaction (choice: bounds how long the first of a group waits).
 const GROUP_MAX: usize = 1024;
+/// Memory for pages of the file, in bytes (choice: users that were active lately are open in a guest anyway).
+const CACHE_BYTES: usize = 64 << 20;
 
 /// A write that waits for its transaction: a record, or the removal of one.
 struct Write {
@@ -43,7 +45,10 @@ impl RedbUsers {
     /// # Errors
     /// [`StoreError`] if the file cannot be opened or is not a store; nothing falls back to memory.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(|error| StoreError::new("open", error))?;
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(path)
+            .map_err(|error| StoreError::new("open", error))?;
         let setup = || -> Result<(), redb::Error> {
             let transaction = database.begin_write()?;
             transaction.open_table(USERS)?;

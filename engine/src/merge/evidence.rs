@@ -18,6 +18,9 @@ pub(super) const WEIGHT_ONE: f64 = 256.0;
 /// Fixed point of transitions: 2⁻¹⁶.
 pub(super) const TRANSITION_ONE: f64 = 65_536.0;
 
+/// Bytes of a neighbour in a B-tree, with what the tree leaves free (an estimate).
+const NEIGHBOUR_BYTES: usize = 40;
+
 /// A person's factor: p = scale · values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Factor {
@@ -28,6 +31,11 @@ pub(super) struct Factor {
 impl Factor {
     pub(super) fn of(delta: &Delta) -> Self {
         Self { scale: delta.factor_scale, values: delta.factor.as_slice().into() }
+    }
+
+    /// Returns about how many bytes of memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.values.len()
     }
 }
 
@@ -68,6 +76,12 @@ impl Evidence {
             let key = |w: &Weighted| (w.factor.scale.to_bits(), w.weight, w.positive);
             key(a).cmp(&key(b)).then_with(|| a.factor.values.cmp(&b.factor.values))
         });
+    }
+
+    /// Returns about how many bytes of memory it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        let factors: usize = self.factors.iter().map(|weighted| weighted.factor.bytes() + 8).sum();
+        (factors + self.neighbours.len() * NEIGHBOUR_BYTES) as u64
     }
 
     /// Returns N = Σ w in units of 2⁻⁸.

@@ -11,7 +11,7 @@ use crate::algebra::{Solver, packed_len};
 use crate::ids::{ModelVersion, Row};
 use crate::merge::evidence::{Evidence, TRANSITION_ONE, WEIGHT_ONE, outer_sum};
 use crate::merge::statistics::{Pair, Readings, Statistics};
-use crate::merge::waiting::{Threshold, Waiting};
+use crate::merge::waiting::{Threshold, Waiting, shed};
 use crate::merge::window::{Contributions, Window};
 use crate::model::hyper::Hyperparameters;
 use crate::model::patch::{Patch, PatchRow};
@@ -32,8 +32,10 @@ pub struct Publication {
     pub changed: Vec<Row>,
     /// Rows that still wait for more devices.
     pub waiting: usize,
-    /// Rows whose evidence has waited too long and was dropped.
-    pub dropped: usize,
+    /// Rows that were dropped because they had waited too long.
+    pub dropped_by_age: usize,
+    /// Rows that were dropped because too much waited.
+    pub dropped_by_bytes: usize,
 }
 
 impl Statistics {
@@ -51,16 +53,17 @@ impl Statistics {
                 passed.extend(self.waiting.remove(&row).map(|waiting| (row, waiting.evidence)));
             }
         }
-        let mut dropped = 0;
+        let mut dropped_by_age = 0;
         self.waiting.retain(|row, waiting| {
             if waiting.passes(&threshold) {
                 passed.insert(*row, std::mem::take(&mut waiting.evidence));
                 return false;
             }
             let stays = !waiting.is_too_old(&threshold);
-            dropped += usize::from(!stays);
+            dropped_by_age += usize::from(!stays);
             stays
         });
+        let dropped_by_bytes = shed(&mut self.waiting, &threshold);
 
         self.merged += weight as f64 / WEIGHT_ONE;
         self.fold_people(&window, &hyper);
@@ -77,7 +80,14 @@ impl Statistics {
         let patch = self.patch_rows(&changed);
         self.published_rows = self.rows.len();
         self.row_versions.note(self.version, self.published_rows, &changed);
-        Publication { version: self.version, patch, changed, waiting: self.waiting.len(), dropped }
+        Publication {
+            version: self.version,
+            patch,
+            changed,
+            waiting: self.waiting.len(),
+            dropped_by_age,
+            dropped_by_bytes,
+        }
     }
 
     /// Ages C and m and adds the window's people.

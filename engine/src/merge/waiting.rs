@@ -2,9 +2,10 @@
 //! waited too long. What waits holds no id of a delta, no token and no time but the day on which the row
 //! began to wait.
 
+use crate::ids::Row;
 use crate::merge::evidence::Evidence;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// When a row is published, and when what waits for that is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,9 @@ pub struct Threshold {
     pub day: u32,
     /// Days that a row may wait; then what waits is dropped.
     pub wait_days: u32,
+    /// Bytes of memory that all waiting rows may take; beyond it those behind which the fewest devices stand
+    /// are dropped, of these the oldest first.
+    pub waiting_bytes_max: u64,
 }
 
 impl Threshold {
@@ -23,8 +27,33 @@ impl Threshold {
 
     /// Returns a threshold of `devices` distinct devices, for which rows wait without limit.
     pub const fn of_devices(devices: u32) -> Self {
-        Self { devices, day: 0, wait_days: u32::MAX }
+        Self { devices, day: 0, wait_days: u32::MAX, waiting_bytes_max: u64::MAX }
     }
+}
+
+/// Bytes of a waiting row without its evidence, and of a tag in a B-tree (estimates).
+const WAITING_BYTES: u64 = 160;
+const TAG_BYTES: u64 = 8;
+
+/// Drops the rows that are over the threshold's bytes, those first behind which the fewest devices stand, and
+/// returns how many they are.
+pub(super) fn shed(waiting: &mut BTreeMap<Row, Waiting>, threshold: &Threshold) -> usize {
+    let mut bytes: u64 = waiting.values().map(Waiting::bytes).sum();
+    if bytes <= threshold.waiting_bytes_max {
+        return 0;
+    }
+    let mut order: Vec<(usize, u32, Row)> =
+        waiting.iter().map(|(row, waiting)| (waiting.tags.len(), waiting.since_day, *row)).collect();
+    order.sort_unstable();
+    let mut dropped = 0;
+    for (.., row) in order {
+        if bytes <= threshold.waiting_bytes_max {
+            break;
+        }
+        bytes -= waiting.remove(&row).map_or(0, |gone| gone.bytes());
+        dropped += 1;
+    }
+    dropped
 }
 
 /// A row that waits for more devices.
@@ -59,6 +88,11 @@ impl Waiting {
     /// Returns whether the row has enough devices by a threshold that may have changed.
     pub(super) fn passes(&self, threshold: &Threshold) -> bool {
         self.tags.len() >= threshold.devices as usize
+    }
+
+    /// Returns about how many bytes of memory it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        WAITING_BYTES + self.tags.len() as u64 * TAG_BYTES + self.evidence.bytes()
     }
 
     /// Returns whether the row has waited too long.

@@ -10,6 +10,7 @@ use crate::sync::delta::{Delta, Touch};
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     pub(super) deltas: Vec<Admitted>,
+    bytes: u64,
 }
 
 /// A delta in the window.
@@ -41,6 +42,11 @@ impl Window {
         self.deltas.len() as u64
     }
 
+    /// Returns about how many bytes of memory it takes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Returns whether nothing was admitted since the last publish.
     pub fn is_empty(&self) -> bool {
         self.deltas.is_empty()
@@ -52,14 +58,16 @@ impl Window {
     /// which stands for the device at this row until the row is published; without them (`&[]`) the delta
     /// tells a device from others in its own window only.
     pub fn admit(&mut self, delta: &Delta, device_tag: u64, row_tags: &[u32]) {
-        self.deltas.push(Admitted {
+        let admitted = Admitted {
             id: delta.id,
             device: device_tag,
             factor: Factor::of(delta),
             share: delta.share,
             items: delta.items.as_slice().into(),
             row_tags: row_tags.into(),
-        });
+        };
+        self.bytes += admitted.bytes();
+        self.deltas.push(admitted);
     }
 
     /// Returns what the window holds by row, rising.
@@ -97,6 +105,11 @@ impl Window {
 }
 
 impl Admitted {
+    fn bytes(&self) -> u64 {
+        let parts = self.factor.values.len() + size_of_val(&*self.items) + size_of_val(&*self.row_tags);
+        (size_of::<Self>() + parts) as u64
+    }
+
     /// Returns what the delta says of one of its rows, with the device's tag there.
     fn on_row(&self, row: Row, hyper: &Hyperparameters) -> (Option<u32>, Evidence) {
         let mut tag = None;
