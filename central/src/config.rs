@@ -1,6 +1,7 @@
 //! The settings of `serve`, each with its unit, default and effect.
 
 use clap::Args;
+use ipnet::IpNet;
 use nearfield_engine::limits::MANIFEST_MS_MAX;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,11 @@ pub struct Config {
     /// Address that devices and edges reach.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7801", env = "NEARFIELD_LISTEN")]
     pub listen: SocketAddr,
+
+    /// Address of the listener for /metrics and /readyz; without it there is none. Keep it off the
+    /// internet.
+    #[arg(long, value_name = "ADDRESS", env = "NEARFIELD_METRICS")]
+    pub metrics: Option<SocketAddr>,
 
     /// Address of the admin listener; without it there is none. Keep it off the internet.
     #[arg(long, value_name = "ADDRESS", env = "NEARFIELD_ADMIN")]
@@ -93,6 +99,44 @@ pub struct Config {
     #[arg(long, value_name = "MS", default_value_t = 30 * 86_400_000, env = "NEARFIELD_TOKEN_MS",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub token_ms: u64,
+
+    /// Device tokens that one address may ask for in a minute (0 for no limit). It says how soon one
+    /// client can be k devices.
+    #[arg(long, value_name = "TOKENS", default_value_t = 120, env = "NEARFIELD_TOKENS_PER_ADDRESS")]
+    pub tokens_per_address: u32,
+
+    /// Sync requests that one address may make in a minute (0 for no limit).
+    #[arg(long, value_name = "REQUESTS", default_value_t = 6000, env = "NEARFIELD_SYNCS_PER_ADDRESS")]
+    pub syncs_per_address: u32,
+
+    /// Sync requests that may come with one device token in a minute (0 for no limit).
+    #[arg(long, value_name = "REQUESTS", default_value_t = 120, env = "NEARFIELD_SYNCS_PER_TOKEN")]
+    pub syncs_per_token: u32,
+
+    /// Networks whose addresses have no limits, such as those of edge hosts: 10.1.0.0/16,10.2.0.7/32.
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',', env = "NEARFIELD_TRUSTED")]
+    pub trusted: Vec<IpNet>,
+
+    /// Proxies in front of the server, each of which appends the address before it to
+    /// X-Forwarded-For. With 0 the header is not read.
+    #[arg(long, value_name = "PROXIES", default_value_t = 0, env = "NEARFIELD_PROXIES")]
+    pub proxies: usize,
+
+    /// Time that a request may take, its body included, in milliseconds (100 to 60,000).
+    #[arg(long, value_name = "MS", default_value_t = 15_000, env = "NEARFIELD_REQUEST_MS",
+          value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pub request_ms: u64,
+
+    /// Connections open at the same time; further ones wait (must be > 0).
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 4096, env = "NEARFIELD_CONNECTIONS",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+
+    /// Connections that one address may have open at the same time; further ones are closed (must be
+    /// > 0). It does not count behind proxies.
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 256, env = "NEARFIELD_CONNECTIONS_PER_ADDRESS",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_per_address: u32,
 
     /// Sync requests that may wait for the disk; past that they get 429 (must be > 0).
     #[arg(long, value_name = "REQUESTS", default_value_t = 1024, env = "NEARFIELD_QUEUE",

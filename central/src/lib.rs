@@ -28,5 +28,5 @@ pub mod publish;
 pub mod service;
 
 pub use config::Config;
-pub use http::{admin_app, app};
+pub use http::{admin_app, app, metrics_app};
 pub use service::Service;

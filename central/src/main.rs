@@ -21,7 +21,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Take deltas, merge them, publish model versions.
-    Serve(nearfield_central::Config),
+    Serve(Box<nearfield_central::Config>),
     /// Add items to the catalogue.
     #[command(subcommand)]
     Catalog(catalogue::Command),
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     let result = match cli.command {
-        Command::Serve(config) => serve::run(config),
+        Command::Serve(config) => serve::run(*config),
         Command::Catalog(command) => catalogue::run(command),
         Command::Keys(command) => keys::run(command),
     };

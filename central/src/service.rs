@@ -3,6 +3,7 @@
 use crate::clock::{Clock, system_ms};
 use crate::condition::Condition;
 use crate::config::Config;
+use crate::http::Rates;
 use crate::ingest::queue::Queue;
 use crate::ingest::writer::Writer;
 use crate::keys::Keys;
@@ -27,6 +28,8 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// Whether it can still write.
     pub condition: Arc<Condition>,
+    /// How often an address or a device token may ask.
+    pub rates: Rates,
     /// The way to the thread that writes.
     pub queue: Queue,
     /// The model files served.
@@ -103,7 +106,8 @@ impl Service {
             spawn("writer", &condition, move || writer.run(&jobs))?,
         ];
         let queue = Queue::new(sender, condition.clone(), threads);
-        Ok(Arc::new(Self { config, keys, metrics, condition, queue, registry, log, clock }))
+        let rates = Rates::new(&config);
+        Ok(Arc::new(Self { config, rates, keys, metrics, condition, queue, registry, log, clock }))
     }
 }
 

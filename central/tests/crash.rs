@@ -42,13 +42,16 @@ fn number(variable: &str, usual: u64) -> u64 {
 struct Central {
     child: Child,
     address: String,
+    metrics: String,
     started_in: Duration,
 }
 
 async fn start(data: &Path, settings: &[&str]) -> Central {
     let began = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_nearfield-central"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--site", SITE, "--k", "10"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--site", SITE, "--k", "10"])
+        // The shoppers are many clients at one address, and in more of a hurry than people.
+        .args(["--trusted", "127.0.0.0/8", "--syncs-per-token", "0"])
         .args(settings)
         .arg("--data")
         .arg(data)
@@ -59,13 +62,14 @@ async fn start(data: &Path, settings: &[&str]) -> Central {
         .unwrap();
     let line = BufReader::new(child.stdout.take().unwrap()).lines().next_line().await.unwrap();
     let line = line.expect("central ended before it was ready");
-    let address = line.split_whitespace().nth(1).unwrap().to_owned();
-    Central { child, address, started_in: began.elapsed() }
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (address, metrics) = (words[1].to_owned(), words[words.len() - 1].to_owned());
+    Central { child, address, metrics, started_in: began.elapsed() }
 }
 
 /// Returns how many entries the log holds, as the metrics say.
-async fn log_length(address: &str) -> u64 {
-    let text = reqwest::get(format!("{address}/metrics")).await.unwrap().text().await.unwrap();
+async fn log_length(metrics: &str) -> u64 {
+    let text = reqwest::get(format!("{metrics}/metrics")).await.unwrap().text().await.unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("nearfield_log_length ")).unwrap();
     line.parse::<f64>().unwrap() as u64
 }
@@ -164,7 +168,7 @@ async fn storm(data: &Path, settings: &[&str], kills: u64) -> Storm {
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
         tokio::time::sleep(Duration::from_millis(kill * 37 % 250)).await;
-        longest_log = longest_log.max(log_length(&central.address).await);
+        longest_log = longest_log.max(log_length(&central.metrics).await);
         central.child.kill().await.unwrap();
         central = start(data, settings).await;
         slowest_start = slowest_start.max(central.started_in);

@@ -77,6 +77,7 @@ fn write_events(path: &Path) {
 struct Fleet {
     folder: tempfile::TempDir,
     central: String,
+    metrics: String,
     client: reqwest::Client,
 }
 
@@ -91,13 +92,16 @@ impl Fleet {
             &["train", "--events", events.to_str().unwrap(), "--out", data.to_str().unwrap(), "--dim", "16"],
         );
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        Self { folder, central: format!("127.0.0.1:{}", free_port()), client: reqwest::Client::new() }
+        let [central, metrics] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
+        Self { folder, central, metrics, client: reqwest::Client::new() }
     }
 
     fn central(&self) -> Running {
         let data = self.folder.path().join("central");
-        let arguments = ["serve", "--site", "shop", "--publish-every-ms", "200", "--listen", &self.central];
-        Running::start("nearfield-central", &[&arguments[..], &["--data", data.to_str().unwrap()]].concat())
+        let arguments = ["serve", "--site", "shop", "--publish-every-ms", "200", "--trusted", "127.0.0.0/8"];
+        let places =
+            ["--listen", &self.central, "--metrics", &self.metrics, "--data", data.to_str().unwrap()];
+        Running::start("nearfield-central", &[&arguments[..], &places].concat())
     }
 
     fn edge(&self, name: &str) -> (Running, String) {
@@ -179,7 +183,7 @@ async fn one_edges_people_teach_the_others_and_a_killed_central_loses_nothing() 
     let central = fleet.central();
     let (_north, north) = fleet.edge("north");
     let (_south, south) = fleet.edge("south");
-    let central_url = format!("http://{}", fleet.central);
+    let central_metrics = format!("http://{}", fleet.metrics);
     let before = fleet.list(&south, "newcomer").await;
     assert_eq!(before["model_version"], 1);
 
@@ -188,7 +192,7 @@ async fn one_edges_people_teach_the_others_and_a_killed_central_loses_nothing() 
         let pair = (0..20).map(|step| if step % 2 == 0 { "i1".into() } else { "i38".into() });
         fleet.send(&north, &format!("n{person}"), pair).await;
     }
-    fleet.reaches(&central_url, "nearfield_deltas_acknowledged_total", 3).await;
+    fleet.reaches(&central_metrics, "nearfield_deltas_acknowledged_total", 3).await;
     fleet.reaches(&south, "nearfield_edge_model_version", 2).await;
     fleet.send(&south, "newcomer", ["i1".to_owned()].into_iter()).await;
     let taught = fleet.list(&south, "newcomer").await;
@@ -204,14 +208,18 @@ async fn one_edges_people_teach_the_others_and_a_killed_central_loses_nothing() 
 
     let version_before = fleet.metric(&north, "nearfield_edge_model_version").await;
     let _central = fleet.central();
-    let version_after = fleet.metric(&central_url, "nearfield_model_version").await;
+    let version_after = fleet.metric(&central_metrics, "nearfield_model_version").await;
     assert!(
         version_after >= version_before,
         "version {version_before} was published, {version_after} came back"
     );
-    fleet.reaches(&central_url, "nearfield_deltas_acknowledged_total", 1).await;
+    fleet.reaches(&central_metrics, "nearfield_deltas_acknowledged_total", 1).await;
     fleet.reaches(&north, "nearfield_edge_model_version", version_before + 1).await;
-    assert_eq!(fleet.metric(&central_url, "nearfield_deltas_duplicate_total").await, 0, "nothing came twice");
+    assert_eq!(
+        fleet.metric(&central_metrics, "nearfield_deltas_duplicate_total").await,
+        0,
+        "nothing came twice"
+    );
     fleet.send(&south, "second", ["i1".to_owned()].into_iter()).await;
     let kept = fleet.list(&south, "second").await;
     assert!(items(&kept).contains(&"i38".to_owned()), "what was acknowledged before the kill is still known");

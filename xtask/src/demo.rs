@@ -44,7 +44,7 @@ pub(crate) struct Options {
     /// Visit the demo with a headless browser, print what it saw, and exit 0 or 1
     #[arg(long)]
     check: bool,
-    /// First of four ports in a row: shop, central, admin, edge [default: 7800; free ones with --check]
+    /// First of five ports in a row: shop, central, admin, edge, metrics of central [default: 7800; free ones with --check]
     #[arg(long, value_name = "N")]
     port: Option<u16>,
     /// Do not open a browser
@@ -60,6 +60,7 @@ struct Ports {
     central: u16,
     admin: u16,
     edge: u16,
+    metrics: u16,
 }
 
 /// What can be wrong before anything is built: ports, the file of events, the browser.
@@ -120,7 +121,7 @@ fn run_built(options: &Options, plan: Plan) -> Result<ExitCode> {
     println!("  Nearfield's demo shop:  {shop}");
     println!(
         "  central http://127.0.0.1:{}/metrics   edge http://127.0.0.1:{}/metrics",
-        ports.central, ports.edge
+        ports.metrics, ports.edge
     );
     println!("  logs    {}", paths::short(&state.join("logs")));
     println!();
@@ -162,26 +163,26 @@ fn absolute(file: &Path) -> Result<PathBuf> {
     file.canonicalize().with_context(|| format!("--events {}", file.display()))
 }
 
-/// Four ports in a row, each of them free.
+/// Five ports in a row, each of them free.
 fn ports_from(first: u16) -> Result<Ports> {
     let port = |offset: u16| -> Result<u16> {
         let port =
-            first.checked_add(offset).with_context(|| format!("--port {first}: at most {}", u16::MAX - 3))?;
+            first.checked_add(offset).with_context(|| format!("--port {first}: at most {}", u16::MAX - 4))?;
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             Ok(_) => Ok(port),
             Err(error) => bail!("port {port} cannot be used ({error}); choose others with --port N"),
         }
     };
-    Ok(Ports { shop: port(0)?, central: port(1)?, admin: port(2)?, edge: port(3)? })
+    Ok(Ports { shop: port(0)?, central: port(1)?, admin: port(2)?, edge: port(3)?, metrics: port(4)? })
 }
 
-/// Four ports that are free at this moment.
+/// Five ports that are free at this moment.
 fn free_ports() -> Result<Ports> {
     // All are held until the last is known, so that no two are the same.
     let held: Vec<TcpListener> =
-        (0..4).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+        (0..5).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
     let port = |index: usize| held[index].local_addr().map(|address| address.port());
-    Ok(Ports { shop: port(0)?, central: port(1)?, admin: port(2)?, edge: port(3)? })
+    Ok(Ports { shop: port(0)?, central: port(1)?, admin: port(2)?, edge: port(3)?, metrics: port(4)? })
 }
 
 /// Makes the page's data and the trained model, unless they are there for these very events.
@@ -264,6 +265,11 @@ fn start(state: &Path, ports: &Ports) -> Result<Vec<Service>> {
             format!("127.0.0.1:{}", ports.central).into(),
             "--admin".into(),
             format!("127.0.0.1:{}", ports.admin).into(),
+            "--metrics".into(),
+            format!("127.0.0.1:{}", ports.metrics).into(),
+            // The page's fleet is a whole site's traffic from one address.
+            "--trusted".into(),
+            "127.0.0.0/8".into(),
             "--site".into(),
             SITE.into(),
         ]),

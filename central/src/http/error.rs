@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Seconds that a client waits before it tries a busy server again.
-const RETRY_AFTER_S: &str = "2";
+const RETRY_AFTER_S: u64 = 2;
 
 /// Why a request was not taken. Nothing was changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +35,13 @@ pub enum ApiError {
     },
     /// The device token does not hold: a new one is to be asked for, and the same deltas sent with it.
     Token(TokenError),
+    /// An address or a device token asks more often than it may.
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// Seconds until the next may come.
+        retry_after_s: u64,
+    },
     /// The writer is not available.
     Unavailable(Unavailable),
     /// No such route.
@@ -73,7 +80,7 @@ impl ApiError {
             )
             | Self::Catalogue(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::Token(_) => StatusCode::UNAUTHORIZED,
-            Self::Unavailable(Unavailable::Busy) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany { .. } | Self::Unavailable(Unavailable::Busy) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(Unavailable::Failed(_) | Unavailable::Stopping) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -92,6 +99,7 @@ impl ApiError {
             Self::Decode(error) => error.reason(),
             Self::WrongSite { .. } => "wrong_site",
             Self::Token(error) => error.code(),
+            Self::TooMany { .. } => "too_many",
             Self::Unavailable(Unavailable::Busy) => "busy",
             Self::Unavailable(Unavailable::Failed(Failure::Store)) => "store_failed",
             Self::Unavailable(Unavailable::Failed(Failure::Thread(_))) => "thread_failed",
@@ -117,6 +125,9 @@ impl fmt::Display for ApiError {
                 write!(f, "sync body is for site {found:?}, site {served:?} is served here")
             }
             Self::Token(error) => write!(f, "{error}; POST /v1/device gives a new one"),
+            Self::TooMany { what, retry_after_s } => {
+                write!(f, "too many {what}; the next may come in {retry_after_s} s")
+            }
             Self::Unavailable(error) => write!(f, "{error}"),
             Self::NoRoute => write!(f, "no such route"),
             Self::NotKept { file } => write!(f, "{file} is not kept; GET /v1/model/latest names what is"),
@@ -147,13 +158,20 @@ impl IntoResponse for Counted {
             (self.error.status(), [(header::CONTENT_TYPE, "application/json")], body.to_string())
                 .into_response();
         let more = match self.error {
-            ApiError::Unavailable(Unavailable::Busy) => Some((header::RETRY_AFTER, RETRY_AFTER_S)),
-            ApiError::Unauthorized => Some((header::WWW_AUTHENTICATE, "Bearer")),
-            ApiError::Token(_) => Some((header::WWW_AUTHENTICATE, "Nearfield-Device")),
+            ApiError::TooMany { retry_after_s, .. } => {
+                Some((header::RETRY_AFTER, HeaderValue::from(retry_after_s)))
+            }
+            ApiError::Unavailable(Unavailable::Busy) => {
+                Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S)))
+            }
+            ApiError::Unauthorized => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            ApiError::Token(_) => {
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Nearfield-Device")))
+            }
             _ => None,
         };
         if let Some((name, value)) = more {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(name, value);
         }
         response
     }

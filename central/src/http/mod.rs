@@ -5,7 +5,8 @@
 //! POST /v1/sync                    SyncRequest → SyncReply
 //! GET  /v1/model/latest            → signed manifest
 //! GET  /v1/model/{version}.pack, /v1/model/{from}..{to}.patch   immutable
-//! GET  /healthz /readyz /metrics
+//! GET  /healthz /readyz
+//! GET  /metrics /readyz            on the listener for metrics
 //! POST /v1/catalog                 on the admin listener only, with its bearer token
 //! ```
 
@@ -13,10 +14,13 @@ mod catalogue;
 mod devices;
 mod error;
 mod health;
+pub mod listener;
 mod models;
+mod rates;
 mod sync;
 
 pub use error::ApiError;
+pub use rates::{Peer, Rates};
 
 use crate::service::Service;
 use axum::Router;
@@ -33,8 +37,8 @@ use tower_http::cors::{Any, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
-/// Longest time that a request may take, its body included: a slow client holds nothing for longer.
-const REQUEST_TIME: Duration = Duration::from_secs(15);
+/// Longest time that a request of the operator may take: a catalogue is larger than a sync body.
+const ADMIN_REQUEST_TIME: Duration = Duration::from_secs(60);
 
 /// Returns the router that devices and edges reach.
 pub fn app(service: Arc<Service>) -> Router {
@@ -55,12 +59,22 @@ pub fn app(service: Arc<Service>) -> Router {
         .route("/v1/model/{file}", get(models::file))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
         .fallback(no_route)
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIME))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, request_time(&service)))
         .layer(cors)
         .layer(resource_policy)
         .layer(middleware::from_fn_with_state(service.clone(), timed))
+        .with_state(service)
+}
+
+/// Returns the router of the listener for metrics.
+pub fn metrics_app(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .fallback(no_route)
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, request_time(&service)))
         .with_state(service)
 }
 
@@ -70,9 +84,14 @@ pub fn admin_app(service: Arc<Service>) -> Router {
         .route("/v1/catalog", post(catalogue::change))
         .route("/healthz", get(health::healthz))
         .fallback(no_route)
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, 4 * REQUEST_TIME))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ADMIN_REQUEST_TIME))
         .layer(middleware::from_fn_with_state(service.clone(), timed))
         .with_state(service)
+}
+
+/// Returns the longest time that a request may take, its body included: a slow client holds nothing for longer.
+fn request_time(service: &Service) -> Duration {
+    Duration::from_millis(service.config.request_ms)
 }
 
 async fn timed(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
@@ -92,7 +111,6 @@ fn route(path: &str) -> &'static str {
         "/v1/model/latest" => "/v1/model/latest",
         "/healthz" => "/healthz",
         "/readyz" => "/readyz",
-        "/metrics" => "/metrics",
         path if path.starts_with("/v1/model/") => "/v1/model/{file}",
         _ => "other",
     }
