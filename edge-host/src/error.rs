@@ -59,6 +59,13 @@ pub enum EdgeError {
     },
     /// Nothing is kept of this user.
     UnknownUser,
+    /// No token, or one that is not known.
+    Unauthorized,
+    /// The token does not open this call.
+    Forbidden {
+        /// The scope that does.
+        scope: &'static str,
+    },
     /// No such path.
     UnknownPath,
     /// The path does not take this method.
@@ -91,6 +98,8 @@ impl EdgeError {
             Self::UserName { .. } => "user_name",
             Self::Query { .. } => "query",
             Self::UnknownUser => "unknown_user",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden { .. } => "forbidden",
             Self::UnknownPath => "unknown_path",
             Self::Method => "method",
             Self::NoModel => "no_model",
@@ -115,6 +124,8 @@ impl EdgeError {
             | Self::UserName { .. }
             | Self::Query { .. } => StatusCode::BAD_REQUEST,
             Self::UnknownUser | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoModel | Self::Busy { .. } | Self::Store(_) | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -140,6 +151,10 @@ impl fmt::Display for EdgeError {
             }
             Self::Query { message } => write!(f, "query: {message}"),
             Self::UnknownUser => f.write_str("nothing is kept of this user"),
+            Self::Unauthorized => {
+                f.write_str("header authorization must be: Bearer, and a token that this edge knows")
+            }
+            Self::Forbidden { scope } => write!(f, "the token does not have the scope {scope}"),
             Self::UnknownPath => f.write_str("there is no such path"),
             Self::Method => f.write_str("the path does not take this method"),
             Self::NoModel => f.write_str("no model has arrived from central yet"),

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use nearfield_edge::host::sandbox::Limits;
+use nearfield_edge::http::access::Access;
 use nearfield_edge::{Edge, Options, app};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -17,9 +18,24 @@ const GUEST_FILE: &str = "target/nearfield/nearfield_guest.wasm";
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
-    /// Base address of central.
+    /// Base address of central, https:// or http://.
     #[arg(long, env = "NEARFIELD_CENTRAL", default_value = "http://127.0.0.1:7801")]
     central: String,
+    /// A file of further root certificates for central, PEM.
+    #[arg(long, value_name = "FILE", env = "NEARFIELD_CENTRAL_CA")]
+    central_ca: Option<PathBuf>,
+    /// A file of bearer tokens, each line a token and its scopes: events,recommend,inspect,forget,metrics.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "NEARFIELD_TOKENS",
+        conflicts_with = "insecure",
+        required_unless_present = "insecure"
+    )]
+    tokens: Option<PathBuf>,
+    /// Let everyone call everything: only where --listen is a loopback address.
+    #[arg(long)]
+    insecure: bool,
     /// Central's public key, 64 hex digits (central's keys/online.pub).
     #[arg(long, env = "NEARFIELD_PUBLIC_KEY", value_parser = parse_key)]
     public_key: Key,
@@ -77,6 +93,14 @@ async fn main() -> Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
 
+    let access = match &arguments.tokens {
+        Some(file) => Access::from_file(file)?,
+        None if arguments.listen.ip().is_loopback() => Access::Open,
+        None => bail!(
+            "--insecure serves everyone who reaches {}: it needs a loopback address; pass --tokens FILE",
+            arguments.listen
+        ),
+    };
     let guest = find_guest(arguments.guest.as_deref())?;
     let wasm = std::fs::read(&guest).with_context(|| format!("guest module {}", guest.display()))?;
     let mut options =
@@ -89,6 +113,9 @@ async fn main() -> Result<()> {
         Limits { memory_bytes_max: (arguments.guest_memory_mib << 20) as usize, ..Limits::default() };
     options.sync_every = Duration::from_millis(arguments.sync_every_ms);
     options.wait_for_model = arguments.wait_for_model;
+    options.access = access;
+    let read_ca = |file: &PathBuf| std::fs::read(file).with_context(|| file.display().to_string());
+    options.central_ca = arguments.central_ca.as_ref().map(read_ca).transpose()?;
 
     let listener = tokio::net::TcpListener::bind(arguments.listen)
         .await

@@ -1,14 +1,19 @@
 //! What an edge is started with, each setting with its unit, default and effect.
 
 use crate::host::sandbox::Limits;
+use crate::http::access::Access;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// What an edge is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Base address of central, as `http://host:port`.
+    /// Base address of central, as `https://host` or `http://host:port`.
     pub central: String,
+    /// Further root certificates for central, PEM, beside those that the system trusts.
+    pub central_ca: Option<Vec<u8>>,
+    /// Who may call (default: those with a token, of which there is none).
+    pub access: Access,
     /// Central's public key, ed25519.
     pub public_key: [u8; 32],
     /// The site that models and deltas are for.
@@ -38,6 +43,8 @@ impl Options {
     pub fn new(site: &str, central: &str, public_key: [u8; 32], data: PathBuf) -> Self {
         Self {
             central: central.to_owned(),
+            central_ca: None,
+            access: Access::Tokens(Vec::new()),
             public_key,
             site: site.to_owned(),
             data,

@@ -113,6 +113,7 @@ impl Fleet {
         let running = Running::start(
             "nearfield-edge",
             &[
+                "--insecure",
                 "--central",
                 &central,
                 "--public-key",

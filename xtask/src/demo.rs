@@ -282,6 +282,7 @@ fn start(state: &Path, ports: &Ports) -> Result<Vec<Service>> {
         "edge",
         paths::binary("nearfield-edge"),
         arguments([
+            "--insecure".into(),
             "--central".into(),
             central_url.clone().into(),
             "--public-key".into(),

@@ -8,11 +8,15 @@
 //! | `DELETE /v1/users/{user}` | forgets the user |
 //! | `GET /healthz`, `/readyz`, `/metrics` | alive; has a model and a sound store; Prometheus text |
 //!
+//! All but the health calls need `authorization: Bearer` and a token with the scope of the call: `events`,
+//! `recommend`, `inspect`, `forget` or `metrics`.
+//!
 //! An event is `{"kind": "view_item", "item_id": "…"}` with the plain or GA4 name of a kind and,
 //! optionally, `event_id`, `time_ms` (default: now), `value` and `session_id`. Any other field is
 //! refused, so that a misspelt one is noticed. A batch is checked wholly before any of it counts.
 //! What is refused answers `{"code", "error"}`.
 
+pub mod access;
 mod events;
 mod health;
 mod recommendations;
@@ -22,13 +26,14 @@ pub use events::{EVENTS_BYTES_MAX, EVENTS_MAX};
 
 use crate::Edge;
 use crate::error::EdgeError;
+use access::Scope;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::header;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -37,13 +42,18 @@ pub const USER_BYTES_MAX: usize = 128;
 
 /// Returns the router of an edge; tests call it without a socket.
 pub fn app(edge: Arc<Edge>) -> Router {
+    let needs = |scope| from_fn_with_state((Arc::clone(&edge), scope), access::authorise);
+    let user = get(users::inspect).layer(needs(Scope::Inspect));
     Router::new()
-        .route("/v1/users/{user}/events", post(events::learn))
-        .route("/v1/users/{user}/recommendations", get(recommendations::recommend))
-        .route("/v1/users/{user}", get(users::inspect).delete(users::forget))
+        .route("/v1/users/{user}/events", post(events::learn).layer(needs(Scope::Events)))
+        .route(
+            "/v1/users/{user}/recommendations",
+            get(recommendations::recommend).layer(needs(Scope::Recommend)),
+        )
+        .route("/v1/users/{user}", user.merge(delete(users::forget).layer(needs(Scope::Forget))))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
+        .route("/metrics", get(health::metrics).layer(needs(Scope::Metrics)))
         .fallback(|| async { Refused(EdgeError::UnknownPath) })
         .method_not_allowed_fallback(|| async { Refused(EdgeError::Method) })
         .layer(DefaultBodyLimit::max(EVENTS_BYTES_MAX))
@@ -68,8 +78,13 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let body = json!({ "code": self.0.code(), "error": self.0.to_string() });
         let mut response = (self.0.status(), Json(body)).into_response();
-        if matches!(self.0, EdgeError::Busy { .. } | EdgeError::NoModel) {
-            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        let more = match self.0 {
+            EdgeError::Busy { .. } | EdgeError::NoModel => Some((header::RETRY_AFTER, "1")),
+            EdgeError::Unauthorized => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            _ => None,
+        };
+        if let Some((name, value)) = more {
+            response.headers_mut().insert(name, header::HeaderValue::from_static(value));
         }
         response.extensions_mut().insert(Code(self.0.code()));
         response

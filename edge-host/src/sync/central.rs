@@ -4,7 +4,7 @@ use super::error::SyncError;
 use crate::options::Options;
 use nearfield_engine::model::manifest::FileRef;
 use nearfield_engine::{ModelVersion, limits};
-use reqwest::{Client, RequestBuilder, StatusCode, header};
+use reqwest::{Certificate, Client, RequestBuilder, StatusCode, header};
 use std::time::Duration;
 
 /// Most bytes of a manifest (choice: 64 patches take 3 KiB).
@@ -26,10 +26,18 @@ impl Central {
         let base = options.central.trim_end_matches('/').to_owned();
         let address = |message: String| SyncError::Address { base: base.clone(), message };
         let url = reqwest::Url::parse(&base).map_err(|error| address(error.to_string()))?;
-        if url.scheme() != "http" {
-            return Err(address(format!("its scheme is {:?}, only http is spoken here", url.scheme())));
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(address(format!("its scheme is {:?}, not http or https", url.scheme())));
         }
-        let client = Client::builder()
+        // Another part of the process may have chosen the cryptography already; one is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder();
+        if let Some(pem) = &options.central_ca {
+            let roots = Certificate::from_pem_bundle(pem)
+                .map_err(|error| address(format!("the root certificates do not read: {error}")))?;
+            builder = builder.tls_certs_merge(roots);
+        }
+        let client = builder
             .timeout(options.central_timeout)
             .connect_timeout(Duration::from_secs(3).min(options.central_timeout))
             .build()

@@ -1,6 +1,8 @@
 //! A small central, made of the engine's own merge, that can be taken down and brought back, and
 //! that can misbehave in chosen ways.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -8,6 +10,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use ed25519_dalek::SigningKey;
 use nearfield_edge::host::sandbox::Limits;
+use nearfield_edge::http::access::Access;
 use nearfield_edge::{Edge, Options, system_now_ms};
 use nearfield_engine::model::manifest::{self, FileRef, Manifest, Slot};
 use nearfield_engine::sync::wire::{self, Outcome, SyncReply, SyncRequest};
@@ -223,17 +226,22 @@ impl FakeCentral {
         central
     }
 
+    /// Returns what it serves.
+    pub(crate) fn router(&self) -> Router {
+        Router::new()
+            .route("/v1/device", post(device))
+            .route("/v1/sync", post(sync))
+            .route("/v1/model/{name}", get(file))
+            .with_state(Arc::clone(&self.shared))
+    }
+
     /// Serves, on the same port as before.
     pub(crate) fn up(&mut self) {
         // A runtime of its own, so that taking it down closes every connection, as a kill would.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let app = Router::new()
-            .route("/v1/device", post(device))
-            .route("/v1/sync", post(sync))
-            .route("/v1/model/{name}", get(file))
-            .with_state(Arc::clone(&self.shared));
+        let app = self.router();
         let (ready, bound) = std::sync::mpsc::channel();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::bind(address).await.unwrap();
@@ -260,6 +268,7 @@ impl FakeCentral {
         let public = key(1).verifying_key().to_bytes();
         Options {
             workers: 2,
+            access: Access::Open,
             central_timeout: Duration::from_secs(5),
             limits: Limits { memory_bytes_max: 64 << 20, ..Limits::default() },
             ..Options::new(SITE, &address, public, data.to_owned())
