@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{SITE, body, delta, delta_of, outcomes, train, train_of};
+use common::{SITE, body, client, delta, delta_of, outcomes, train, train_of};
 use nearfield_central::log::entry::Entry;
 use nearfield_central::log::redb::RedbLog;
 use nearfield_central::log::{Log, LogError, for_each_entry};
@@ -25,6 +25,8 @@ const KILLS: u64 = 20;
 const KILLS_WITHOUT_SNAPSHOT: u64 = 20;
 /// Deltas between two kills, at least.
 const SETTLED: u64 = 60;
+/// Longest time that these may take.
+const SETTLING_MAX: Duration = Duration::from_secs(60);
 const CLIENTS: u64 = 4;
 /// Devices of each client; a row waits for ten.
 const DEVICES: u64 = 4;
@@ -69,7 +71,8 @@ async fn start(data: &Path, settings: &[&str]) -> Central {
 
 /// Returns how many entries the log holds, as the metrics say.
 async fn log_length(metrics: &str) -> u64 {
-    let text = reqwest::get(format!("{metrics}/metrics")).await.unwrap().text().await.unwrap();
+    let answer = client().get(format!("{metrics}/metrics")).send().await.unwrap();
+    let text = answer.text().await.unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("nearfield_log_length ")).unwrap();
     line.parse::<f64>().unwrap() as u64
 }
@@ -84,8 +87,7 @@ struct Shopper {
 
 impl Shopper {
     fn new(number: u64) -> Self {
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
-        Self { number, client, tokens: Vec::new(), sent: 0 }
+        Self { number, client: client(), tokens: Vec::new(), sent: 0 }
     }
 
     /// Returns the numbers of the deltas that it has sent, or of the `count` next ones.
@@ -164,7 +166,9 @@ async fn storm(data: &Path, settings: &[&str], kills: u64) -> Storm {
     for kill in 0..kills {
         let before = settled.load(Ordering::SeqCst);
         // Different moments of commit, publish and snapshot, but never before something was settled.
+        let waiting = Instant::now();
         while settled.load(Ordering::SeqCst) < before + SETTLED {
+            assert!(waiting.elapsed() < SETTLING_MAX, "nothing is settled any more");
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
         tokio::time::sleep(Duration::from_millis(kill * 37 % 250)).await;

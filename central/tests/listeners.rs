@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::Extension;
 use axum::http::{Request, StatusCode};
 use axum::routing::get;
-use common::{config, train};
+use common::{client, config, train};
 use http_body_util::BodyExt;
 use nearfield_central::http::Peer;
 use nearfield_central::http::listener::{Connections, Times, serve};
@@ -198,7 +198,7 @@ async fn a_stop_ends_idle_connections_and_finishes_those_under_way() {
 #[tokio::test]
 async fn requests_carry_the_address_that_they_came_from() {
     let listener = Listener::start(|_| {}).await;
-    let answer = reqwest::get(format!("http://{}/peer", listener.address)).await.unwrap();
+    let answer = client().get(format!("http://{}/peer", listener.address)).send().await.unwrap();
     assert_eq!(answer.text().await.unwrap(), "127.0.0.1");
 }
 
@@ -258,7 +258,7 @@ async fn an_address_that_asks_too_often_is_told_when_to_come_back() {
     let base = format!("http://{}", listener.local_addr().unwrap());
     let (_stop, stopped) = watch::channel(false);
     tokio::spawn(serve(listener, app(service.clone()), Connections::new(&service.config), stopped));
-    let client = reqwest::Client::new();
+    let client = client();
     let mut token = Vec::new();
     for _ in 0..2 {
         let answer = client.post(format!("{base}/v1/device")).send().await.unwrap();

@@ -93,6 +93,8 @@ impl Fleet {
         );
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         let [central, metrics] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
+        // Built beside the edge, reqwest can speak TLS and wants to know with which cryptography.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         Self { folder, central, metrics, client: reqwest::Client::new() }
     }
 

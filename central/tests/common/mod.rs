@@ -67,6 +67,13 @@ pub fn delta_of(number: u64, items: u32, dim: usize) -> Delta {
     }
 }
 
+/// Returns an HTTP client that gives up after ten seconds.
+pub fn client() -> reqwest::Client {
+    // Built beside the edge, reqwest can speak TLS and wants to know with which cryptography.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(std::time::Duration::from_secs(10)).build().unwrap()
+}
+
 /// Returns the sync body of some deltas.
 pub fn body(token: &[u8], deltas: Vec<Delta>) -> Vec<u8> {
     let request =
