@@ -160,15 +160,15 @@ function work() {
 async function deliver(person) {
   try {
     while (person.live.outbox().length > 0) {
-      person.token ??= new Uint8Array(await (await ask('/v1/device', { method: 'POST' })).arrayBuffer());
+      person.token ??= await bytes('/v1/device', { method: 'POST' });
       const body = person.live.encodeSync(config.site, person.token);
       const headers = { 'content-type': 'text/plain' };
-      const reply = await ask('/v1/sync', { method: 'POST', body, headers }).catch((thrown) => {
+      const reply = await bytes('/v1/sync', { method: 'POST', body, headers }).catch((thrown) => {
         // The next try asks for a new one.
         if (thrown.status === 401) person.token = undefined;
         throw thrown;
       });
-      const { results } = person.live.settle(new Uint8Array(await reply.arrayBuffer()));
+      const { results } = person.live.settle(reply);
       totals.sent += results.length;
       totals.sentBytes += body.length;
       for (const { outcome } of results) {

@@ -34,8 +34,8 @@ pub(super) async fn sync(State(service): State<Arc<Service>>, request: Request) 
     Ok(octets(wire::encode_reply(&reply), "no-store"))
 }
 
-/// Checks what all deltas of a request stand on: its site, its device token and how often that asks. Nothing is said about the
-/// deltas where it fails: with another token they may be sent again.
+/// Checks what all deltas of a request stand on: its site, its device token and how often that asks. Nothing is
+/// said about the deltas where it fails: with another token they may be sent again.
 fn addressed_here(service: &Service, request: &SyncRequest) -> Result<(), ApiError> {
     let site = &service.config.site;
     if request.site != *site {

@@ -8,8 +8,8 @@ pub fn oldest_kept(newest: ModelVersion, count: u64) -> ModelVersion {
 }
 
 /// Returns the versions that patches to `newest` start from, newest first: 1, 2, 4, 8, … before it, the last
-/// at the lineage's first version, at most `max` of them. A device takes the newest that is not newer than its own, so it fetches at most about twice
-/// the changes that it lacks.
+/// at the lineage's first version, at most `max` of them. A device takes the newest that is not newer than its
+/// own, so it fetches at most about twice the changes that it lacks.
 pub fn patch_bases(newest: ModelVersion, max: u32) -> impl Iterator<Item = ModelVersion> {
     (0..max.min(u64::BITS)).scan(newest, move |last, power| {
         let base = ModelVersion(newest.0.saturating_sub(1 << power).max(1));
