@@ -111,8 +111,20 @@ impl Edge {
     pub async fn start(options: Options, guest_wasm: &[u8]) -> Result<Arc<Self>, StartError> {
         std::fs::create_dir_all(&options.data)
             .map_err(|error| StartError::Folder { path: options.data.clone(), error })?;
-        let store: Arc<dyn UserStore> =
-            Arc::new(RedbUsers::open(&options.data.join(USERS_FILE)).map_err(StartError::Store)?);
+        let store = RedbUsers::open(&options.data.join(USERS_FILE)).map_err(StartError::Store)?;
+        Self::start_on(Arc::new(store), options, guest_wasm).await
+    }
+
+    /// Starts an edge on a store of the caller's, which keeps the contract of [`UserStore`]. The data folder is
+    /// there already.
+    ///
+    /// # Errors
+    /// As [`Edge::start`].
+    pub async fn start_on(
+        store: Arc<dyn UserStore>,
+        options: Options,
+        guest_wasm: &[u8],
+    ) -> Result<Arc<Self>, StartError> {
         let metrics = Arc::new(Metrics::default());
         let sandbox = Sandbox::compile(guest_wasm, options.limits).map_err(StartError::Guest)?;
         let pool = Pool::start(&sandbox, &store, &metrics, options.workers.max(1), options.users_open_max)

@@ -81,6 +81,8 @@ pub enum EdgeError {
     Store(StoreError),
     /// The guest refused or failed.
     Guest(GuestError),
+    /// The user's state made the guest trap again and again.
+    Quarantined,
     /// The process is ending.
     Stopping,
 }
@@ -108,6 +110,7 @@ impl EdgeError {
             Self::Guest(GuestError::Refused { status, .. }) => status.as_str(),
             Self::Guest(GuestError::Deadline { .. }) => "guest_deadline",
             Self::Guest(_) => "guest",
+            Self::Quarantined => "quarantined",
             Self::Stopping => "stopping",
         }
     }
@@ -130,6 +133,7 @@ impl EdgeError {
             Self::NoModel | Self::Busy { .. } | Self::Store(_) | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::Quarantined => StatusCode::CONFLICT,
             Self::Guest(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -163,6 +167,10 @@ impl fmt::Display for EdgeError {
             }
             Self::Store(error) => error.fmt(f),
             Self::Guest(error) => error.fmt(f),
+            Self::Quarantined => f.write_str(
+                "what is kept of this user made the core fail twice; it is kept, but used no more until the user is \
+                 deleted or the edge starts anew",
+            ),
             Self::Stopping => f.write_str("the edge is stopping"),
         }
     }

@@ -15,6 +15,8 @@
 //! - A delta is on disk before it is first sent, and leaves the outbox only on central's answer.
 //! - Central may be away: events and recommendations continue with the last good model, after a
 //!   restart too. When it is back, sync continues by itself.
+//! - A user's state that cannot be read, or on which the core fails, costs that user the personal list and
+//!   nobody else anything.
 //! - A model is served only if a signed manifest named its hash; a refused one changes nothing.
 //!
 //! This crate is no load balancer and no cluster: a user's requests go to one edge.

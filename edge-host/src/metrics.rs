@@ -86,6 +86,16 @@ impl Metrics {
         self.record(|| gauge!("nearfield_edge_users_open").increment(change));
     }
 
+    /// Counts a list for a newcomer that was given to a user whose state could not be used.
+    pub(crate) fn fallback(&self, reason: &'static str) {
+        self.record(|| counter!("nearfield_edge_fallbacks_total", "reason" => reason).increment(1));
+    }
+
+    /// Moves the number of users who are quarantined.
+    pub(crate) fn users_quarantined(&self, change: f64) {
+        self.record(|| gauge!("nearfield_edge_users_quarantined").increment(change));
+    }
+
     /// Counts an instance that was given up.
     pub(crate) fn guest_replaced(&self) {
         self.record(|| counter!("nearfield_edge_guests_replaced_total").increment(1));

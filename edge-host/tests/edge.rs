@@ -3,57 +3,14 @@
 
 mod support;
 
-use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
-use http_body_util::BodyExt;
+use axum::http::StatusCode;
 use nearfield_edge::{Edge, MODEL_FILE, SyncError, app};
 use nearfield_engine::ManifestError;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
-use support::{FakeCentral, Fault, GROUP, guest, workspace};
-use tower::ServiceExt;
-
-async fn call(app: &Router, method: &str, uri: &str, body: impl Into<Body>) -> (StatusCode, Vec<u8>) {
-    let request = Request::builder().method(method).uri(uri).body(body.into()).unwrap();
-    let response = app.clone().oneshot(request).await.unwrap();
-    let status = response.status();
-    (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
-}
-
-async fn get(app: &Router, uri: &str) -> Value {
-    let (status, body) = call(app, "GET", uri, Body::empty()).await;
-    assert_eq!(status, StatusCode::OK, "{uri}: {}", String::from_utf8_lossy(&body));
-    serde_json::from_slice(&body).unwrap()
-}
-
-async fn learn(app: &Router, user: &str, events: &Value) -> Value {
-    let uri = format!("/v1/users/{user}/events");
-    let (status, body) = call(app, "POST", &uri, events.to_string()).await;
-    assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
-    serde_json::from_slice(&body).unwrap()
-}
-
-async fn recommended(app: &Router, user: &str, count: usize) -> Vec<String> {
-    let list = get(app, &format!("/v1/users/{user}/recommendations?count={count}")).await;
-    let items = list["items"].as_array().unwrap();
-    items.iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect()
-}
-
-async fn metric(app: &Router, line: &str) -> f64 {
-    let (_, body) = call(app, "GET", "/metrics", Body::empty()).await;
-    let text = String::from_utf8(body).unwrap();
-    let found = text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
-    found.unwrap_or(0.0)
-}
-
-/// Twenty views of one taste: enough for a delta.
-fn twenty(group: &str) -> Value {
-    (0..20)
-        .map(|step| json!({ "kind": "view_item", "item_id": format!("{group}-{}", step % GROUP) }))
-        .collect()
-}
+use support::{FakeCentral, Fault, GROUP, call, get, guest, learn, metric, recommended, twenty, workspace};
 
 /// Starts an edge in a folder that another edge has just left.
 async fn restart(central: &FakeCentral, data: &Path) -> Arc<Edge> {

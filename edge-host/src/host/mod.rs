@@ -3,4 +3,5 @@
 pub mod model_slot;
 pub mod pool;
 pub mod sandbox;
+mod strikes;
 pub mod worker;

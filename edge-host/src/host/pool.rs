@@ -121,10 +121,6 @@ impl Pool {
     /// # Errors
     /// [`EdgeError::Guest`] if the guest traps.
     pub async fn golden_digest(&self) -> Result<String, EdgeError> {
-        self.run_on(0, |worker| {
-            let bytes = worker.bytes("nf_golden_digest", None, &[])?;
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        })
-        .await
+        self.run_on(0, Worker::golden_digest).await
     }
 }

@@ -5,7 +5,7 @@
 //! call that traps leaves the instance unfit; the caller drops it and makes another.
 
 use crate::abi::{ABI_VERSION, Failure, Status};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -214,7 +214,7 @@ impl Guest {
         decode(export, &answer)
     }
 
-    /// Calls an export with a message and decodes its answer.
+    /// Calls an export with bytes and decodes its answer.
     ///
     /// # Errors
     /// [`GuestError::Refused`] if the guest refused; a fatal one if it trapped or ran too long.
@@ -222,10 +222,9 @@ impl Guest {
         &mut self,
         export: &'static str,
         handle: Option<u32>,
-        message: &impl Serialize,
+        input: &[u8],
     ) -> Result<T, GuestError> {
-        let input = postcard::to_allocvec(message).expect("messages hold only what postcard can write");
-        let answer = self.bytes(export, handle, &input)?;
+        let answer = self.bytes(export, handle, input)?;
         decode(export, &answer)
     }
 

@@ -42,7 +42,7 @@ pub(super) async fn recommend(
     }
     let name = user.clone();
     let request = Recommend { count, scenario };
-    let List { model, items } =
+    let (List { model, items }, rung) =
         edge.pool().run(&user, move |worker| worker.recommend(&name, request)).await?;
     let items: Vec<Value> =
         items.into_iter().map(|item| json!({ "item_id": item.item_id, "score": item.score })).collect();
@@ -50,6 +50,7 @@ pub(super) async fn recommend(
     Ok(Json(json!({
         "lineage": model.lineage.to_string(),
         "model_version": model.version.0,
+        "rung": rung.as_str(),
         "items": items,
     })))
 }

@@ -77,6 +77,15 @@ impl SyncError {
         }
     }
 
+    /// Returns whether what failed for one user has nothing to do with that user, so that the next round may
+    /// succeed.
+    pub(super) fn passes(&self) -> bool {
+        match self {
+            Self::Edge(EdgeError::Busy { .. } | EdgeError::Stopping | EdgeError::NoModel) => true,
+            other => other.ends_the_round(),
+        }
+    }
+
     /// Returns whether central is away or overloaded, so that the round had better end.
     pub(super) fn ends_the_round(&self) -> bool {
         match self {

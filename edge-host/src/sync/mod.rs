@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Time until a user is asked again whose sync body central refused as a whole (choice).
+/// Time until a user is asked again whose delta could not be made, or whose sync body central refused as a
+/// whole (choice).
 const REFUSED_WAIT_MS: u64 = 10 * 60 * 1000;
 /// Users whose deltas are under way at the same time (choice: central answers in about a
 /// millisecond, so eight keep a core of it busy).
@@ -109,7 +110,7 @@ impl Edge {
                 Ok(settled) => round.settled += settled,
                 Err(error) => {
                     self.metrics.sync_failed(error.reason());
-                    let wait_ms = if error.ends_the_round() { 0 } else { REFUSED_WAIT_MS };
+                    let wait_ms = if error.passes() { 0 } else { REFUSED_WAIT_MS };
                     if error.ends_the_round() {
                         due = Vec::new().into_iter();
                     }

@@ -2,6 +2,7 @@
 
 use super::error::SyncError;
 use crate::edge::{Edge, MANIFEST_FILE, MODEL_FILE, model_info};
+use crate::error::EdgeError;
 use crate::host::model_slot::InstalledModel;
 use nearfield_engine::model::manifest::{FileRef, Signed, signed_by};
 use nearfield_engine::{Held, Model, ModelVersion, Step, Update};
@@ -25,7 +26,8 @@ impl Edge {
         });
         let signature_holds = signed_by(&self.options.public_key);
         let update = Update::read(&bytes, &self.options.site, held, self.now_ms(), signature_holds)?;
-        self.accepted(&bytes, update.manifest().issued_ms)?;
+        self.accepted(bytes, update.manifest().issued_ms).await?;
+        let update = Arc::new(update);
         let step = held.map_or(Step::Pack, |held| update.step(held.lineage, held.version));
         let by_patch = match (step, &installed) {
             (Step::Done, _) => return Ok(None),
@@ -40,7 +42,8 @@ impl Edge {
         };
         // Disk first: an edge that serves a version must come up with it again, or the next
         // manifest's version would look to it like any other.
-        keep(&self.options.data.join(MODEL_FILE), &next.pack)?;
+        let (path, pack) = (self.options.data.join(MODEL_FILE), Arc::clone(&next.pack));
+        off_the_runtime(move || keep(&path, &pack)).await?;
         let by = if patch.is_some() { "patch" } else { "pack" };
         self.pool.install(next.clone(), patch).await?;
         self.metrics.model(next.info.version, by);
@@ -50,9 +53,10 @@ impl Edge {
 
     /// Keeps an accepted manifest: one that was issued earlier is never accepted after it, also not after a
     /// restart.
-    fn accepted(&self, manifest: &[u8], issued_ms: u64) -> Result<(), SyncError> {
+    async fn accepted(&self, manifest: Vec<u8>, issued_ms: u64) -> Result<(), SyncError> {
         if self.issued_ms.load(Ordering::Relaxed) != issued_ms {
-            keep(&self.options.data.join(MANIFEST_FILE), manifest)?;
+            let path = self.options.data.join(MANIFEST_FILE);
+            off_the_runtime(move || keep(&path, &manifest)).await?;
             self.issued_ms.store(issued_ms, Ordering::Relaxed);
         }
         Ok(())
@@ -62,19 +66,21 @@ impl Edge {
     /// counted and answered by fetching the whole pack.
     async fn patched(
         &self,
-        update: &Update,
+        update: &Arc<Update>,
         installed: &InstalledModel,
         from: ModelVersion,
         file: FileRef,
     ) -> Option<(InstalledModel, Arc<Vec<u8>>)> {
         let patch = async {
             let patch = self.central.patch(from, update.manifest().stable.version, &file).await?;
-            let model = Model::load(&installed.pack).map_err(SyncError::Pack)?;
-            let (model, pack) = update.patched(model, &file, &patch)?;
-            Ok::<_, SyncError>((
-                InstalledModel { info: model_info(&model), pack: Arc::new(pack) },
-                Arc::new(patch),
-            ))
+            let (update, before) = (Arc::clone(update), Arc::clone(&installed.pack));
+            off_the_runtime(move || {
+                let model = Model::load(&before).map_err(SyncError::Pack)?;
+                let (model, pack) = update.patched(model, &file, &patch)?;
+                let model = InstalledModel { info: model_info(&model), pack: Arc::new(pack) };
+                Ok((model, Arc::new(patch)))
+            })
+            .await
         };
         match patch.await {
             Ok(made) => Some(made),
@@ -87,12 +93,24 @@ impl Edge {
     }
 
     /// Returns the manifest's model from its whole pack.
-    async fn whole(&self, update: &Update) -> Result<InstalledModel, SyncError> {
+    async fn whole(&self, update: &Arc<Update>) -> Result<InstalledModel, SyncError> {
         let slot = &update.manifest().stable;
         let pack = self.central.pack(slot.version, &slot.pack).await?;
-        let model = update.loaded(&pack)?;
-        Ok(InstalledModel { info: model_info(&model), pack: Arc::new(pack) })
+        let update = Arc::clone(update);
+        off_the_runtime(move || {
+            let model = update.loaded(&pack)?;
+            Ok(InstalledModel { info: model_info(&model), pack: Arc::new(pack) })
+        })
+        .await
     }
+}
+
+/// Runs work that computes for long or waits for the disk, on a thread that serves no calls.
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SyncError> + Send + 'static,
+) -> Result<T, SyncError> {
+    // Work ends without a result only when the runtime stops, or by a panic, which has been reported.
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(SyncError::Edge(EdgeError::Stopping)))
 }
 
 /// Returns when the manifest in a file was issued, 0 where there is none that can be read.

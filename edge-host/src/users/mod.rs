@@ -81,6 +81,9 @@ impl Ticket {
 /// - **Reads see writes.** [`UserStore::get`] sees every [`UserStore::put`] before it, answered or not;
 ///   a write that failed is seen no longer.
 /// - **Order.** The writes of one user take effect in the order in which they were made.
+/// - **A failed write is the last.** Once a write has failed, every later one fails until the store is opened
+///   anew: it may have been made from the record that failed, and what is on disk is known only after a restart.
+///   What can still be read is.
 /// - Nothing is promised for what was never answered.
 ///
 /// # Errors

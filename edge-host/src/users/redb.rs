@@ -30,6 +30,8 @@ struct Waiting {
     number: u64,
     /// The newest uncommitted write of each user; `None` is a removal.
     newest: HashMap<String, (u64, Option<Record>)>,
+    /// Why a commit failed. Every write after it fails too.
+    failure: Option<StoreError>,
 }
 
 /// A user store in one redb file.
@@ -64,7 +66,7 @@ impl RedbUsers {
         let writer = (Arc::clone(&database), Arc::clone(&waiting));
         std::thread::Builder::new()
             .name("nearfield-store".to_owned())
-            .spawn(move || write_all(&writer.0, &writer.1, &queue))
+            .spawn(move || write_all(&writer.1, &queue, |group| commit(&writer.0, group)))
             .map_err(|error| StoreError::new("start its writer", error))?;
         Ok(Self { database, waiting, writes })
     }
@@ -90,6 +92,10 @@ impl UserStore for RedbUsers {
     fn put(&self, user: &str, record: Option<Record>) -> Ticket {
         let (answer, ticket) = Ticket::new();
         let mut waiting = self.waiting.lock().expect("no holder panics");
+        if let Some(error) = &waiting.failure {
+            answer.answer(Err(error.clone()));
+            return ticket;
+        }
         waiting.number += 1;
         let number = waiting.number;
         waiting.newest.insert(user.to_owned(), (number, record.clone()));
@@ -112,22 +118,31 @@ impl UserStore for RedbUsers {
     }
 }
 
-/// Commits what waits, a group at a time, until the store is dropped.
-fn write_all(database: &Database, waiting: &Mutex<Waiting>, queue: &mpsc::Receiver<Write>) {
+/// Commits what waits, a group at a time, until the store is dropped. After a commit has failed nothing is
+/// committed any more: what came after it in the queue was made from records that were then refused.
+fn write_all(
+    waiting: &Mutex<Waiting>,
+    queue: &mpsc::Receiver<Write>,
+    commit: impl Fn(&[Write]) -> Result<(), redb::Error>,
+) {
+    let mut failure: Option<StoreError> = None;
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX {
             let Ok(next) = queue.try_recv() else { break };
             group.push(next);
         }
-        let outcome = commit(database, &group).map_err(|error| StoreError::new("commit", error));
+        if failure.is_none() {
+            failure = commit(&group).err().map(|error| StoreError::new("commit", error));
+        }
         let mut waiting = waiting.lock().expect("no holder panics");
+        waiting.failure.clone_from(&failure);
         for write in group {
             // A failed write leaves the overlay too: readers see what is on disk.
             if waiting.newest.get(&write.user).is_some_and(|(number, _)| *number == write.number) {
                 waiting.newest.remove(&write.user);
             }
-            write.answer.answer(outcome.clone());
+            write.answer.answer(failure.clone().map_or(Ok(()), Err));
         }
     }
 }
@@ -162,6 +177,7 @@ fn commit(database: &Database, group: &[Write]) -> Result<(), redb::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     #[tokio::test]
     async fn the_contract_holds() {
@@ -192,6 +208,47 @@ mod tests {
             .expect("the file is free within two seconds");
         assert_eq!(store.get("ada").unwrap(), Some(record));
         assert_eq!(store.pending().unwrap(), ["ada"]);
+    }
+
+    #[test]
+    fn a_write_that_was_queued_behind_a_failed_one_is_not_committed() {
+        let waiting = Mutex::new(Waiting::default());
+        let (writes, queue) = mpsc::channel();
+        let write = move |number: u8| {
+            let (answer, ticket) = Ticket::new();
+            let record = Some(Record { state: vec![number], ..Record::default() });
+            writes.send(Write { user: "ada".to_owned(), number: number.into(), record, answer }).unwrap();
+            ticket
+        };
+        let (begun, begins) = mpsc::channel();
+        let (go_on, goes_on) = mpsc::channel();
+        let commits = AtomicU32::new(0);
+        let (waiting, commits) = (&waiting, &commits);
+        // Only the first commit fails: the disk is sound again at once.
+        let commit = move |_: &[Write]| {
+            begun.send(()).unwrap();
+            goes_on.recv().unwrap();
+            match commits.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(redb::Error::DatabaseAlreadyOpen),
+                _ => Ok(()),
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(move || write_all(waiting, &queue, commit));
+            let refused = write(1);
+            begins.recv().unwrap();
+            // Its record holds what the first one's does, and the first one is under way.
+            let queued = write(2);
+            go_on.send(()).unwrap();
+            go_on.send(()).unwrap();
+            for ticket in [refused, queued] {
+                let error = ticket.0.blocking_recv().unwrap().unwrap_err();
+                assert!(error.to_string().starts_with("user store could not commit: "), "{error}");
+            }
+            drop(write);
+        });
+        assert_eq!(commits.load(Ordering::SeqCst), 1, "the second was never tried");
+        assert!(waiting.lock().unwrap().failure.is_some(), "nor is any later one");
     }
 
     #[test]

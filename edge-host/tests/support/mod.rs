@@ -4,11 +4,12 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::http::{Request, StatusCode};
+use axum::routing;
 use ed25519_dalek::SigningKey;
+use http_body_util::BodyExt;
 use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::http::access::Access;
 use nearfield_edge::{Edge, Options, system_now_ms};
@@ -18,17 +19,64 @@ use nearfield_engine::{
     DeltaId, Event, Hyperparameters, Kind, Lineage, Model, ModelVersion, Statistics, Threshold, UserState,
     Window, Workspace,
 };
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tower::ServiceExt;
 
 pub(crate) const SITE: &str = "camp";
 /// Items of each of the two tastes: `tent-0` … and `boot-0` ….
 pub(crate) const GROUP: usize = 12;
 const HOUR_MS: u64 = 3_600_000;
 const DIM: usize = 16;
+
+pub(crate) async fn call(
+    app: &Router,
+    method: &str,
+    uri: &str,
+    body: impl Into<Body>,
+) -> (StatusCode, Vec<u8>) {
+    let request = Request::builder().method(method).uri(uri).body(body.into()).unwrap();
+    let response = app.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
+}
+
+pub(crate) async fn get(app: &Router, uri: &str) -> Value {
+    let (status, body) = call(app, "GET", uri, Body::empty()).await;
+    assert_eq!(status, StatusCode::OK, "{uri}: {}", String::from_utf8_lossy(&body));
+    serde_json::from_slice(&body).unwrap()
+}
+
+pub(crate) async fn learn(app: &Router, user: &str, events: &Value) -> Value {
+    let uri = format!("/v1/users/{user}/events");
+    let (status, body) = call(app, "POST", &uri, events.to_string()).await;
+    assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
+    serde_json::from_slice(&body).unwrap()
+}
+
+pub(crate) async fn recommended(app: &Router, user: &str, count: usize) -> Vec<String> {
+    let list = get(app, &format!("/v1/users/{user}/recommendations?count={count}")).await;
+    let items = list["items"].as_array().unwrap();
+    items.iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect()
+}
+
+pub(crate) async fn metric(app: &Router, line: &str) -> f64 {
+    let (_, body) = call(app, "GET", "/metrics", Body::empty()).await;
+    let text = String::from_utf8(body).unwrap();
+    let found = text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
+    found.unwrap_or(0.0)
+}
+
+/// Twenty views of one taste: enough for a delta.
+pub(crate) fn twenty(group: &str) -> Value {
+    (0..20)
+        .map(|step| json!({ "kind": "view_item", "item_id": format!("{group}-{}", step % GROUP) }))
+        .collect()
+}
 
 /// How the fake central misbehaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -229,9 +277,9 @@ impl FakeCentral {
     /// Returns what it serves.
     pub(crate) fn router(&self) -> Router {
         Router::new()
-            .route("/v1/device", post(device))
-            .route("/v1/sync", post(sync))
-            .route("/v1/model/{name}", get(file))
+            .route("/v1/device", routing::post(device))
+            .route("/v1/sync", routing::post(sync))
+            .route("/v1/model/{name}", routing::get(file))
             .with_state(Arc::clone(&self.shared))
     }
 
