@@ -36,7 +36,7 @@ pub use error::{
 };
 pub use event::{Event, Kind};
 pub use ids::{DeltaId, ItemKey, Lineage, ModelVersion, Row};
-pub use merge::{Policy, Publication, RowVersions, Statistics, Threshold, Window};
+pub use merge::{Policy, Preview, Publication, RowVersions, Statistics, Threshold, Window};
 pub use model::Model;
 pub use model::blend::{Blend, Scenario};
 pub use model::hyper::{Bounds, Hyperparameters};

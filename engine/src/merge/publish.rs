@@ -10,7 +10,7 @@
 use crate::algebra::{Solver, packed_len};
 use crate::ids::{ModelVersion, Row};
 use crate::merge::evidence::{Evidence, TRANSITION_ONE, WEIGHT_ONE, outer_sum};
-use crate::merge::statistics::{Pair, Readings, Statistics};
+use crate::merge::statistics::{Pair, Readings, RowStatistics, Statistics};
 use crate::merge::waiting::{Threshold, Waiting, shed};
 use crate::merge::window::{Contributions, Window};
 use crate::model::hyper::Hyperparameters;
@@ -46,7 +46,7 @@ impl Statistics {
         let window = std::mem::take(window);
         let mut weight = 0;
         let mut passed: BTreeMap<Row, Evidence> = BTreeMap::new();
-        for Contributions { row, by_device } in window.by_row(&hyper) {
+        for Contributions { row, by_device } in window.by_row(&hyper, |_| true) {
             weight += by_device.iter().map(|(_, evidence)| evidence.weight()).sum::<u64>();
             let waiting = self.waiting.entry(row).or_insert_with(|| Waiting::since(threshold.day));
             if waiting.add(by_device, &threshold) {
@@ -92,35 +92,28 @@ impl Statistics {
 
     /// Ages C and m and adds the window's people.
     fn fold_people(&mut self, window: &Window, hyper: &Hyperparameters) {
-        let age = decay(self.merged - self.c_aged_at, f64::from(hyper.factor_half_life));
+        (self.c, self.m) = self.people_with(window, hyper);
         self.c_aged_at = self.merged;
+    }
+
+    /// Returns C and m, aged, with the window's people.
+    pub(super) fn people_with(&self, window: &Window, hyper: &Hyperparameters) -> (Vec<f64>, f64) {
+        let age = decay(self.merged - self.c_aged_at, f64::from(hyper.factor_half_life));
         let people = window.deltas.iter();
         let shares = people.map(|delta| (&delta.factor, f64::from(delta.share) / f64::from(SHARE_STEPS)));
-        for (sum, value) in self.c.iter_mut().zip(outer_sum(self.dim, shares)) {
-            *sum = *sum * age + value;
-        }
+        let sums = outer_sum(self.dim, shares);
+        let c = self.c.iter().zip(sums).map(|(sum, value)| *sum * age + value).collect();
         let shares: u64 = window.deltas.iter().map(|delta| u64::from(delta.share)).sum();
-        self.m = self.m * age + shares as f64 / f64::from(SHARE_STEPS);
+        (c, self.m * age + shares as f64 / f64::from(SHARE_STEPS))
     }
 
     /// Ages one row and adds what stands behind it.
     fn fold_row(&mut self, row: Row, evidence: &Evidence, hyper: &Hyperparameters) {
         let passed = self.merged - self.rows[row as usize].aged_at;
-        let d = self.dim;
         let statistics = &mut self.rows[row as usize];
         statistics.aged_at = self.merged;
-        statistics.a.resize(packed_len(d), 0.0);
-        statistics.b.resize(d, 0.0);
         let age = decay(passed, f64::from(hyper.factor_half_life)) as f32;
-        let (a, b) = evidence.sums(d);
-        let add = |base: &mut [f32], sums: &[f64]| {
-            for (base, sum) in base.iter_mut().zip(sums) {
-                *base = *base * age + *sum as f32;
-            }
-        };
-        add(&mut statistics.a, &a);
-        add(&mut statistics.b, &b);
-        statistics.n = statistics.n * age + (evidence.weight() as f64 / WEIGHT_ONE) as f32;
+        statistics.fold_equations(evidence, age, self.dim);
         for (at, count) in statistics.popularity.iter_mut().enumerate() {
             let half_life = f64::from(hyper.popularity_half_lives[at]);
             let sum = if at >= ENTRIES { evidence.entries } else { evidence.positive() };
@@ -159,25 +152,16 @@ impl Statistics {
     /// Solves touched rows again and updates Gram and sum.
     fn solve_rows(&mut self, rows: &[Row], hyper: &Hyperparameters) {
         let d = self.dim;
-        let c: Vec<f32> = self.c.iter().map(|value| *value as f32).collect();
-        let trace: f64 = (0..d).map(|i| self.gram[packed_len(i + 1) - 1]).sum();
-        let typical = libm::sqrt(trace / self.rows.len().max(1) as f64) as f32;
-        let step_max = hyper.bounds.step_max * if typical > 0.0 { typical } else { 1.0 };
-        let mut solver = Solver::new(d);
-        let mut before = vec![0.0; d];
+        let mut steps = Steps::new(self, &self.c, self.m, hyper);
         let mut after = vec![0.0; d];
         for row in rows.iter().map(|row| *row as usize) {
-            let statistics = &self.rows[row];
-            let ridge = hyper.lambda * (statistics.n + hyper.alpha * self.m as f32);
-            let parts: &[(f32, &[f32])] = &[(1.0, &statistics.a), (hyper.alpha, &c)];
-            let Some(q) = solver.solve(parts, ridge, &statistics.b) else { continue };
             let range = row * d..(row + 1) * d;
-            for (value, factor) in before.iter_mut().zip(&self.factors[range.clone()]) {
-                *value = f32::from(*factor) * self.scales[row];
-            }
-            let step = libm::sqrtf(q.iter().zip(&before).map(|(q, old)| (q - old) * (q - old)).sum::<f32>());
-            let fraction = if step > step_max { step_max / step } else { 1.0 };
-            for ((after, q), old) in after.iter_mut().zip(q).zip(&before) {
+            let factors = &self.factors[range.clone()];
+            let Some(Step { from, to, fraction }) = steps.solve(&self.rows[row], factors, self.scales[row])
+            else {
+                continue;
+            };
+            for ((after, q), old) in after.iter_mut().zip(to).zip(from) {
                 *after = old + fraction * (q - old);
             }
             self.scales[row] = quantise(&after, &mut self.factors[range.clone()]);
@@ -186,10 +170,10 @@ impl Statistics {
             }
             let mut at = 0;
             for i in 0..d {
-                self.sum[i] += f64::from(after[i]) - f64::from(before[i]);
+                self.sum[i] += f64::from(after[i]) - f64::from(from[i]);
                 for j in 0..=i {
-                    self.gram[at] += f64::from(after[i]) * f64::from(after[j])
-                        - f64::from(before[i]) * f64::from(before[j]);
+                    self.gram[at] +=
+                        f64::from(after[i]) * f64::from(after[j]) - f64::from(from[i]) * f64::from(from[j]);
                     at += 1;
                 }
             }
@@ -274,5 +258,74 @@ impl Statistics {
         let mut model = self.empty_model();
         model.apply(&patch).expect("a patch made from the same statistics applies");
         model
+    }
+}
+impl RowStatistics {
+    /// Ages A, b and N and adds what stands behind the row.
+    pub(super) fn fold_equations(&mut self, evidence: &Evidence, age: f32, dim: usize) {
+        self.a.resize(packed_len(dim), 0.0);
+        self.b.resize(dim, 0.0);
+        let (a, b) = evidence.sums(dim);
+        let add = |base: &mut [f32], sums: &[f64]| {
+            for (base, sum) in base.iter_mut().zip(sums) {
+                *base = *base * age + *sum as f32;
+            }
+        };
+        add(&mut self.a, &a);
+        add(&mut self.b, &b);
+        self.n = self.n * age + (evidence.weight() as f64 / WEIGHT_ONE) as f32;
+    }
+}
+
+/// Solves rows, and bounds how far each may move in one publish.
+pub(super) struct Steps {
+    solver: Solver,
+    alpha: f32,
+    lambda: f32,
+    c: Vec<f32>,
+    m: f32,
+    /// Length of the longest step.
+    longest: f32,
+    from: Vec<f32>,
+}
+
+/// The way of a row to its solution.
+pub(super) struct Step<'a> {
+    /// The row as published (d).
+    pub(super) from: &'a [f32],
+    /// The solution (d).
+    pub(super) to: &'a [f32],
+    /// How much of the way one publish may go: 1 where the step is not bounded.
+    pub(super) fraction: f32,
+}
+
+impl Steps {
+    /// Returns what solves rows of the statistics with the people of `c` and `m`.
+    pub(super) fn new(statistics: &Statistics, c: &[f64], m: f64, hyper: &Hyperparameters) -> Self {
+        let d = statistics.dim;
+        let trace: f64 = (0..d).map(|i| statistics.gram[packed_len(i + 1) - 1]).sum();
+        let typical = libm::sqrt(trace / statistics.rows.len().max(1) as f64) as f32;
+        Self {
+            solver: Solver::new(d),
+            alpha: hyper.alpha,
+            lambda: hyper.lambda,
+            c: c.iter().map(|value| *value as f32).collect(),
+            m: m as f32,
+            longest: hyper.bounds.step_max * if typical > 0.0 { typical } else { 1.0 },
+            from: vec![0.0; d],
+        }
+    }
+
+    /// Solves a row, whose factors are published as `factors` and `scale`; `None` if it has no solution.
+    pub(super) fn solve(&mut self, row: &RowStatistics, factors: &[i8], scale: f32) -> Option<Step<'_>> {
+        let ridge = self.lambda * (row.n + self.alpha * self.m);
+        let parts: &[(f32, &[f32])] = &[(1.0, &row.a), (self.alpha, &self.c)];
+        let to = self.solver.solve(parts, ridge, &row.b)?;
+        for (value, factor) in self.from.iter_mut().zip(factors) {
+            *value = f32::from(*factor) * scale;
+        }
+        let step = libm::sqrtf(to.iter().zip(&self.from).map(|(q, old)| (q - old) * (q - old)).sum::<f32>());
+        let fraction = if step > self.longest { self.longest / step } else { 1.0 };
+        Some(Step { from: &self.from, to, fraction })
     }
 }

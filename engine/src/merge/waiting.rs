@@ -85,6 +85,11 @@ impl Waiting {
         self.tags.len().max(in_window) >= threshold.devices as usize
     }
 
+    /// Returns how many devices stand behind the row.
+    pub(super) fn devices(&self) -> usize {
+        self.tags.len()
+    }
+
     /// Returns whether the row has enough devices by a threshold that may have changed.
     pub(super) fn passes(&self, threshold: &Threshold) -> bool {
         self.tags.len() >= threshold.devices as usize

@@ -5,6 +5,7 @@ use crate::ids::{DeltaId, Row};
 use crate::merge::evidence::{Evidence, Factor, TRANSITION_ONE, WEIGHT_ONE, Weighted};
 use crate::model::hyper::Hyperparameters;
 use crate::sync::delta::{Delta, Touch};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The deltas admitted since the last publish.
 #[derive(Clone, Debug, Default)]
@@ -70,16 +71,32 @@ impl Window {
         self.deltas.push(admitted);
     }
 
-    /// Returns what the window holds by row, rising.
+    /// Returns how many devices touched each row, rising.
+    pub(super) fn devices_by_row(&self) -> BTreeMap<Row, usize> {
+        let touches =
+            self.deltas.iter().flat_map(|delta| delta.items.iter().map(|touch| (touch.row(), delta.device)));
+        let mut by_row = BTreeMap::new();
+        for (row, _) in touches.collect::<BTreeSet<_>>() {
+            *by_row.entry(row).or_default() += 1;
+        }
+        by_row
+    }
+
+    /// Returns what the window holds on the rows that `wanted` names, rising.
     ///
     /// A device makes one contribution to a row: its deltas are taken, in the order of their ids, which are
     /// random, until they mention the row as often as one delta may.
-    pub(super) fn by_row(&self, hyper: &Hyperparameters) -> impl Iterator<Item = Contributions> {
+    pub(super) fn by_row(
+        &self,
+        hyper: &Hyperparameters,
+        wanted: impl Fn(Row) -> bool,
+    ) -> impl Iterator<Item = Contributions> {
         let deltas = self.deltas.iter().enumerate();
         let mut touched: Vec<(Row, u64, DeltaId, usize)> = deltas
             .flat_map(|(at, delta)| {
                 delta.items.iter().map(move |touch| (touch.row(), delta.device, delta.id, at))
             })
+            .filter(|(row, ..)| wanted(*row))
             .collect();
         touched.sort_unstable();
         let mut rest = touched.into_iter().peekable();
