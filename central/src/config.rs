@@ -64,6 +64,12 @@ pub struct Config {
           value_parser = clap::value_parser!(u64).range(65_536..))]
     pub window_bytes: u64,
 
+    /// Share of a version's rows, 0 to 1, that may move as far as the step bound lets them. A version
+    /// with more of them, and more than one delta can touch, is held until POST /v1/publish asks for it
+    /// on the admin listener. Smaller holds more often; 1 never holds.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, env = "NEARFIELD_HOLD_SHARE", value_parser = share)]
+    pub hold_share: f64,
+
     /// Time for which deltas may be based on a version after the next one has come, and for which
     /// their ids are remembered, in milliseconds that the server runs (must be > 0; default 24 hours).
     /// Larger lets devices be away for longer and remembers more ids, about 30 bytes each on disk.
@@ -158,4 +164,10 @@ impl Config {
             .expect("the defaults are within their ranges")
             .config
     }
+}
+
+/// Reads a share, 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("{share} is not in 0 to 1")) }
 }

@@ -41,6 +41,10 @@ pub struct Metrics {
     pub duplicate: Counter,
     /// Versions published.
     pub publishes: Counter,
+    /// Times that a version was held, since it would have moved too many rows too far.
+    pub publish_holds: Counter,
+    /// 1 while a version is held.
+    pub publish_held: Gauge,
     /// Time that a publish took, in seconds.
     pub publish_seconds: Histogram,
     /// Time that one group commit took, in seconds.
@@ -92,6 +96,8 @@ impl Metrics {
             acknowledged: counter("nearfield_deltas_acknowledged_total"),
             duplicate: counter("nearfield_deltas_duplicate_total"),
             publishes: counter("nearfield_publishes_total"),
+            publish_holds: counter("nearfield_publish_holds_total"),
+            publish_held: gauge("nearfield_publish_held"),
             publish_seconds: histogram("nearfield_publish_seconds"),
             commit_seconds: histogram("nearfield_commit_seconds"),
             commit_deltas: histogram("nearfield_commit_deltas"),
@@ -226,6 +232,7 @@ fn describe(recorder: &PrometheusRecorder) {
             "rows whose contributions did not reach k devices: they waited too long, or too much waited",
         ),
         ("nearfield_publishes_total", "model versions published"),
+        ("nearfield_publish_holds_total", "versions held, since they would have moved too many rows too far"),
         ("nearfield_drift_total", "changes of the quality that people see, by cause and direction"),
         ("nearfield_publish_errors_total", "model files or snapshots that could not be written"),
     ];
@@ -239,6 +246,7 @@ fn describe(recorder: &PrometheusRecorder) {
             "age of the oldest delta in no published version",
         ),
         ("nearfield_waiting_deltas", None, "deltas in no published version"),
+        ("nearfield_publish_held", None, "1 while a version is held until the operator asks for it"),
         ("nearfield_waiting_rows", None, "rows that wait for more devices"),
         ("nearfield_model_version", None, "version served"),
         ("nearfield_model_rows", None, "rows of the model served"),

@@ -1,7 +1,7 @@
 //! `POST /v1/catalog`, on the admin listener only: the operator's catalogue.
 
 use super::error::{ApiError, Counted, counted};
-use super::read_body;
+use super::{check_operator, read_body};
 use crate::catalogue::{self, Form};
 use crate::ingest::queue::ChangeError;
 use crate::service::Service;
@@ -20,13 +20,7 @@ pub(super) async fn change(
     body: Body,
 ) -> Result<Response, Counted> {
     let fail = counted(&service);
-    let given =
-        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    // Hashes are compared, in constant time, so that timing reveals nothing about the token.
-    let known = blake3::hash(service.keys.admin_token.as_bytes());
-    if given.is_none_or(|given| blake3::hash(given.trim().as_bytes()) != known) {
-        return Err(fail(ApiError::Unauthorized));
-    }
+    check_operator(&service, &headers).map_err(&fail)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = match kind.split(';').next().unwrap_or_default().trim() {
         "application/json" => Form::Json,

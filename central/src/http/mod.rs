@@ -7,7 +7,7 @@
 //! GET  /v1/model/{version}.pack, /v1/model/{from}..{to}.patch   immutable
 //! GET  /healthz /readyz
 //! GET  /metrics /readyz            on the listener for metrics
-//! POST /v1/catalog                 on the admin listener only, with its bearer token
+//! POST /v1/catalog, /v1/publish    on the admin listener only, with its bearer token
 //! ```
 
 mod catalogue;
@@ -16,6 +16,7 @@ mod error;
 mod health;
 pub mod listener;
 mod models;
+mod publish;
 mod rates;
 mod sync;
 
@@ -82,6 +83,7 @@ pub fn metrics_app(service: Arc<Service>) -> Router {
 pub fn admin_app(service: Arc<Service>) -> Router {
     Router::new()
         .route("/v1/catalog", post(catalogue::change))
+        .route("/v1/publish", post(publish::publish))
         .route("/healthz", get(health::healthz))
         .fallback(no_route)
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ADMIN_REQUEST_TIME))
@@ -108,11 +110,25 @@ fn route(path: &str) -> &'static str {
         "/v1/device" => "/v1/device",
         "/v1/sync" => "/v1/sync",
         "/v1/catalog" => "/v1/catalog",
+        "/v1/publish" => "/v1/publish",
         "/v1/model/latest" => "/v1/model/latest",
         "/healthz" => "/healthz",
         "/readyz" => "/readyz",
         path if path.starts_with("/v1/model/") => "/v1/model/{file}",
         _ => "other",
+    }
+}
+
+/// Checks that a request comes from the operator.
+fn check_operator(service: &Service, headers: &HeaderMap) -> Result<(), ApiError> {
+    let given =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    // Hashes are compared, in constant time, so that timing reveals nothing about the token.
+    let known = blake3::hash(service.keys.admin_token.as_bytes());
+    if given.is_some_and(|given| blake3::hash(given.trim().as_bytes()) == known) {
+        Ok(())
+    } else {
+        Err(ApiError::Unauthorized)
     }
 }
 

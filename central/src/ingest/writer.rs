@@ -23,7 +23,7 @@ use crate::merge::state::{Merger, Published};
 use crate::metrics::Metrics;
 use crate::publish::publisher::Handover;
 use crate::publish::versions::oldest_kept;
-use nearfield_engine::{Delta, ModelVersion, Outcome, Row, Threshold};
+use nearfield_engine::{Delta, ModelVersion, Outcome, Preview, Row, Threshold};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -64,6 +64,8 @@ pub(crate) struct Writer {
     merged_deltas: u64,
     /// When the oldest thing that is in no version came in.
     waiting_since: Option<Instant>,
+    /// Whether what waits is kept back until the operator asks for a publish.
+    held: bool,
     publishes_since_snapshot: u64,
     to_publisher: Sender<Handover>,
     /// Versions handed over whose files are not made yet.
@@ -71,6 +73,17 @@ pub(crate) struct Writer {
     condition: Arc<Condition>,
     metrics: Arc<Metrics>,
     clock: Clock,
+}
+
+/// Why something is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occasion {
+    /// It is time.
+    Due,
+    /// The operator wants it, also what is held.
+    Asked,
+    /// The service stops.
+    Last,
 }
 
 struct Waiting {
@@ -101,6 +114,7 @@ impl Writer {
             started: Instant::now(),
             merged_deltas: before.deltas,
             before,
+            held: false,
             // A server that is killed often must still take snapshots.
             publishes_since_snapshot: version.0.saturating_sub(log.snapshot()?.version.0),
             window_key: log.window_key()?,
@@ -140,18 +154,18 @@ impl Writer {
                     let _ = answer.send(self.change(changes));
                 }
                 Some(Job::Publish { answer }) => {
-                    let result = self.publish(false).map(|()| self.merger.model().version());
+                    let result = self.publish(Occasion::Asked).map(|()| self.merger.model().version());
                     let _ = answer.send(result);
                 }
                 Some(Job::Stop) => {
-                    if let Err(error) = self.publish(true) {
+                    if let Err(error) = self.publish(Occasion::Last) {
                         tracing::error!(%error, "the last publish failed; the log is whole and is replayed at the next start");
                     }
                     return;
                 }
                 Some(Job::Sync { .. }) | None => {}
             }
-            if self.publish_is_due() && self.publish(false).is_err() {
+            if self.publish_is_due() && self.publish(Occasion::Due).is_err() {
                 tracing::error!("publishing has stopped");
             }
             self.refresh_gauges();
@@ -163,7 +177,7 @@ impl Writer {
         if self.condition.failure().is_some() {
             return IDLE;
         }
-        match self.waiting_since {
+        match self.waiting_since.filter(|_| !self.held) {
             Some(since) => {
                 let due = Duration::from_millis(self.config.publish_every_ms).saturating_sub(since.elapsed());
                 due.max(PUBLISHER_BUSY).min(IDLE)
@@ -177,7 +191,9 @@ impl Writer {
         let due = since.elapsed() >= Duration::from_millis(self.config.publish_every_ms)
             || self.merger.waiting_deltas() >= self.config.publish_deltas
             || self.merger.waiting_bytes() >= self.config.window_bytes / 2;
-        due && self.unfinished.load(Ordering::Acquire) == 0 && self.condition.failure().is_none()
+        due && !self.held
+            && self.unfinished.load(Ordering::Acquire) == 0
+            && self.condition.failure().is_none()
     }
 
     fn refresh_gauges(&self) {
@@ -331,8 +347,10 @@ impl Writer {
         Ok(Changed { added, asked: changes.len() as u64 })
     }
 
-    /// Publishes what waits, if anything does; `last` also asks for a snapshot.
-    fn publish(&mut self, last: bool) -> Result<(), Unavailable> {
+    /// Publishes what waits, if anything does and unless it is held. At the last occasion a snapshot is taken
+    /// too.
+    fn publish(&mut self, occasion: Occasion) -> Result<(), Unavailable> {
+        let last = occasion == Occasion::Last;
         self.writable()?;
         if !self.merger.something_waits() {
             if last {
@@ -352,6 +370,9 @@ impl Writer {
             wait_days: self.config.wait_days,
             waiting_bytes_max: self.config.waiting_bytes,
         };
+        if occasion != Occasion::Asked && self.is_to_be_held(&threshold) {
+            return Ok(());
+        }
         let Published { mark, pack, waiting_rows, dropped_by_age, dropped_by_bytes } =
             self.merger.publish(threshold);
         self.merged_deltas += mark.deltas;
@@ -371,6 +392,8 @@ impl Writer {
             .map_err(|error| self.fail(&error))?;
         self.window_key = window_key;
         self.oldest = oldest_base;
+        self.held = false;
+        self.metrics.publish_held.set(0.0);
         self.waiting_since = None;
         self.publishes_since_snapshot += 1;
         let due = last || self.publishes_since_snapshot >= self.config.snapshot_every;
@@ -394,6 +417,35 @@ impl Writer {
             snapshot: snapshot.map(|statistics| (number, statistics)),
         });
         Ok(())
+    }
+
+    /// Returns whether what waits is kept back: it is already, or it would move more rows past their step bound
+    /// than it may. Nothing is lost then: deltas are taken as long as there is room, and the log has them.
+    fn is_to_be_held(&mut self, threshold: &Threshold) -> bool {
+        if self.held {
+            return true;
+        }
+        let share = self.config.hold_share;
+        if share >= 1.0 {
+            return false;
+        }
+        let preview = self.merger.preview(threshold);
+        let Preview { rows, bounded } = preview;
+        // One delta alone holds nothing.
+        let most = usize::from(self.merger.model().hyperparameters().bounds.items_max);
+        self.held = bounded > most && preview.share() > share;
+        if self.held {
+            self.metrics.publish_holds.increment(1);
+            self.metrics.publish_held.set(1.0);
+            tracing::error!(
+                rows,
+                bounded,
+                share,
+                "the next version would move too many rows past their step bound: it is held; look at what has \
+                 come in, then POST /v1/publish on the admin listener goes on"
+            );
+        }
+        self.held
     }
 
     /// Writes a snapshot at the end, when nothing new waits but the log holds published deltas.

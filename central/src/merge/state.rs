@@ -8,8 +8,8 @@ use nearfield_engine::limits::{ITEM_ID_BYTES_MAX, ROWS_MAX};
 use nearfield_engine::model::manifest::FileRef;
 use nearfield_engine::sync::wire;
 use nearfield_engine::{
-    CatalogError, Delta, ItemKey, MergeError, Model, ModelVersion, Refusal, Row, RowVersions, Statistics,
-    Threshold, Window,
+    CatalogError, Delta, ItemKey, MergeError, Model, ModelVersion, Preview, Refusal, Row, RowVersions,
+    Statistics, Threshold, Window,
 };
 use std::collections::HashMap;
 
@@ -141,6 +141,11 @@ impl Merger {
             }
         }
         Ok((self.statistics.len() - before) as u64)
+    }
+
+    /// Returns how far a publish would move the factors; nothing is changed.
+    pub fn preview(&self, threshold: &Threshold) -> Preview {
+        self.statistics.preview(&self.window, threshold)
     }
 
     /// Folds the window into the statistics and moves the model to the next version.
