@@ -8,6 +8,8 @@ pub trait Progress: Sync {
     fn stage(&self, name: &str, total: u64);
     /// Reports `steps` more steps done.
     fn advance(&self, steps: u64);
+    /// Says something that stays on the screen.
+    fn note(&self, text: &str);
 }
 
 /// Reports nothing.
@@ -17,6 +19,7 @@ pub struct Silent;
 impl Progress for Silent {
     fn stage(&self, _name: &str, _total: u64) {}
     fn advance(&self, _steps: u64) {}
+    fn note(&self, _text: &str) {}
 }
 
 /// A bar on standard error that moves from stage to stage.
@@ -52,5 +55,9 @@ impl Progress for Bar {
 
     fn advance(&self, steps: u64) {
         self.0.inc(steps);
+    }
+
+    fn note(&self, text: &str) {
+        self.0.suspend(|| eprintln!("{text}"));
     }
 }

@@ -101,3 +101,66 @@ fn a_comparison_is_refused_where_it_has_no_stream_or_no_svg() {
     let text = said("stream", &["--plot", "curves.svg"]);
     assert!(text.contains("--compare"), "{text}");
 }
+
+#[test]
+fn a_gate_lets_the_same_figures_through_and_ends_with_1_where_one_has_fallen() {
+    let dir = tempfile::tempdir().unwrap();
+    let (events, baseline) = (dir.path().join("events.csv"), dir.path().join("baseline.json"));
+    cycle(&events);
+    let evaluate = |more: &[&str]| {
+        let mut arguments = vec!["evaluate", "--protocol", "stream", "--events", events.to_str().unwrap()];
+        arguments.extend(["--dim", "8", "--json"]);
+        arguments.extend(more);
+        trainer(&arguments)
+    };
+    let first = evaluate(&[]);
+    std::fs::write(&baseline, &first.stdout).unwrap();
+    let gate = ["--gate", baseline.to_str().unwrap()];
+    let output = evaluate(&gate);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(text.matches(": holds").count(), 4, "{text}");
+
+    let mut better: serde_json::Value = serde_json::from_slice(&first.stdout).unwrap();
+    let figure = better["novel"]["ndcg10"].as_f64().unwrap();
+    let error = better["novel"]["ndcg10_se"].as_f64().unwrap();
+    assert!(error > 0.0, "{better}");
+    better["novel"]["ndcg10"] = (figure + 2.5 * error).into();
+    std::fs::write(&baseline, better.to_string()).unwrap();
+    let output = evaluate(&gate);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("fallen by more than 2 standard errors: novel ndcg10"), "{text}");
+    assert!(!output.stdout.is_empty(), "the report is printed all the same");
+
+    let text = evaluate(&["--gate", "nowhere.json"]).stderr;
+    assert!(String::from_utf8_lossy(&text).contains("cannot read nowhere.json"));
+}
+
+#[test]
+fn a_training_prints_loss_and_held_out_figure_of_each_sweep() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = dir.path().join("events.csv");
+    cycle(&events);
+    let out = dir.path().join("model");
+    let output = trainer(&[
+        "train",
+        "--events",
+        events.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+        "--dim",
+        "8",
+    ]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let report = std::fs::read(out.join("train-report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    let sweeps = report["held_out_sweeps"].as_array().unwrap();
+    for sweep in sweeps {
+        let [loss, ndcg] = ["loss", "ndcg"].map(|figure| sweep[figure].as_f64().unwrap());
+        let line = format!("sweep {}: loss {loss:.5}, held-out NDCG {ndcg:.5}", sweep["sweep"]);
+        assert!(text.contains(&line), "{line} is not in\n{text}");
+    }
+    assert!(sweeps.len() as u64 >= report["sweeps"].as_u64().unwrap(), "{report}");
+}

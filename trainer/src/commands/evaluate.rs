@@ -1,5 +1,6 @@
 //! `evaluate`: how good the recommendations are, by the product's own path.
 
+use crate::commands::gate;
 use crate::commands::train::{Training, open, read_events, train_log};
 use crate::plot;
 use anyhow::{Context, bail, ensure};
@@ -60,6 +61,9 @@ pub struct Args {
     /// Draw the learning curves of the comparison into this .svg file.
     #[arg(long, value_name = "FILE", requires = "compare")]
     plot: Option<PathBuf>,
+    /// Exit with 1 if a figure is lower than in this earlier report by more than twice its standard error.
+    #[arg(long, value_name = "BASELINE.json")]
+    gate: Option<PathBuf>,
     /// Print compact JSON, without the progress bar.
     #[arg(long)]
     json: bool,
@@ -87,6 +91,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let svg = path.extension().is_some_and(|extension| extension == "svg");
         ensure!(svg, "--plot {}: the name must end in .svg", path.display());
     }
+    // Read first: a file that is missing is told before minutes of work.
+    let baseline = args.gate.as_deref().map(gate::read).transpose()?;
     let report = match args.protocol {
         Protocol::Stream => stream_report(args)?,
         Protocol::Loo => loo_report(args)?,
@@ -95,7 +101,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let text =
         if args.json { serde_json::to_string(&report)? } else { serde_json::to_string_pretty(&report)? };
     println!("{text}");
-    Ok(())
+    baseline.map_or(Ok(()), |baseline| gate::check(&baseline, &report))
 }
 
 fn stream_report(args: &Args) -> anyhow::Result<Value> {
@@ -141,6 +147,9 @@ fn stream_report(args: &Args) -> anyhow::Result<Value> {
         "protocol": "stream",
         "method": if args.frozen { "nearfield-frozen" } else { "nearfield" },
         "k": args.k,
+        "idle_ms": args.idle_ms,
+        "publish_ms": args.publish_ms,
+        "publish_events": args.publish_events,
         "shuffled": args.shuffle_within_day.is_some(),
         "events": log.events.len(),
         "train_s": train_s,

@@ -1,4 +1,5 @@
 //! The commands of `nearfield-trainer`.
 
 pub mod evaluate;
+mod gate;
 pub mod train;

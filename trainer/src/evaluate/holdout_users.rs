@@ -1,6 +1,7 @@
 //! The protocol of unseen people: they are kept out of training, four fifths of their items are folded
 //! in, and the rest are to be found (Liang et al. 2018, doi 10.1145/3178876.3186150).
 
+use crate::evaluate::figures::mean_and_error;
 use crate::event_log::EventLog;
 use crate::numpy;
 use nearfield_engine::{Event, ItemKey, Kind, Model, UserState, Workspace};
@@ -17,10 +18,16 @@ pub struct HoldoutUsers {
     pub n: u64,
     /// Hits among the first 20, relative to the most that there could be.
     pub recall20: f64,
+    /// Its standard error.
+    pub recall20_se: f64,
     /// Hits among the first 50, relative to the most that there could be.
     pub recall50: f64,
+    /// Its standard error.
+    pub recall50_se: f64,
     /// NDCG of the first 100.
     pub ndcg100: f64,
+    /// Its standard error.
+    pub ndcg100_se: f64,
 }
 
 /// Returns `count` test users, chosen as numpy's `default_rng(seed).permutation` would: the last of
@@ -55,7 +62,7 @@ pub fn holdout_users(log: &EventLog, model: &Model, test: &[u32]) -> HoldoutUser
             items.push(event.item);
         }
     }
-    let (mut recall20, mut recall50, mut ndcg100, mut n) = (0.0, 0.0, 0.0, 0u64);
+    let (mut recall20, mut recall50, mut ndcg100) = (Vec::new(), Vec::new(), Vec::new());
     let (mut scores, mut workspace) = (Vec::new(), Workspace::new());
     for user in test {
         let items = &by_user[user];
@@ -63,7 +70,6 @@ pub fn holdout_users(log: &EventLog, model: &Model, test: &[u32]) -> HoldoutUser
         if cut == 0 || cut == items.len() {
             continue;
         }
-        n += 1;
         let mut person = UserState::new();
         for (index, item) in items[..cut].iter().enumerate() {
             let event = Event::new(Kind::View, log.items[*item as usize].clone(), index as u64);
@@ -78,8 +84,8 @@ pub fn holdout_users(log: &EventLog, model: &Model, test: &[u32]) -> HoldoutUser
         let held_out = items.len() - cut;
         let hits =
             |count: usize| ranked.iter().take(count).filter(|row| targets.contains(row)).count() as f64;
-        recall20 += hits(20) / held_out.min(20) as f64;
-        recall50 += hits(50) / held_out.min(50) as f64;
+        recall20.push(hits(20) / held_out.min(20) as f64);
+        recall50.push(hits(50) / held_out.min(50) as f64);
         let discount = |index: usize| 1.0 / (2.0 + index as f64).log2();
         let gain: f64 = ranked
             .iter()
@@ -88,8 +94,21 @@ pub fn holdout_users(log: &EventLog, model: &Model, test: &[u32]) -> HoldoutUser
             .filter(|(_, row)| targets.contains(row))
             .map(|(index, _)| discount(index))
             .sum();
-        ndcg100 += gain / (0..held_out.min(100)).map(discount).sum::<f64>();
+        ndcg100.push(gain / (0..held_out.min(100)).map(discount).sum::<f64>());
     }
-    let mean = |sum: f64| sum / n.max(1) as f64;
-    HoldoutUsers { n, recall20: mean(recall20), recall50: mean(recall50), ndcg100: mean(ndcg100) }
+    let mean = |values: &[f64]| {
+        let squares = values.iter().map(|value| value * value).sum();
+        mean_and_error(values.len() as u64, values.iter().sum(), squares)
+    };
+    let (n, [recall20, recall50, ndcg100]) =
+        (ndcg100.len() as u64, [recall20, recall50, ndcg100].map(|values| mean(&values)));
+    HoldoutUsers {
+        n,
+        recall20: recall20.0,
+        recall20_se: recall20.1,
+        recall50: recall50.0,
+        recall50_se: recall50.1,
+        ndcg100: ndcg100.0,
+        ndcg100_se: ndcg100.1,
+    }
 }

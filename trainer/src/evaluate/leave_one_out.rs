@@ -1,9 +1,9 @@
 //! The leave-one-out protocol: one item that a person touched is ranked among sampled items that the
 //! person did not touch (He et al. 2017, doi 10.1145/3038912.3052569).
 
+use crate::evaluate::figures::Figures;
 use crate::event_log::EventLog;
 use nearfield_engine::{ItemKey, Model, UserState, Workspace};
-use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
 /// What is asked of one person.
@@ -17,17 +17,6 @@ pub struct Case {
     pub negatives: Vec<String>,
 }
 
-/// Means over all cases; a case whose person or target is unknown counts as a miss.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct LeaveOneOut {
-    /// Number of cases.
-    pub n: u64,
-    /// Hit rate: share of cases whose target is among the first ten.
-    pub hr10: f64,
-    /// Mean NDCG of the first ten.
-    pub ndcg10: f64,
-}
-
 /// Drops the pairs that the cases ask for: a file of all pairs holds them too.
 pub fn leave_out(log: &mut EventLog, cases: &[Case]) {
     let users = indices(&log.users);
@@ -39,17 +28,19 @@ pub fn leave_out(log: &mut EventLog, cases: &[Case]) {
     log.events.retain(|event| !pairs.contains(&(event.user, event.item)));
 }
 
-/// Folds everyone's events in and ranks each case's target by the dot product of the factors.
-pub fn leave_one_out(log: &EventLog, model: &Model, cases: &[Case]) -> LeaveOneOut {
+/// Folds everyone's events in and ranks each case's target by the dot product of the factors. A case whose person
+/// or target is unknown counts as a miss.
+pub fn leave_one_out(log: &EventLog, model: &Model, cases: &[Case]) -> Figures {
     let users = indices(&log.users);
     let mut people: HashMap<u32, UserState> = HashMap::new();
     for (index, event) in log.events.iter().enumerate() {
         people.entry(event.user).or_default().remember(&log.event(index));
     }
-    let (mut hits, mut gain) = (0.0, 0.0);
+    let mut figures = Figures::default();
     let (mut scores, mut workspace) = (Vec::new(), Workspace::new());
     for case in cases {
         let Some(person) = users.get(case.user.as_str()).and_then(|user| people.get_mut(user)) else {
+            figures.add(None);
             continue;
         };
         person.factor_scores(model, &mut workspace, &mut scores);
@@ -57,13 +48,9 @@ pub fn leave_one_out(log: &EventLog, model: &Model, cases: &[Case]) -> LeaveOneO
             |id: &String| model.row(ItemKey::of(id)).map_or(f32::NEG_INFINITY, |row| scores[row as usize]);
         let own = score(&case.target);
         let above = case.negatives.iter().filter(|id| score(id) > own).count();
-        if above < 10 && own > f32::NEG_INFINITY {
-            hits += 1.0;
-            gain += 1.0 / (2.0 + above as f64).log2();
-        }
+        figures.add((own > f32::NEG_INFINITY).then_some(1.0 + above as f64));
     }
-    let n = cases.len().max(1) as f64;
-    LeaveOneOut { n: cases.len() as u64, hr10: hits / n, ndcg10: gain / n }
+    figures.mean()
 }
 
 fn indices(names: &[String]) -> HashMap<&str, u32> {

@@ -6,7 +6,8 @@
 //!    larger than twice its standard error, the same judges compared in pairs; with the λ so far and
 //!    with a larger one.
 //! 4. α0 × λ once more around the best, in finer steps, with the chosen d, ρ and κ.
-//! 5. Sweeps: more of them for as long as the gain is larger than its standard error.
+//! 5. Sweeps, one after the other with what was chosen, until neither the loss nor the figure on the held-out
+//!    events moves: as many as brought gains larger than their standard errors.
 //! 6. ρ and κ once more.
 //!
 //! Candidates start from the same rows and have the same number of sweeps, so that
@@ -17,7 +18,7 @@
 
 use super::dense::{System, inner};
 use super::descent::descend;
-use super::{Options, Shape, Trial, ials};
+use super::{Options, Shape, Sweep, Trial, ials};
 use crate::evaluate::figures::rank;
 use crate::event_log::EventLog;
 use crate::progress::Progress;
@@ -35,8 +36,15 @@ const JUDGES_MAX: usize = 6_000;
 /// .4705, .4755 and .4765.
 const SEARCH_SWEEPS: usize = 6;
 
-/// Sweeps to try in turn, the candidates' own first.
-const SWEEPS: [usize; 5] = [SEARCH_SWEEPS, 9, 12, 16, 20];
+/// Sweeps at most: on a million pairs of films sixteen gave .001 more than eight.
+const SWEEPS_MAX: usize = 20;
+
+/// The loss does not move if a sweep lowers it by less than this fraction (choice).
+const LOSS_STILL: f64 = 5e-3;
+
+/// The figure does not move if so many sweeps bring no gain larger than its standard error (choice: three may
+/// bring what one does not).
+const FIGURE_STILL: usize = 3;
 
 /// Numbers of factors to try in turn. The first is cheap, and finds α0 and λ for the others.
 const DIMS: [usize; 5] = [32, 64, 96, 128, 192];
@@ -58,6 +66,7 @@ const LAMBDA_RISES: [i32; 2] = [0, 2];
 /// What was found, and the factors of the fitted events.
 pub(super) struct Found {
     pub(super) shape: Shape,
+    pub(super) sweeps: Vec<Sweep>,
     pub(super) data: ials::Data,
     pub(super) factors: ials::Factors,
 }
@@ -111,27 +120,10 @@ pub(super) fn choose(
     let dim = best.factors.dim;
     best = search.descent(hyper, dim, &[], 1, Some(best));
 
-    let mut sweeps = SEARCH_SWEEPS;
-    if options.sweeps.is_none() {
-        progress.stage("sweeps", SWEEPS.len() as u64 - 1);
-        for more in &SWEEPS[1..] {
-            let mut factors = best.factors.clone();
-            for _ in sweeps..*more {
-                factors.sweep(&data, hyper.alpha, hyper.lambda);
-            }
-            let name = format!("{more}");
-            let further = search.judged("sweeps", name, hyper, factors, best.point);
-            progress.advance(1);
-            let (gain, error) = gain(&best.figures, &further.figures);
-            if gain <= error {
-                break;
-            }
-            (best, sweeps) = (further, *more);
-        }
-    }
+    let (chosen, sweeps) = search.sweeps(hyper, &mut best, options.sweeps);
     search.recency(hyper, &mut best);
     let factors = best.factors;
-    Found { shape: Shape { dim, sweeps: options.sweeps.unwrap_or(sweeps) }, data, factors }
+    Found { shape: Shape { dim, sweeps: chosen }, sweeps, data, factors }
 }
 
 /// Returns the numbers of factors to try, rising; the first one serves α0 and λ.
@@ -239,6 +231,39 @@ impl Search<'_> {
         let figures = judge(self.judges, &factors, hyper);
         self.trials.push(Trial { stage, candidate: name, ndcg10: mean(&figures) });
         Candidate { point, factors, figures }
+    }
+
+    /// Sweeps from the start with what was chosen, as often as `asked`, or until neither loss nor figure moves;
+    /// returns how many sweeps are worth it and what each was, and leaves their factors in `best`.
+    fn sweeps(
+        &mut self,
+        hyper: &Hyperparameters,
+        best: &mut Candidate,
+        asked: Option<usize>,
+    ) -> (usize, Vec<Sweep>) {
+        let most = asked.unwrap_or(SWEEPS_MAX);
+        self.progress.stage("sweeps", most as u64);
+        let mut factors = ials::Factors::new(self.data, best.factors.dim);
+        let (mut chosen, mut seen) = (0, Vec::<Sweep>::new());
+        for sweep in 1..=most {
+            factors.sweep(self.data, hyper.alpha, hyper.lambda);
+            let loss = factors.loss(self.data, hyper.alpha, hyper.lambda);
+            let figures = judge(self.judges, &factors, hyper);
+            let ndcg = mean(&figures);
+            self.progress.advance(1);
+            self.progress.note(&format!("sweep {sweep}: loss {loss:.5}, held-out NDCG {ndcg:.5}"));
+            let (gain, error) = gain(&best.figures, &figures);
+            if chosen == 0 || gain > error || asked.is_some() {
+                (chosen, best.figures) = (sweep, figures);
+                best.factors.clone_from(&factors);
+            }
+            let loss_is_still = seen.last().is_some_and(|last| last.loss - loss < LOSS_STILL * last.loss);
+            seen.push(Sweep { sweep, loss, ndcg });
+            if asked.is_none() && loss_is_still && sweep - chosen >= FIGURE_STILL {
+                break;
+            }
+        }
+        (chosen, seen)
     }
 
     /// Chooses ρ and κ for the best factors.
@@ -485,6 +510,37 @@ mod tests {
         let options = Options { dim: Some(5), sweeps: Some(3), lineage: None };
         let Trained { model, report, .. } = train(&log, log.events.len(), &options, &Silent).unwrap();
         assert_eq!((model.dim(), report.dim, report.sweeps), (5, 5, 3));
+        assert_eq!(report.held_out_sweeps.len(), 3);
+    }
+
+    #[test]
+    fn sweeps_are_told_one_by_one_and_end_when_neither_loss_nor_figure_moves() {
+        let log = log(60, 20, |person, item| person % 2 == item % 2 && drawn(person, item, 0.7));
+        let said = Said::default();
+        let report = train(&log, log.events.len(), &Options::default(), &said).unwrap().report;
+        let seen = &report.held_out_sweeps;
+        assert!(seen.len() < SWEEPS_MAX, "{seen:?}");
+        let [before, last] = seen.last_chunk().unwrap();
+        assert!(before.loss - last.loss < LOSS_STILL * before.loss, "{seen:?}");
+        assert!(seen.len() >= report.sweeps + FIGURE_STILL, "{seen:?}");
+        let said = said.0.into_inner().unwrap();
+        for Sweep { sweep, loss, ndcg } in seen {
+            let line = format!("sweep {sweep}: loss {loss:.5}, held-out NDCG {ndcg:.5}");
+            assert!(said.contains(&line), "{line} is not in {said:?}");
+        }
+        assert_eq!(said.iter().filter(|line| line.starts_with("all events, ")).count(), report.sweeps);
+    }
+
+    /// Keeps what is said of a training.
+    #[derive(Default)]
+    struct Said(std::sync::Mutex<Vec<String>>);
+
+    impl Progress for Said {
+        fn stage(&self, _name: &str, _total: u64) {}
+        fn advance(&self, _steps: u64) {}
+        fn note(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Sweeps of alternating least squares, in parallel over rows; the result does not depend on the
 //! number of threads.
 
-use super::dense::{System, pack};
+use super::dense::{System, inner, pack};
 use crate::event_log::EventLog;
 use nearfield_engine::algebra::NormalEquations;
 use nearfield_engine::ids::Row;
@@ -96,6 +96,41 @@ impl Factors {
         solve_side(&data.by_user, &self.items, &mut self.users, self.dim, alpha, lambda);
     }
 
+    /// Returns what the sweeps make smaller, by pair of a person and an item:
+    ///
+    /// ```text
+    /// (Σ_ui w (t − p_u·q_i)² + α0 Σ_all (p_u·q_i)² + λ Σ_u (h_u + α0 n)|p_u|² + λ Σ_i (N_i + α0 m)|q_i|²) / pairs
+    /// ```
+    pub(crate) fn loss(&self, data: &Data, alpha: f32, lambda: f32) -> f64 {
+        let dim = self.dim;
+        let pairs: usize = data.by_user.iter().map(Vec::len).sum();
+        let errors = data.by_user.par_iter().zip(self.users.par_chunks(dim)).map(|(entries, p)| {
+            let error = |(row, weight, positive): &(u32, f32, f32)| {
+                let score = f64::from(inner(p, &self.items[*row as usize * dim..][..dim]));
+                // Targets are 0 or 1, so that Σ w·t² = Σ w·t.
+                f64::from(*weight) * score * score + f64::from(*positive) * (1.0 - 2.0 * score)
+            };
+            entries.iter().map(error).sum::<f64>()
+        });
+        let errors: Vec<f64> = errors.collect();
+        let (users, items) = (pack(&gram(&self.users, dim), dim), pack(&gram(&self.items, dim), dim));
+        let diagonal = (0..dim).map(|i| i * (i + 3) / 2);
+        let products = |at: usize| f64::from(users[at]) * f64::from(items[at]);
+        let unseen = 2.0 * (0..users.len()).map(products).sum::<f64>() - diagonal.map(products).sum::<f64>();
+        let ridge = |entries: &[Vec<(u32, f32, f32)>], rows: &[f32], others: usize| {
+            let all = f64::from(alpha) * others as f64;
+            let norms = entries.iter().zip(rows.chunks_exact(dim)).map(|(entries, row)| {
+                let weight: f32 = entries.iter().map(|(_, weight, _)| weight).sum();
+                (f64::from(weight) + all) * f64::from(inner(row, row))
+            });
+            norms.sum::<f64>()
+        };
+        let ridges = ridge(&data.by_user, &self.users, data.by_item.len())
+            + ridge(&data.by_item, &self.items, data.by_user.len());
+        let sum = errors.iter().sum::<f64>() + f64::from(alpha) * unseen + f64::from(lambda) * ridges;
+        sum / pairs.max(1) as f64
+    }
+
     /// Returns each item's sums over the people as they are.
     pub(crate) fn item_equations(&self, data: &Data) -> Vec<NormalEquations> {
         let sums = data.by_item.par_iter().map_init(
@@ -164,4 +199,73 @@ fn solve_side(
             }
         },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// People of two tastes, who each lack some items of theirs.
+    fn data() -> Data {
+        let mut text = String::from("user,item\n");
+        for person in 0..40 {
+            for item in (0..24).filter(|item| item % 2 == person % 2 && (item * 7 + person) % 5 != 0) {
+                text.push_str(&format!("u{person},i{item}\n"));
+            }
+        }
+        let log = EventLog::read_csv(text.as_bytes()).unwrap();
+        Data::new(&log, log.events.len(), &Hyperparameters::starting_point())
+    }
+
+    #[test]
+    fn every_half_of_a_sweep_lowers_the_loss() {
+        let data = data();
+        let (alpha, lambda) = (0.1, 0.01);
+        let mut factors = Factors::new(&data, 6);
+        factors.solve_users(&data, alpha, lambda);
+        let mut before = factors.loss(&data, alpha, lambda);
+        for half in 0..12 {
+            if half % 2 == 0 {
+                solve_side(&data.by_item, &factors.users, &mut factors.items, 6, alpha, lambda);
+            } else {
+                factors.solve_users(&data, alpha, lambda);
+            }
+            let after = factors.loss(&data, alpha, lambda);
+            assert!(after <= before * (1.0 + 1e-6), "half {half}: {after} after {before}");
+            before = after;
+        }
+    }
+
+    #[test]
+    fn the_loss_is_the_sum_that_its_formula_says() {
+        let data = data();
+        let (alpha, lambda) = (0.3, 0.02);
+        let mut factors = Factors::new(&data, 5);
+        factors.sweep(&data, alpha, lambda);
+        let row = |rows: &[f32], at: usize| rows[at * 5..][..5].to_vec();
+        let (people, items) = (data.by_user.len(), data.by_item.len());
+        let (mut sum, mut pairs) = (0.0, 0);
+        for person in 0..people {
+            let p = row(&factors.users, person);
+            let weight: f32 = data.by_user[person].iter().map(|(_, weight, _)| weight).sum();
+            sum += f64::from(lambda * (weight + alpha * items as f32) * inner(&p, &p));
+            for item in 0..items {
+                let score = inner(&p, &row(&factors.items, item));
+                sum += f64::from(alpha * score * score);
+                if let Some((_, weight, _)) =
+                    data.by_user[person].iter().find(|(row, ..)| *row == item as u32)
+                {
+                    pairs += 1;
+                    sum += f64::from(weight * (1.0 - score) * (1.0 - score));
+                }
+            }
+        }
+        for item in 0..items {
+            let q = row(&factors.items, item);
+            let weight: f32 = data.by_item[item].iter().map(|(_, weight, _)| weight).sum();
+            sum += f64::from(lambda * (weight + alpha * people as f32) * inner(&q, &q));
+        }
+        let (found, expected) = (factors.loss(&data, alpha, lambda), sum / f64::from(pairs));
+        assert!((found - expected).abs() < 1e-5 * expected, "{found} is not {expected}");
+    }
 }
