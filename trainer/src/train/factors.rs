@@ -16,7 +16,7 @@
 //! gives NDCG@10 of the item that comes; without, a judge is one person and gives NDCG@100 of all that
 //! was held out, since there is no item that comes next.
 
-use super::dense::{System, inner};
+use super::dense::{Side, inner};
 use super::descent::descend;
 use super::{Options, Shape, Sweep, Trial, ials};
 use crate::evaluate::figures::rank;
@@ -379,22 +379,23 @@ fn people(
 /// Returns each judge's NDCG of the fold-in alone.
 fn judge(judges: &[Judge], factors: &ials::Factors, hyper: &Hyperparameters) -> Vec<f64> {
     let dim = factors.dim;
-    let gram = ials::gram(&factors.items, dim);
-    let all = hyper.alpha * (factors.items.len() / dim) as f32;
+    let items = Side::new(&factors.items, dim);
+    let all = hyper.alpha * items.len() as f32;
     judges
         .par_iter()
         .map_init(
-            || (System::new(dim), Vec::new()),
-            |(system, scores), judge| {
-                system.begin(hyper.alpha, &gram);
+            || (Vec::new(), Vec::new()),
+            |(observations, scores), judge| {
+                observations.clear();
                 let (mut recency, mut whole) = (hyper.recent_weight, 0.0);
                 for (row, weight, positive) in judge.history.iter().rev() {
-                    let q = &factors.items[*row as usize * dim..][..dim];
-                    system.add(q, (1.0 + recency) * weight, (1.0 + recency) * positive);
+                    observations.push((*row, (1.0 + recency) * weight, (1.0 + recency) * positive));
                     whole += weight;
                     recency *= hyper.recent_decay;
                 }
-                let Some(p) = system.solve(hyper.lambda * (whole + all)) else { return 0.0 };
+                let ridge = hyper.lambda * (whole + all);
+                let Some(p) = items.solve(hyper.alpha, ridge, observations) else { return 0.0 };
+                let p = p.as_slice();
                 scores.clear();
                 scores.extend(factors.items.chunks_exact(dim).map(|q| inner(p, q)));
                 ndcg(scores, judge)

@@ -1,7 +1,7 @@
 //! Sweeps of alternating least squares, in parallel over rows; the result does not depend on the
 //! number of threads.
 
-use super::dense::{System, inner, pack};
+use super::dense::{Observation, Side, gram, inner, pack};
 use crate::event_log::EventLog;
 use nearfield_engine::algebra::NormalEquations;
 use nearfield_engine::ids::Row;
@@ -11,8 +11,8 @@ use std::collections::HashMap;
 
 /// The training events by person and by item: (other side, Σ w, Σ w·t).
 pub(crate) struct Data {
-    by_user: Vec<Vec<(u32, f32, f32)>>,
-    by_item: Vec<Vec<(u32, f32, f32)>>,
+    by_user: Vec<Vec<Observation>>,
+    by_item: Vec<Vec<Observation>>,
     /// Items of the log by row, in order of first appearance.
     pub(crate) items: Vec<u32>,
     rows: HashMap<u32, Row>,
@@ -105,7 +105,7 @@ impl Factors {
         let dim = self.dim;
         let pairs: usize = data.by_user.iter().map(Vec::len).sum();
         let errors = data.by_user.par_iter().zip(self.users.par_chunks(dim)).map(|(entries, p)| {
-            let error = |(row, weight, positive): &(u32, f32, f32)| {
+            let error = |(row, weight, positive): &Observation| {
                 let score = f64::from(inner(p, &self.items[*row as usize * dim..][..dim]));
                 // Targets are 0 or 1, so that Σ w·t² = Σ w·t.
                 f64::from(*weight) * score * score + f64::from(*positive) * (1.0 - 2.0 * score)
@@ -113,11 +113,8 @@ impl Factors {
             entries.iter().map(error).sum::<f64>()
         });
         let errors: Vec<f64> = errors.collect();
-        let (users, items) = (pack(&gram(&self.users, dim), dim), pack(&gram(&self.items, dim), dim));
-        let diagonal = (0..dim).map(|i| i * (i + 3) / 2);
-        let products = |at: usize| f64::from(users[at]) * f64::from(items[at]);
-        let unseen = 2.0 * (0..users.len()).map(products).sum::<f64>() - diagonal.map(products).sum::<f64>();
-        let ridge = |entries: &[Vec<(u32, f32, f32)>], rows: &[f32], others: usize| {
+        let unseen = f64::from(gram(&self.users, dim).dot(&gram(&self.items, dim)));
+        let ridge = |entries: &[Vec<Observation>], rows: &[f32], others: usize| {
             let all = f64::from(alpha) * others as f64;
             let norms = entries.iter().zip(rows.chunks_exact(dim)).map(|(entries, row)| {
                 let weight: f32 = entries.iter().map(|(_, weight, _)| weight).sum();
@@ -133,72 +130,44 @@ impl Factors {
 
     /// Returns each item's sums over the people as they are.
     pub(crate) fn item_equations(&self, data: &Data) -> Vec<NormalEquations> {
-        let sums = data.by_item.par_iter().map_init(
-            || System::new(self.dim),
-            |system, entries| {
-                if entries.is_empty() {
-                    return NormalEquations::default();
-                }
-                system.begin_empty();
-                observe(system, entries, &self.users, self.dim);
-                system.take_equations()
-            },
-        );
+        let sums = data.by_item.par_iter().map(|observations| {
+            if observations.is_empty() {
+                return NormalEquations::default();
+            }
+            let mut equations = NormalEquations::new(self.dim);
+            for (index, weight, positive) in observations {
+                let p = &self.users[*index as usize * self.dim..][..self.dim];
+                equations.add(p, *weight, positive / weight);
+            }
+            equations
+        });
         sums.collect()
     }
 
     /// Returns C = Σ p pᵀ and the number of people.
     pub(crate) fn user_gram(&self) -> (Vec<f64>, f64) {
-        let gram = pack(&gram(&self.users, self.dim), self.dim);
+        let gram = pack(&gram(&self.users, self.dim));
         (gram.into_iter().map(f64::from).collect(), (self.users.len() / self.dim) as f64)
     }
 }
 
-/// Returns Σ x xᵀ over rows, as a [`System`] begins with it: partial sums of fixed blocks, added in
-/// order.
-pub(crate) fn gram(rows: &[f32], dim: usize) -> Vec<f32> {
-    let blocks: Vec<Vec<f32>> = rows
-        .par_chunks(1024 * dim)
-        .map(|block| {
-            let mut system = System::new(dim);
-            block.chunks_exact(dim).for_each(|row| system.add(row, 1.0, 0.0));
-            system.square().to_vec()
-        })
-        .collect();
-    let mut total = System::new(dim).square().to_vec();
-    for block in blocks {
-        total.iter_mut().zip(block).for_each(|(total, part)| *total += part);
-    }
-    total
-}
-
-fn observe(system: &mut System, entries: &[(u32, f32, f32)], other: &[f32], dim: usize) {
-    for (index, weight, positive) in entries {
-        system.add(&other[*index as usize * dim..][..dim], *weight, *positive);
-    }
-}
-
 fn solve_side(
-    entries: &[Vec<(u32, f32, f32)>],
+    observations: &[Vec<Observation>],
     other: &[f32],
     own: &mut [f32],
     dim: usize,
     alpha: f32,
     lambda: f32,
 ) {
-    let gram = gram(other, dim);
-    let all = alpha * (other.len() / dim) as f32;
-    own.par_chunks_mut(dim).zip(entries).for_each_init(
-        || System::new(dim),
-        |system, (own, entries)| {
-            system.begin(alpha, &gram);
-            observe(system, entries, other, dim);
-            match system.solve(lambda * (system.weight() + all)) {
-                Some(x) => own.copy_from_slice(x),
-                None => own.fill(0.0),
-            }
-        },
-    );
+    let other = Side::new(other, dim);
+    let all = alpha * other.len() as f32;
+    own.par_chunks_mut(dim).zip(observations).for_each(|(own, observations)| {
+        let weight: f32 = observations.iter().map(|(_, weight, _)| weight).sum();
+        match other.solve(alpha, lambda * (weight + all), observations) {
+            Some(x) => own.copy_from_slice(x.as_slice()),
+            None => own.fill(0.0),
+        }
+    });
 }
 
 #[cfg(test)]
