@@ -9,10 +9,10 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::sync::central::Central;
 use crate::sync::error::SyncError;
-use crate::sync::model::issued_ms;
 use crate::users::redb::RedbUsers;
 use crate::users::{StoreError, Ticket, UserStore};
 use nearfield_engine::limits::DELTA_IDLE_MS;
+use nearfield_engine::model::manifest::issued_ms;
 use nearfield_engine::{Event, Model, PackError};
 use std::collections::HashMap;
 use std::fmt;
@@ -132,7 +132,7 @@ impl Edge {
         let central = Central::new(&options).map_err(StartError::Central)?;
         // What was pending before a restart is asked for in the first round.
         let due_ms = store.pending().map_err(StartError::Store)?.into_iter().map(|user| (user, 0)).collect();
-        let issued_ms = issued_ms(&options.data.join(MANIFEST_FILE));
+        let issued_ms = issued_ms(&std::fs::read(options.data.join(MANIFEST_FILE)).unwrap_or_default());
         let edge = Self {
             options,
             pool,

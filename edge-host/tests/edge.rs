@@ -6,7 +6,7 @@ mod support;
 use axum::body::Body;
 use axum::http::StatusCode;
 use nearfield_edge::{Edge, MODEL_FILE, SyncError, app};
-use nearfield_engine::ManifestError;
+use nearfield_engine::{ManifestError, UpdateError};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -378,14 +378,17 @@ async fn a_refused_model_leaves_the_last_good_one() {
     for (fault, expected) in cases {
         central.set(fault);
         let error = Arc::clone(&edge).sync_now().await.unwrap_err();
-        assert!(matches!(&error, SyncError::Manifest(error) if expected(error)), "{fault:?}: {error}");
+        assert!(
+            matches!(&error, SyncError::Update(UpdateError::Manifest(error)) if expected(error)),
+            "{fault:?}: {error}"
+        );
         let counter = format!("nearfield_edge_sync_failures_total{{reason=\"{}\"}}", error.reason());
         assert_eq!(metric(&app, &counter).await, 1.0);
     }
     let next = central.shared.lock().unwrap().publish();
     central.set(Fault::DamagedPack);
     let error = Arc::clone(&edge).sync_now().await.unwrap_err();
-    assert!(matches!(error, SyncError::Manifest(ManifestError::Hash)), "{error}");
+    assert!(matches!(error, SyncError::Update(UpdateError::Manifest(ManifestError::Hash))), "{error}");
     assert_eq!(get(&app, "/v1/users/ada/recommendations").await, list);
     assert_eq!(std::fs::read(folder.path().join(MODEL_FILE)).unwrap(), on_disk);
 
@@ -400,7 +403,10 @@ async fn a_refused_model_leaves_the_last_good_one() {
     let edge = restart(&central, folder.path()).await;
     central.set(Fault::OlderLineage);
     let error = Arc::clone(&edge).sync_now().await.unwrap_err();
-    assert!(matches!(error, SyncError::Manifest(ManifestError::Older { .. })), "{error}");
+    assert!(
+        matches!(error, SyncError::Update(UpdateError::Manifest(ManifestError::Older { .. }))),
+        "{error}"
+    );
 }
 
 #[tokio::test]

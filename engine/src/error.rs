@@ -166,6 +166,17 @@ pub enum UpdateError {
     Patch(PatchError),
 }
 
+impl UpdateError {
+    /// Returns a short stable name, for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Manifest(error) => error.reason(),
+            Self::Pack(_) => "pack",
+            Self::Patch(_) => "patch",
+        }
+    }
+}
+
 impl fmt::Display for UpdateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

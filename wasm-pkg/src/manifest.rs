@@ -3,7 +3,7 @@
 use crate::error::{IntoJs, coded};
 use crate::model::Model;
 use crate::object::whole;
-use nearfield_engine::model::manifest::{FileRef, Signed, signed_by};
+use nearfield_engine::model::manifest::{FileRef, issued_ms, signed_by};
 use nearfield_engine::{Held, Lineage, ModelVersion, Step, Update};
 use wasm_bindgen::prelude::*;
 
@@ -114,11 +114,6 @@ impl Manifest {
             Step::Done | Step::Pack => None,
         }
     }
-}
-
-/// Returns when a stored manifest was issued, 0 where it cannot be read.
-fn issued_ms(bytes: &[u8]) -> u64 {
-    Signed::read(bytes).and_then(|signed| signed.manifest()).map_or(0, |manifest| manifest.issued_ms)
 }
 
 fn hex_key(text: &str) -> Option<[u8; 32]> {

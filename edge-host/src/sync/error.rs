@@ -1,7 +1,7 @@
 //! What can go wrong with central.
 
 use crate::error::EdgeError;
-use nearfield_engine::{ManifestError, PackError, PatchError, UpdateError};
+use nearfield_engine::{ManifestError, UpdateError};
 use std::fmt;
 use std::time::Duration;
 
@@ -46,11 +46,7 @@ pub enum SyncError {
         message: String,
     },
     /// The manifest, or a file that it names, was refused.
-    Manifest(ManifestError),
-    /// The pack is the one that was signed, but this engine refuses it.
-    Pack(PackError),
-    /// The patch is the one that was signed, but does not fit.
-    Patch(PatchError),
+    Update(UpdateError),
     /// Model or manifest could not be kept on disk.
     Disk {
         /// What the system said.
@@ -69,9 +65,7 @@ impl SyncError {
             Self::Status { .. } => "status",
             Self::TooLarge { .. } => "too_large",
             Self::Answer { .. } => "answer",
-            Self::Manifest(error) => error.reason(),
-            Self::Pack(_) => "pack",
-            Self::Patch(_) => "patch",
+            Self::Update(error) => error.reason(),
             Self::Disk { .. } => "disk",
             Self::Edge(error) => error.code(),
         }
@@ -108,9 +102,7 @@ impl fmt::Display for SyncError {
             Self::Answer { what, message } => {
                 write!(f, "central's answer ({what}) makes no sense: {message}")
             }
-            Self::Manifest(error) => error.fmt(f),
-            Self::Pack(error) => error.fmt(f),
-            Self::Patch(error) => error.fmt(f),
+            Self::Update(error) => error.fmt(f),
             Self::Disk { message } => write!(f, "the model could not be kept on disk: {message}"),
             Self::Edge(error) => error.fmt(f),
         }
@@ -121,17 +113,13 @@ impl std::error::Error for SyncError {}
 
 impl From<ManifestError> for SyncError {
     fn from(error: ManifestError) -> Self {
-        Self::Manifest(error)
+        Self::Update(error.into())
     }
 }
 
 impl From<UpdateError> for SyncError {
     fn from(error: UpdateError) -> Self {
-        match error {
-            UpdateError::Manifest(error) => Self::Manifest(error),
-            UpdateError::Pack(error) => Self::Pack(error),
-            UpdateError::Patch(error) => Self::Patch(error),
-        }
+        Self::Update(error)
     }
 }
 

@@ -4,8 +4,8 @@ use super::error::SyncError;
 use crate::edge::{Edge, MANIFEST_FILE, MODEL_FILE, model_info};
 use crate::error::EdgeError;
 use crate::host::model_slot::InstalledModel;
-use nearfield_engine::model::manifest::{FileRef, Signed, signed_by};
-use nearfield_engine::{Held, Model, ModelVersion, Step, Update};
+use nearfield_engine::model::manifest::{FileRef, signed_by};
+use nearfield_engine::{Held, Model, ModelVersion, Step, Update, UpdateError};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl Edge {
             let patch = self.central.patch(from, update.manifest().stable.version, &file).await?;
             let (update, before) = (Arc::clone(update), Arc::clone(&installed.pack));
             off_the_runtime(move || {
-                let model = Model::load(&before).map_err(SyncError::Pack)?;
+                let model = Model::load(&before).map_err(UpdateError::Pack)?;
                 let (model, pack) = update.patched(model, &file, &patch)?;
                 let model = InstalledModel { info: model_info(&model), pack: Arc::new(pack) };
                 Ok((model, Arc::new(patch)))
@@ -111,12 +111,6 @@ async fn off_the_runtime<T: Send + 'static>(
 ) -> Result<T, SyncError> {
     // Work ends without a result only when the runtime stops, or by a panic, which has been reported.
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(SyncError::Edge(EdgeError::Stopping)))
-}
-
-/// Returns when the manifest in a file was issued, 0 where there is none that can be read.
-pub(crate) fn issued_ms(path: &Path) -> u64 {
-    let bytes = std::fs::read(path).unwrap_or_default();
-    Signed::read(&bytes).and_then(|signed| signed.manifest()).map_or(0, |manifest| manifest.issued_ms)
 }
 
 /// Puts a file in place whole: a crash leaves the old one or the new one.

@@ -128,6 +128,12 @@ impl<'a> Signed<'a> {
     }
 }
 
+/// Returns when a signed manifest was issued, 0 where the bytes are none: what a client knows of the one that it
+/// accepted last.
+pub fn issued_ms(bytes: &[u8]) -> u64 {
+    Signed::read(bytes).and_then(|signed| signed.manifest()).map_or(0, |manifest| manifest.issued_ms)
+}
+
 /// Returns the check of a signature by an ed25519 public key.
 pub fn signed_by(public_key: &[u8; 32]) -> impl FnOnce(&[u8], &[u8; 64]) -> Result<(), ManifestError> {
     move |message, signature| {

@@ -303,7 +303,7 @@ fn read_history(
             next.saturating_sub(entry.time_ms).min(STAY_MS_MAX) as f32 / STAY_MS_MAX as f32
         });
         next_ms = Some(entry.time_ms);
-        let event = row.filter(|_| model.hyper.kind(entry.kind()).target > 0.0).map(|row| PastEvent {
+        let event = row.filter(|_| model.hyper.is_target(entry.kind())).map(|row| PastEvent {
             row,
             age,
             in_session,
