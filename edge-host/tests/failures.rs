@@ -194,6 +194,24 @@ async fn a_user_whose_state_traps_twice_is_quarantined_until_it_is_deleted() {
 }
 
 #[tokio::test]
+async fn a_store_that_cannot_be_read_delays_a_delta_by_a_round_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let central = FakeCentral::start();
+    let store = Flaky::open(folder.path());
+    let options = Options { workers: 1, users_open_max: 1, ..central.options(folder.path()) };
+    let edge = Edge::start_on(Arc::clone(&store) as Arc<dyn UserStore>, options, &guest()).await.unwrap();
+    let app = app(Arc::clone(&edge));
+    learn(&app, "ada", &twenty("tent")).await;
+    recommended(&app, "bob", 1).await;
+
+    store.away.store(true, Ordering::SeqCst);
+    let error = Arc::clone(&edge).sync_now().await.unwrap_err();
+    assert!(matches!(error, SyncError::Edge(EdgeError::Store(_))), "{error}");
+    store.away.store(false, Ordering::SeqCst);
+    assert_eq!(edge.sync_now().await.unwrap().settled, 1);
+}
+
+#[tokio::test]
 async fn a_full_queue_delays_a_delta_by_a_round_only() {
     let folder = tempfile::tempdir().unwrap();
     let central = FakeCentral::start();

@@ -75,7 +75,10 @@ impl SyncError {
     /// succeed.
     pub(super) fn passes(&self) -> bool {
         match self {
-            Self::Edge(EdgeError::Busy { .. } | EdgeError::Stopping | EdgeError::NoModel) => true,
+            Self::Edge(error) => matches!(
+                error,
+                EdgeError::Busy { .. } | EdgeError::Stopping | EdgeError::NoModel | EdgeError::Store(_)
+            ),
             other => other.ends_the_round(),
         }
     }
