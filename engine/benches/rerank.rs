@@ -121,3 +121,43 @@ fn peer_fold_in_nalgebra(bencher: divan::Bencher<'_, '_>) {
         black_box(matrix.cholesky().expect("a definite system").solve(&b))
     });
 }
+
+/// Rows of the large catalogue: 64 MB of factors, which no cache holds.
+const MANY: usize = 1_000_000;
+
+/// A list of a catalogue of a million pseudo-random rows, of which no block can be skipped.
+#[divan::bench(sample_count = 30)]
+fn list_of_a_million_rows(bencher: divan::Bencher<'_, '_>) {
+    let rows: Vec<f32> = (0..MANY * DIM)
+        .map(|at| {
+            let hash = (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            // The sum of three uniform numbers is nearly Gaussian.
+            let part = |shift: u32| (hash >> shift & 0xffff) as f32 / 65_536.0 - 0.5;
+            part(0) + part(16) + part(32)
+        })
+        .collect();
+    let model = Model::from_factors(Lineage(1), DIM, &rows, Hyperparameters::starting_point());
+    drop(rows);
+    let (mut person, mut workspace, mut list) = (UserState::new(), Workspace::new(), Vec::new());
+    for step in 0..20u64 {
+        let event = Event::new(Kind::Click, format!("item-{}", step * 31_337), step);
+        person.learn(&model, &event, step).expect("the event is sound");
+    }
+    bencher.bench_local(|| {
+        person.recommend_into(&model, &Request::default(), &mut workspace, &mut list);
+        black_box(list.len())
+    });
+}
+
+/// Peer: the same 64 MB read once and added up.
+#[divan::bench(sample_count = 30)]
+fn peer_reads_a_million_rows(bencher: divan::Bencher<'_, '_>) {
+    let bytes: Vec<u8> = (0..MANY * DIM).map(|at| (at * 7919) as u8).collect();
+    bencher.bench_local(|| {
+        let mut lanes = [0u8; 128];
+        for chunk in bytes.as_chunks::<128>().0 {
+            lanes.iter_mut().zip(chunk).for_each(|(lane, byte)| *lane = lane.wrapping_add(*byte));
+        }
+        black_box(lanes)
+    });
+}

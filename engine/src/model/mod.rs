@@ -1,6 +1,8 @@
 //! The shared model: versioned, the same for everyone.
 
 pub mod blend;
+pub(crate) mod bounds;
+pub(crate) mod factors;
 pub mod hyper;
 pub mod manifest;
 pub mod pack;
@@ -13,9 +15,11 @@ pub mod update;
 use crate::algebra::packed_len;
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
 use crate::model::blend::Scenario;
+use crate::model::bounds::BlockBounds;
+use crate::model::factors::{BLOCK, Factors};
 use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::{HALF_LIVES, LogTable, Scale};
-use crate::model::priors::{BLOCK, Derived, Priors, largest_norm, prior};
+use crate::model::priors::{Derived, Priors, prior};
 use crate::model::transitions::{Neighbour, Stored};
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -29,12 +33,12 @@ pub struct Model {
     /// m: slots for neighbours of each item.
     pub(crate) neighbours_max: usize,
     pub(crate) hyper: Hyperparameters,
-    /// n × d, row after row.
-    pub(crate) factors: Vec<i8>,
+    /// n × d.
+    pub(crate) factors: Factors,
     /// n; row i is scale[i] · factors[i].
     pub(crate) scales: Vec<f32>,
-    /// An upper bound of the norms |q_i| in each block of rows.
-    pub(crate) norms: Vec<f32>,
+    /// Of each block of rows.
+    pub(crate) bounds: Vec<BlockBounds>,
     /// G = QᵀQ of the dequantised rows, packed.
     pub(crate) gram: Vec<f32>,
     /// Mean row, d.
@@ -62,9 +66,9 @@ impl Model {
             dim,
             neighbours_max,
             hyper,
-            factors: Vec::new(),
+            factors: Factors::new(dim),
             scales: Vec::new(),
-            norms: Vec::new(),
+            bounds: Vec::new(),
             gram: vec![0.0; packed_len(dim)],
             mean: vec![0.0; dim],
             popularity: Vec::new(),
@@ -89,10 +93,11 @@ impl Model {
         let count = rows.len() / dim;
         let mut gram = vec![0.0f64; packed_len(dim)];
         let mut sum = vec![0.0f64; dim];
-        let mut row = vec![0.0; dim];
+        let (mut row, mut quantised) = (vec![0.0; dim], vec![0; dim]);
         for (at, q) in rows.chunks_exact(dim).enumerate() {
             model.push_row(format!("item-{at}"));
-            model.scales[at] = quantise(q, &mut model.factors[at * dim..][..dim]);
+            model.scales[at] = quantise(q, &mut quantised);
+            model.factors.set(at as Row, &quantised);
             model.dequantise(at as Row, &mut row);
             let mut entry = 0;
             for i in 0..dim {
@@ -105,7 +110,7 @@ impl Model {
         }
         model.gram = gram.into_iter().map(|value| value as f32).collect();
         model.mean = sum.into_iter().map(|value| (value / count.max(1) as f64) as f32).collect();
-        model.update_block_norms(0..count as Row);
+        model.update_bounds(0..count as Row);
         model
     }
 
@@ -113,25 +118,23 @@ impl Model {
     pub(crate) fn push_row(&mut self, id: String) {
         self.rows_by_key.insert(ItemKey::of(&id), self.ids.len() as Row);
         self.ids.push(id);
-        self.factors.resize(self.ids.len() * self.dim, 0);
+        self.factors.push();
         self.scales.push(0.0);
         self.popularity.push([0; HALF_LIVES]);
         self.neighbours.resize(self.ids.len() * self.neighbours_max, Stored::default());
         self.withdrawn.push(false);
-        self.norms.resize(self.ids.len().div_ceil(BLOCK), 0.0);
+        self.bounds.resize(self.ids.len().div_ceil(BLOCK), BlockBounds::default());
     }
 
-    /// Recomputes the largest norm of each block that holds one of the given rows, which are in rising
-    /// order.
-    pub(crate) fn update_block_norms(&mut self, rows: impl Iterator<Item = Row>) {
+    /// Derives the bounds of each block that holds one of the given rows, which are in rising order.
+    pub(crate) fn update_bounds(&mut self, rows: impl Iterator<Item = Row>) {
         let mut done = None;
         for block in rows.map(|row| row as usize / BLOCK) {
             if done.replace(block) == Some(block) {
                 continue;
             }
             let (first, last) = (block * BLOCK, (block * BLOCK + BLOCK).min(self.len()));
-            let rows = &self.factors[first * self.dim..last * self.dim];
-            self.norms[block] = largest_norm(rows, &self.scales[first..last], self.dim);
+            self.bounds[block] = BlockBounds::of(self.factors.block(block), &self.scales[first..last]);
         }
     }
 
@@ -230,15 +233,14 @@ impl Model {
         &self.gram
     }
 
-    /// Returns the quantised rows, one after the other.
-    pub fn all_factors(&self) -> &[i8] {
-        &self.factors
+    /// Returns the blocks of quantised rows as they lie in memory, for measuring how fast they can be read.
+    pub fn all_factors(&self) -> impl Iterator<Item = &[i8; factors::STEP]> {
+        self.factors.blocks().flatten().map(|step| &step.0)
     }
 
     /// Returns the quantised row and its scale: qᵢ = scale · factors.
-    pub fn factors(&self, row: Row) -> (&[i8], f32) {
-        let start = row as usize * self.dim;
-        (&self.factors[start..start + self.dim], self.scales[row as usize])
+    pub fn factors(&self, row: Row) -> (Vec<i8>, f32) {
+        (self.factors.row(row).collect(), self.scales[row as usize])
     }
 
     /// Returns the neighbours of a row, strongest first.
@@ -254,9 +256,9 @@ impl Model {
 
     /// Writes the row as numbers into `out`, which has length d.
     pub(crate) fn dequantise(&self, row: Row, out: &mut [f32]) {
-        let (factors, scale) = self.factors(row);
-        for (out, factor) in out.iter_mut().zip(factors) {
-            *out = f32::from(*factor) * scale;
+        let scale = self.scales[row as usize];
+        for (out, factor) in out.iter_mut().zip(self.factors.row(row)) {
+            *out = f32::from(factor) * scale;
         }
     }
 }

@@ -4,8 +4,8 @@
 //! "NFPK"  format u16 LE  header length u32 LE  postcard header  sections  first 8 bytes of BLAKE3
 //! ```
 //!
-//! The sections follow one another, little-endian, without padding: factors (n·d i8), scales
-//! (n f32), Gram (d(d+1)/2 f32), mean (d f32), popularity (n·5 u16), neighbours (n·m u32, then n·m
+//! The sections follow one another, little-endian, without padding: factors (in blocks of 32 rows, as
+//! [`crate::model::factors`] lays them out), scales (n f32), Gram (d(d+1)/2 f32), mean (d f32), popularity (n·5 u16), neighbours (n·m u32, then n·m
 //! u8), withdrawn (n u8), ids (for each a length byte and UTF-8). `docs/wire-format.md` is normative.
 
 use crate::algebra::packed_len;
@@ -14,13 +14,15 @@ use crate::error::PackError;
 use crate::ids::{ItemKey, Lineage, ModelVersion, short_hash};
 use crate::limits::{DIM_MAX, ITEM_ID_BYTES_MAX, ROWS_MAX};
 use crate::model::Model;
+use crate::model::bounds::BlockBounds;
+use crate::model::factors::{BLOCK, Factors};
 use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::{HALF_LIVES, Scale};
 use crate::model::transitions::{NEIGHBOUR_BYTES, Stored};
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.
-pub const FORMAT: u16 = 2;
+pub const FORMAT: u16 = 3;
 
 const MAGIC: [u8; 4] = *b"NFPK";
 const CHECKSUM_BYTES: usize = 8;
@@ -41,7 +43,7 @@ struct Header {
 impl Header {
     fn section_bytes(&self) -> u64 {
         let (n, d, m) = (u64::from(self.rows), u64::from(self.dim), u64::from(self.neighbours_max));
-        n * d
+        Factors::byte_len(d as usize, n as usize)
             + 4 * n
             + 4 * packed_len(d as usize) as u64
             + 4 * d
@@ -73,7 +75,7 @@ impl Model {
         bytes.extend(FORMAT.to_le_bytes());
         bytes.extend((head.len() as u32).to_le_bytes());
         bytes.extend(head);
-        bytes.extend(self.factors.iter().map(|factor| *factor as u8));
+        bytes.extend(self.factors.bytes());
         for number in self.scales.iter().chain(&self.gram).chain(&self.mean) {
             bytes.extend(number.to_le_bytes());
         }
@@ -130,7 +132,8 @@ impl Model {
         let mut sections = Sections { rest: &body[..body.len() - CHECKSUM_BYTES] };
         let mut model = Model::empty(header.lineage, d, m, header.hyper);
         model.version = header.version;
-        model.factors = sections.take(n * d).iter().map(|byte| *byte as i8).collect();
+        let factors = Factors::from_bytes(d, n, sections.take(Factors::byte_len(d, n) as usize));
+        model.factors = factors.ok_or(PackError::Field { field: "factors", limit: "0 beyond the rows" })?;
         model.scales = sections.numbers(n, f32::from_le_bytes);
         model.gram = sections.numbers(packed_len(d), f32::from_le_bytes);
         model.mean = sections.numbers(d, f32::from_le_bytes);
@@ -158,8 +161,8 @@ impl Model {
             model.ids.push(id);
         }
         field(sections.rest.is_empty(), "id_bytes", "the length of all ids")?;
-        model.norms = vec![0.0; n.div_ceil(crate::model::priors::BLOCK)];
-        model.update_block_norms(0..n as u32);
+        model.bounds = vec![BlockBounds::default(); n.div_ceil(BLOCK)];
+        model.update_bounds(0..n as u32);
         let sound_scales = model.scales.iter().all(|scale| scale.is_finite() && *scale >= 0.0);
         field(sound_scales, "scales", "finite, 0 or more")?;
         let finite = model.gram.iter().chain(&model.mean).all(|number| number.is_finite());

@@ -64,7 +64,7 @@ impl Patch {
                 row,
                 id: (row as usize >= rows_before).then(|| model.item_id(row).to_owned()),
                 scale,
-                factors: factors.to_vec(),
+                factors,
                 popularity: model.popularity(row),
                 neighbours: model.stored_neighbours(row).iter().copied().filter(|s| !s.is_empty()).collect(),
                 withdrawn: model.is_withdrawn(row),
@@ -149,7 +149,7 @@ impl Model {
             if let Some(id) = changed.id.filter(|_| row == self.len()) {
                 self.push_row(id);
             }
-            self.factors[row * self.dim..][..self.dim].copy_from_slice(&changed.factors);
+            self.factors.set(changed.row, &changed.factors);
             self.scales[row] = changed.scale;
             self.popularity[row] = changed.popularity;
             self.withdrawn[row] = changed.withdrawn;
@@ -157,7 +157,7 @@ impl Model {
             neighbours.fill(Stored::default());
             neighbours[..changed.neighbours.len()].copy_from_slice(&changed.neighbours);
         }
-        self.update_block_norms(rows.into_iter());
+        self.update_bounds(rows.into_iter());
         Ok(())
     }
 

@@ -1,19 +1,10 @@
-//! What is derived from the rest of the model, once: the static prior of every row, the
-//! largest norm and the largest prior of every block of rows. The bounds of exact pruning rest on them.
+//! What is derived from the rest of the model, once: the static prior of every row, and the largest prior of every
+//! block of rows.
 
-use crate::limits::DIM_MAX;
 use crate::model::blend::{BUCKETS, COLD, POPULARITY, STATIC, Scenario, Weights};
+use crate::model::factors::BLOCK;
 use crate::model::popularity::HALF_LIVES;
 use std::sync::OnceLock;
-
-/// Rows of a block: one bound is kept for each, and its rows are scored at once.
-pub(crate) const BLOCK: usize = 32;
-
-/// Relative margin by which bounds are raised, so that no rounding (a few units of 2⁻²⁴) brings one below a score.
-pub(crate) const MARGIN: f32 = 1e-5;
-
-// A squared norm of int8 numbers must fit the `i32` that it is summed in.
-const _: () = assert!(DIM_MAX * 127 * 127 <= i32::MAX as usize);
 
 /// Caches of a model, empty until they are first asked for.
 #[derive(Clone, Debug, Default)]
@@ -51,13 +42,4 @@ pub(crate) fn prior(weights: &Weights, popularity: &[f32; HALF_LIVES], cold: f32
     let parts = weights.iter().zip(popularity);
     let prior = parts.fold(0.0, |sum, (weight, value)| sum + weight * value);
     prior + weights[COLD - POPULARITY] * cold
-}
-
-/// Returns the largest norm of a block's rows, `rows` (row after row) with their `scales`.
-pub(crate) fn largest_norm(rows: &[i8], scales: &[f32], dim: usize) -> f32 {
-    let norm = |(row, scale): (&[i8], &f32)| {
-        let square: i32 = row.iter().map(|q| i32::from(*q) * i32::from(*q)).sum();
-        libm::sqrtf(square as f32) * scale * (1.0 + MARGIN)
-    };
-    rows.chunks_exact(dim).zip(scales).map(norm).fold(0.0, f32::max)
 }

@@ -15,13 +15,14 @@
 use crate::algebra::{add_scaled, quadratic_form};
 use crate::ids::Row;
 use crate::model::Model;
-use crate::model::priors::MARGIN;
+use crate::model::bounds::MARGIN;
+use crate::rank::kernel::Pair;
 
 /// A person's side of the score, ready to rank any row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     /// u at 16 bits.
-    pub(crate) user: Vec<i16>,
+    pub(crate) user: Vec<Pair>,
     /// Turns an integer dot product, times the row's scale, into u·q.
     pub(crate) dot_scale: f32,
     /// Candidates with their boosts, each row once; in rising order once [`Query::sort`] was called.
@@ -54,7 +55,7 @@ impl Query {
     /// Quantises the user vector.
     pub(crate) fn quantise(&mut self) {
         self.user.clear();
-        self.user.resize(self.vector.len(), 0);
+        self.user.resize(self.vector.len().div_ceil(2), [0; 2]);
         self.dot_scale = 0.0;
         self.norm = 0.0;
         let largest = self.vector.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
@@ -62,10 +63,11 @@ impl Query {
             return;
         }
         self.dot_scale = largest / 32767.0;
-        for (user, value) in self.user.iter_mut().zip(&self.vector) {
+        for (user, value) in self.user.as_flattened_mut().iter_mut().zip(&self.vector) {
             *user = libm::rintf(value / self.dot_scale) as i16;
         }
-        let square: i64 = self.user.iter().map(|value| i64::from(*value) * i64::from(*value)).sum();
+        let numbers = self.user.as_flattened().iter();
+        let square: i64 = numbers.map(|value| i64::from(*value) * i64::from(*value)).sum();
         self.norm = (libm::sqrt(square as f64) * f64::from(self.dot_scale)) as f32 * (1.0 + MARGIN);
     }
 

@@ -2,8 +2,10 @@
 
 use crate::ids::Row;
 use crate::model::Model;
-use crate::model::priors::{BLOCK, MARGIN, Priors};
-use crate::rank::kernel::{Rows, User, dot, score_block};
+use crate::model::bounds::MARGIN;
+use crate::model::factors::{BLOCK, Factors, Step};
+use crate::model::priors::Priors;
+use crate::rank::kernel::{self, Dots, Pair, Pass, dot};
 use crate::rank::query::Query;
 use crate::rank::top_k::TopK;
 
@@ -11,7 +13,7 @@ impl Query {
     /// Calls `visit` with every row and its score, in rising order of rows. The candidates are sorted.
     pub(crate) fn for_each(&self, model: &Model, priors: &[f32], mut visit: impl FnMut(Row, f32)) {
         let mut boosts = self.boosts.iter().peekable();
-        for (row, dot) in dot_rows(&self.user, &model.factors).enumerate() {
+        for (row, dot) in dot_rows(&self.user, &model.factors).into_iter().enumerate() {
             let score = dot as f32 * (self.dot_scale * model.scales[row]) + priors[row];
             let boost = boosts.next_if(|(candidate, _)| *candidate as usize == row);
             visit(row as Row, boost.map_or(score, |(_, boost)| score + boost));
@@ -20,8 +22,9 @@ impl Query {
 
     /// Returns the score of one row; `boost` is what its features as a candidate give.
     fn score(&self, model: &Model, priors: &Priors, row: Row, boost: f32) -> f32 {
-        let (factors, scale) = model.factors(row);
-        dot(&self.user, factors) as f32 * (self.dot_scale * scale) + priors.values[row as usize] + boost
+        let dot = dot(&self.user, model.factors.pairs_of(row));
+        let at = row as usize;
+        dot as f32 * (self.dot_scale * model.scales[at]) + priors.values[at] + boost
     }
 
     /// Offers the best rows of the whole catalogue to `top`; those of `barred` are left out.
@@ -53,31 +56,7 @@ impl Query {
                 top.offer(*row, self.score(model, priors, *row, 0.0));
             }
         }
-        let user = User { vector: &self.user, dot_scale: self.dot_scale };
-        let mut scores = [0.0; BLOCK];
-        let bounds = model.norms.iter().zip(&priors.largest);
-        for (block, (norm, prior)) in bounds.enumerate() {
-            let threshold = top.threshold();
-            let bound = self.norm * norm + prior;
-            if bound + MARGIN * prior.abs() < threshold {
-                continue;
-            }
-            let first = block * BLOCK;
-            let last = (first + BLOCK).min(model.len());
-            let rows = Rows {
-                factors: &model.factors[first * model.dim..last * model.dim],
-                scales: &model.scales[first..last],
-                priors: &priors.values[first..last],
-            };
-            if !score_block(user, rows, threshold, &mut scores) {
-                continue;
-            }
-            for (row, score) in (first..last).zip(&scores) {
-                if *score >= top.threshold() && !barred.contains(row as Row) && !model.withdrawn[row] {
-                    top.offer(row as Row, *score);
-                }
-            }
-        }
+        kernel::run(Scan { query: self, model, priors, barred, top });
     }
 
     /// Offers the given rows to `top`, each once; those of `barred` are left out. The candidates are
@@ -111,8 +90,123 @@ pub fn factor_scores(model: &Model, p: &[f32], out: &mut Vec<f32>) {
 }
 
 /// Returns the integer dot product of `user` with each row of `factors`.
-pub(crate) fn dot_rows<'a>(user: &'a [i16], factors: &'a [i8]) -> impl Iterator<Item = i32> + 'a {
-    factors.chunks_exact(user.len().max(1)).map(move |row| dot(user, row))
+pub(crate) fn dot_rows(user: &[Pair], factors: &Factors) -> Vec<i32> {
+    struct All<'a> {
+        user: &'a [Pair],
+        factors: &'a Factors,
+        found: &'a mut Vec<i32>,
+    }
+    impl Pass for All<'_> {
+        #[inline(always)]
+        fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32) {
+            let mut out = [0; BLOCK];
+            for block in self.factors.blocks() {
+                dots(self.user, block, block, i32::MIN, &mut out);
+                self.found.extend(out);
+            }
+        }
+    }
+    let mut found = Vec::with_capacity(factors.len().next_multiple_of(BLOCK));
+    kernel::run(All { user, factors, found: &mut found });
+    found.truncate(factors.len());
+    found
+}
+
+/// The pass of [`Query::rank`] over the blocks.
+struct Scan<'a> {
+    query: &'a Query,
+    model: &'a Model,
+    priors: &'a Priors,
+    barred: &'a RowSet,
+    top: &'a mut TopK,
+}
+
+/// Blocks between the one that is read and the one that is brought near (choice: at 64 factors 8 KiB, which the
+/// memory gives while four blocks are worked on).
+const AHEAD: usize = 4;
+
+impl Scan<'_> {
+    /// Returns whether a row of the block may be at least as good as the threshold.
+    #[inline(always)]
+    fn may_win(&self, block: usize, threshold: f32) -> bool {
+        let prior = self.priors.largest[block];
+        self.query.norm * self.model.bounds[block].norm + prior + MARGIN * prior.abs() >= threshold
+    }
+
+    /// Returns the first block from `from` on that may hold a winner.
+    #[inline(always)]
+    fn next(&self, from: usize, threshold: f32) -> Option<usize> {
+        (from..self.model.bounds.len()).find(|block| self.may_win(*block, threshold))
+    }
+}
+
+impl Pass for Scan<'_> {
+    #[inline(always)]
+    fn run(mut self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32) {
+        let mut out = [0; BLOCK];
+        let mut threshold = self.top.threshold();
+        // A ring of the blocks to be read next; the last one in it is brought near.
+        let mut upcoming = [None; AHEAD];
+        let mut last = 0;
+        for slot in &mut upcoming {
+            *slot = self.next(last, threshold);
+            last = slot.map_or(last, |block| block + 1);
+        }
+        for at in 0.. {
+            let Some(block) = upcoming[at % AHEAD] else { break };
+            upcoming[at % AHEAD] = self.next(last, threshold);
+            last = upcoming[at % AHEAD].map_or(last, |block| block + 1);
+            // The threshold may have risen since the block was found.
+            if self.may_win(block, threshold) {
+                self.read(block, last - 1, &mut threshold, &mut out, &dots);
+            }
+        }
+    }
+}
+
+impl Scan<'_> {
+    /// Reads a block and offers its rows; `later` is one to be read soon.
+    #[inline(always)]
+    fn read(
+        &mut self,
+        block: usize,
+        later: usize,
+        threshold: &mut f32,
+        out: &mut Dots,
+        dots: &impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32,
+    ) {
+        let Self { query, model, priors, barred, top } = self;
+        let limit = limit(*threshold, priors.largest[block], query.dot_scale * model.bounds[block].scale);
+        let mut mask = dots(&query.user, model.factors.block(block), model.factors.block(later), limit, out);
+        while mask != 0 {
+            let at = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            let row = block * BLOCK + at;
+            if row >= model.len() {
+                break;
+            }
+            let score = out[at] as f32 * (query.dot_scale * model.scales[row]) + priors.values[row];
+            if score >= *threshold && !barred.contains(row as Row) && !model.withdrawn[row] {
+                top.offer(row as Row, score);
+                *threshold = top.threshold();
+            }
+        }
+    }
+}
+
+/// Returns a dot product that every row of a block reaches whose score is at least `threshold`, where `prior` and
+/// `scale` (which turns a dot product into u·q) are the block's largest:
+///
+/// ```text
+/// dot · scale + prior ≥ threshold   ⇒   dot ≥ (threshold − prior) / scale, where that is above 0
+/// ```
+///
+/// lowered by more than all rounding. It saves reading scales and priors of rows that cannot win.
+fn limit(threshold: f32, prior: f32, scale: f32) -> i32 {
+    let (threshold, prior, margin) = (f64::from(threshold), f64::from(prior), f64::from(MARGIN));
+    let least = threshold - prior - margin * (threshold.abs() + prior.abs());
+    // A conversion to an integer rounds towards 0, which is downwards, and saturates.
+    if least > 0.0 { (least / (f64::from(scale) * (1.0 + margin))) as i32 } else { i32::MIN }
 }
 
 /// A set of rows, as bits; emptying it takes time in proportion to its rows.

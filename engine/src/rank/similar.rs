@@ -3,6 +3,7 @@
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::blend::Scenario;
+use crate::rank::kernel::pairs;
 use crate::rank::scan::dot_rows;
 use crate::rank::top_k::{Scored, TopK};
 
@@ -21,15 +22,14 @@ impl Model {
 
     /// Returns the items whose rows point most nearly the same way (cosine), best first.
     pub fn similar(&self, row: Row, count: usize) -> Vec<Scored> {
-        let (own, _) = self.factors(row);
-        let own: Vec<i16> = own.iter().map(|factor| i16::from(*factor)).collect();
-        let norm = |factors: &[i8]| {
-            libm::sqrtf(factors.iter().map(|f| i32::from(*f) * i32::from(*f)).sum::<i32>() as f32)
+        let own = pairs(self.factors.row(row).map(i16::from));
+        let norm = |row: Row| {
+            libm::sqrtf(self.factors.row(row).map(|f| i32::from(f) * i32::from(f)).sum::<i32>() as f32)
         };
-        let own_norm = norm(self.factors(row).0);
+        let own_norm = norm(row);
         let mut top = TopK::new(count);
-        for (other, dot) in dot_rows(&own, &self.factors).enumerate() {
-            let other_norm = norm(self.factors(other as Row).0);
+        for (other, dot) in dot_rows(&own, &self.factors).into_iter().enumerate() {
+            let other_norm = norm(other as Row);
             if other != row as usize && !self.withdrawn[other] && other_norm > 0.0 && own_norm > 0.0 {
                 top.offer(other as Row, dot as f32 / (own_norm * other_norm));
             }

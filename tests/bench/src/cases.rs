@@ -59,7 +59,7 @@ impl Case {
                 |numbers: Vec<f32>| numbers.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
             let factors = (0..model.len() as u32).flat_map(|row| {
                 let (factors, scale) = model.factors(row);
-                factors.iter().map(move |factor| f32::from(*factor) * scale)
+                factors.into_iter().map(move |factor| f32::from(factor) * scale)
             });
             fs::write(folder.join("factors.f32"), floats(factors.collect()))?;
             let mut queries = Vec::new();

@@ -1,85 +1,65 @@
-//! The block in AVX2, eight rows at once.
+//! The block in AVX2: four sums of eight rows each.
 
-use super::{Rows, STEP, User};
-use crate::model::priors::BLOCK;
+use super::{Dots, Pair, Pass};
+use crate::model::factors::{BLOCK, Step};
 use std::arch::x86_64::*;
 
-/// Rows that are summed at once: as many sums as hide the latency of one.
-const AT_ONCE: usize = 8;
+/// Rows in one register of sums.
+const LANES: usize = 8;
 
 #[target_feature(enable = "avx2")]
-pub(super) fn score_block(user: User<'_>, rows: Rows<'_>, threshold: f32, out: &mut [f32; BLOCK]) -> bool {
-    super::score_by(|user, rows, out| dot_rows(user, rows, out), user, rows, threshold, out)
+pub(super) fn run(pass: impl Pass) {
+    pass.run(|user, block, later, limit, out| dots(user, block, later, limit, out));
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot_rows(user: &[i16], rows: &[i8], out: &mut [i32; BLOCK]) {
-    let d = user.len().max(1);
-    let (steps, tail) = user.as_chunks::<STEP>();
-    let mut groups = rows.chunks_exact(AT_ONCE * d);
-    let mut outs = out.as_chunks_mut::<AT_ONCE>().0.iter_mut();
-    for (group, out) in groups.by_ref().zip(outs.by_ref()) {
-        let mut sums = [_mm256_setzero_si256(); AT_ONCE];
-        for (at, step) in steps.iter().enumerate() {
-            let p = load_user(step);
-            for (row, sum) in sums.iter_mut().enumerate() {
-                let start = row * d + at * STEP;
-                let q = _mm256_cvtepi8_epi16(load_row(&group[start..start + STEP]));
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(p, q));
-            }
-        }
-        *out = add_across(sums);
-        if !tail.is_empty() {
-            for (row, out) in group.chunks_exact(d).zip(out) {
-                *out += super::dot(tail, &row[d - tail.len()..]);
-            }
+fn dots(user: &[Pair], block: &[Step], later: &[Step], limit: i32, out: &mut Dots) -> u32 {
+    let mut sums = [_mm256_setzero_si256(); BLOCK / LANES];
+    for ((u, step), later) in user.iter().zip(block).zip(later) {
+        // What is read later is on its way while this is worked on.
+        fetch(later);
+        let u = _mm256_set1_epi32(i32::from(u[0] as u16) | i32::from(u[1]) << 16);
+        for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<{ 2 * LANES }>().0) {
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(u, _mm256_cvtepi8_epi16(load(q))));
         }
     }
-    for (row, out) in groups.remainder().chunks_exact(d).zip(outs.flatten()) {
-        *out = super::dot(user, row);
+    let limits = _mm256_set1_epi32(limit);
+    let mut mask = 0;
+    for (at, sum) in sums.iter().enumerate() {
+        let below = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(limits, *sum)));
+        mask |= (!below as u32 & 0xff) << (at * LANES);
+    }
+    if mask != 0 {
+        for (sum, out) in sums.iter().zip(out.as_chunks_mut::<LANES>().0) {
+            store(*sum, out);
+        }
+    }
+    mask
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn fetch(step: &Step) {
+    _mm_prefetch::<_MM_HINT_T0>(step.0.as_ptr());
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(q: &[i8; 2 * LANES]) -> __m128i {
+    #[expect(unsafe_code, reason = "a load of a vector")]
+    // SAFETY: `q` has the 16 bytes that are read.
+    unsafe {
+        _mm_loadu_si128(q.as_ptr().cast())
     }
 }
 
-/// Returns the sum of the lanes of each.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_across(sums: [__m256i; AT_ONCE]) -> [i32; AT_ONCE] {
-    let four = |at: usize| {
-        _mm256_hadd_epi32(
-            _mm256_hadd_epi32(sums[at], sums[at + 1]),
-            _mm256_hadd_epi32(sums[at + 2], sums[at + 3]),
-        )
-    };
-    let (first, second) = (four(0), four(4));
-    let low = _mm256_permute2x128_si256::<0x20>(first, second);
-    let high = _mm256_permute2x128_si256::<0x31>(first, second);
-    let mut out = [0; AT_ONCE];
+fn store(sum: __m256i, out: &mut [i32; LANES]) {
     #[expect(unsafe_code, reason = "a store of a vector")]
     // SAFETY: `out` has the 32 bytes that are written.
     unsafe {
-        _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_add_epi32(low, high));
-    }
-    out
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load_user(step: &[i16; STEP]) -> __m256i {
-    #[expect(unsafe_code, reason = "a load of a vector")]
-    // SAFETY: `step` has the 32 bytes that are read.
-    unsafe {
-        _mm256_loadu_si256(step.as_ptr().cast())
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load_row(row: &[i8]) -> __m128i {
-    let row: &[i8; STEP] = row.try_into().expect("a step of a row");
-    #[expect(unsafe_code, reason = "a load of a vector")]
-    // SAFETY: `row` has the 16 bytes that are read.
-    unsafe {
-        _mm_loadu_si128(row.as_ptr().cast())
+        _mm256_storeu_si256(out.as_mut_ptr().cast(), sum);
     }
 }

@@ -1,12 +1,12 @@
 //! The inner loop of ranking: a block of int8 rows against a 16-bit user vector.
 //!
 //! ```text
-//! dot_i   = Σ_j u_j q_ij                                    integers, so the same in any order
-//! score_i = dot_i · (dot_scale · scale_i) + prior_i         one multiplication, one addition
+//! dot_i = Σ_j u_j q_ij        integers, so the same in any order
 //! ```
 //!
 //! Three forms of one algorithm: AVX2 where the processor has it, simd128 in WebAssembly, plain loops
-//! elsewhere. The dot product is exact and the rest is elementwise, so all give the same bits.
+//! elsewhere. Each walks through the steps of a block ([`crate::model::factors`]) and adds the product of the user's
+//! pair with each row's pair in that row's own lane. The sums are exact, so all give the same bits.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -15,114 +15,120 @@ mod plain;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
 
-use crate::model::priors::BLOCK;
+use crate::model::factors::{BLOCK, Step};
 
-/// The person's side of a block's scores.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct User<'a> {
-    /// u at 16 bits, d.
-    pub(crate) vector: &'a [i16],
-    /// Turns a dot product, times the row's scale, into u·q.
-    pub(crate) dot_scale: f32,
+/// Two numbers of the user vector.
+pub(crate) type Pair = [i16; 2];
+
+/// The dot products of a block's rows.
+pub(crate) type Dots = [i32; BLOCK];
+
+/// What is done with the dot products of blocks, one after the other: it is compiled once for each form of the
+/// kernel, so that nothing is called between the blocks.
+pub(crate) trait Pass {
+    /// Does it. `dots(user, block, later, limit, out)` writes a block's dot products and returns a bit for each row,
+    /// lowest first, whose product is at least the limit; where no bit is set, nothing may have been written. It
+    /// may have the memory of `later`, a block that is read soon, brought near.
+    fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32);
 }
 
-/// A block's side: up to [`BLOCK`] rows.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rows<'a> {
-    /// Rows of d numbers, one after the other.
-    pub(crate) factors: &'a [i8],
-    /// Scale of each row.
-    pub(crate) scales: &'a [f32],
-    /// Static prior of each row.
-    pub(crate) priors: &'a [f32],
-}
-
-/// Writes the score of each row and returns whether any is at least `threshold`.
+/// Runs a pass with the best form that the host has.
 #[inline]
-pub(crate) fn score_block(user: User<'_>, rows: Rows<'_>, threshold: f32, out: &mut [f32; BLOCK]) -> bool {
+pub(crate) fn run(pass: impl Pass) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         #[expect(unsafe_code, reason = "a call into code for a processor that was just found")]
         // SAFETY: the processor has AVX2.
-        return unsafe { avx2::score_block(user, rows, threshold, out) };
+        return unsafe { avx2::run(pass) };
     }
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    return score_by(simd128::dot_rows, user, rows, threshold, out);
+    return pass.run(simd128::dots);
     #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-    score_by(plain::dot_rows, user, rows, threshold, out)
+    pass.run(plain::dots)
 }
 
 /// Returns the dot product of the user vector with one row.
 #[inline]
-pub(crate) fn dot(user: &[i16], row: &[i8]) -> i32 {
-    user.iter().zip(row).map(|(p, q)| i32::from(*p) * i32::from(i16::from(*q))).sum()
+pub(crate) fn dot(user: &[Pair], row: impl Iterator<Item = [i8; 2]>) -> i32 {
+    user.iter()
+        .zip(row)
+        .map(|(u, q)| i32::from(u[0]) * i32::from(q[0]) + i32::from(u[1]) * i32::from(q[1]))
+        .sum()
 }
 
-/// The elementwise part, the same code for every form.
-#[inline(always)]
-fn score_by(
-    dot_rows: impl Fn(&[i16], &[i8], &mut [i32; BLOCK]),
-    user: User<'_>,
-    rows: Rows<'_>,
-    threshold: f32,
-    out: &mut [f32; BLOCK],
-) -> bool {
-    let mut dots = [0; BLOCK];
-    dot_rows(user.vector, rows.factors, &mut dots);
-    if let (Some((scales, _)), Some((priors, _))) =
-        (rows.scales.split_first_chunk::<BLOCK>(), rows.priors.split_first_chunk::<BLOCK>())
-    {
-        let mut best = [f32::NEG_INFINITY; 8];
-        for at in 0..BLOCK {
-            out[at] = dots[at] as f32 * (user.dot_scale * scales[at]) + priors[at];
-            best[at % 8] = if out[at] > best[at % 8] { out[at] } else { best[at % 8] };
-        }
-        return best.iter().any(|best| *best >= threshold);
-    }
-    let mut any = false;
-    for (at, (scale, prior)) in rows.scales.iter().zip(rows.priors).enumerate() {
-        out[at] = dots[at] as f32 * (user.dot_scale * scale) + prior;
-        any |= out[at] >= threshold;
-    }
-    any
+/// Returns a user vector in pairs, an odd one with a zero at its end.
+pub(crate) fn pairs(vector: impl IntoIterator<Item = i16>) -> Vec<Pair> {
+    let mut numbers = vector.into_iter();
+    std::iter::from_fn(|| Some([numbers.next()?, numbers.next().unwrap_or(0)])).collect()
 }
-
-/// Numbers that one step of a vector form takes from a row.
-#[cfg(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
-const STEP: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::factors::Factors;
     use proptest::prelude::*;
+
+    /// Notes what the kernel says of every block.
+    struct Note<'a> {
+        user: &'a [Pair],
+        factors: &'a Factors,
+        limit: i32,
+        found: &'a mut Vec<(u32, Dots)>,
+    }
+
+    impl Pass for Note<'_> {
+        fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32) {
+            for block in self.factors.blocks() {
+                let mut out = [0; BLOCK];
+                let mask = dots(self.user, block, block, self.limit, &mut out);
+                self.found.push((mask, if mask == 0 { [0; BLOCK] } else { out }));
+            }
+        }
+    }
 
     proptest! {
         #[test]
-        fn every_form_gives_the_same_scores(
-            d in 1usize..100,
-            count in 0..=BLOCK,
+        fn every_form_gives_the_dot_products_and_who_reaches_the_limit(
+            dim in 1usize..140,
+            rows in 0usize..100,
             seed in any::<u64>(),
-            threshold in -1.0f32..1.0,
+            limit in -2_000_000i32..2_000_000,
         ) {
             let mut state = seed;
             let mut random = || {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (state >> 40) as i32
             };
-            let vector: Vec<i16> = (0..d).map(|_| random() as i16).collect();
-            let factors: Vec<i8> = (0..d * count).map(|_| (random() as i8).max(-127)).collect();
-            let scales: Vec<f32> = (0..count).map(|_| (random() & 255) as f32 / 1024.0).collect();
-            let priors: Vec<f32> = (0..count).map(|_| random() as i8 as f32 / 128.0).collect();
-            let user = User { vector: &vector, dot_scale: 1e-6 };
-            let rows = Rows { factors: &factors, scales: &scales, priors: &priors };
-            let (mut fast, mut slow) = ([0.0; BLOCK], [0.0; BLOCK]);
-            let any = score_block(user, rows, threshold, &mut fast);
-            prop_assert_eq!(any, score_by(plain::dot_rows, user, rows, threshold, &mut slow));
-            prop_assert_eq!(fast.map(f32::to_bits), slow.map(f32::to_bits));
-            for at in 0..count {
-                let exact = dot(&vector, &factors[at * d..][..d]) as f32 * (1e-6 * scales[at]) + priors[at];
-                prop_assert_eq!(exact.to_bits(), fast[at].to_bits());
+            let user = pairs((0..dim).map(|_| random() as i16));
+            let mut factors = Factors::new(dim);
+            for row in 0..rows {
+                factors.push();
+                factors.set(row as u32, &(0..dim).map(|_| (random() as i8).max(-127)).collect::<Vec<_>>());
+            }
+            let (mut fast, mut slow) = (Vec::new(), Vec::new());
+            run(Note { user: &user, factors: &factors, limit, found: &mut fast });
+            Note { user: &user, factors: &factors, limit, found: &mut slow }.run(plain::dots);
+            prop_assert_eq!(&fast, &slow);
+            for row in 0..rows {
+                let (mask, dots) = &slow[row / BLOCK];
+                let exact = dot(&user, factors.pairs_of(row as u32));
+                prop_assert_eq!(mask >> (row % BLOCK) & 1 == 1, exact >= limit);
+                if *mask != 0 {
+                    prop_assert_eq!(dots[row % BLOCK], exact);
+                }
             }
         }
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_wrap() {
+        let dim = crate::limits::DIM_MAX;
+        let user = pairs(std::iter::repeat_n(i16::MIN + 1, dim));
+        let mut factors = Factors::new(dim);
+        factors.push();
+        factors.set(0, &vec![-127; dim]);
+        let mut found = Vec::new();
+        run(Note { user: &user, factors: &factors, limit: i32::MIN, found: &mut found });
+        assert_eq!(found[0].1[0], 32767 * 127 * dim as i32);
     }
 }

@@ -1,10 +1,17 @@
 //! The block in plain loops, for every host.
 
-use crate::model::priors::BLOCK;
+use super::{Dots, Pair};
+use crate::model::factors::{BLOCK, Step};
 
 #[inline]
-pub(super) fn dot_rows(user: &[i16], rows: &[i8], out: &mut [i32; BLOCK]) {
-    for (out, row) in out.iter_mut().zip(rows.chunks_exact(user.len().max(1))) {
-        *out = super::dot(user, row);
+pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, out: &mut Dots) -> u32 {
+    let mut sums = [0; BLOCK];
+    for (u, step) in user.iter().zip(block) {
+        let (first, second) = (i32::from(u[0]), i32::from(u[1]));
+        for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<2>().0) {
+            *sum += first * i32::from(q[0]) + second * i32::from(q[1]);
+        }
     }
+    *out = sums;
+    sums.iter().enumerate().fold(0, |mask, (at, sum)| mask | u32::from(*sum >= limit) << at)
 }

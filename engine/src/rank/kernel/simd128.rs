@@ -1,72 +1,49 @@
-//! The block in WebAssembly's simd128, four rows at once.
+//! The block in WebAssembly's simd128: eight sums of four rows each.
 
-use super::STEP;
-use crate::model::priors::BLOCK;
+use super::{Dots, Pair};
+use crate::model::factors::{BLOCK, Step};
 use std::arch::wasm32::*;
 
-/// Rows that are summed at once.
-const AT_ONCE: usize = 4;
+/// Rows in one register of sums.
+const LANES: usize = 4;
 
 #[inline]
-pub(super) fn dot_rows(user: &[i16], rows: &[i8], out: &mut [i32; BLOCK]) {
-    let d = user.len().max(1);
-    let (steps, tail) = user.as_chunks::<STEP>();
-    let mut groups = rows.chunks_exact(AT_ONCE * d);
-    let mut outs = out.as_chunks_mut::<AT_ONCE>().0.iter_mut();
-    for (group, out) in groups.by_ref().zip(outs.by_ref()) {
-        let mut sums = [i32x4_splat(0); AT_ONCE];
-        for (at, step) in steps.iter().enumerate() {
-            let (low, high) = load_user(step);
-            for (row, sum) in sums.iter_mut().enumerate() {
-                let start = row * d + at * STEP;
-                let q = load_row(&group[start..start + STEP]);
-                let first = i32x4_dot_i16x8(low, i16x8_extend_low_i8x16(q));
-                let second = i32x4_dot_i16x8(high, i16x8_extend_high_i8x16(q));
-                *sum = i32x4_add(*sum, i32x4_add(first, second));
-            }
-        }
-        *out = add_across(sums);
-        if !tail.is_empty() {
-            for (row, out) in group.chunks_exact(d).zip(out) {
-                *out += super::dot(tail, &row[d - tail.len()..]);
-            }
+pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, out: &mut Dots) -> u32 {
+    let mut sums = [i32x4_splat(0); BLOCK / LANES];
+    for (u, step) in user.iter().zip(block) {
+        let u = i32x4_splat(i32::from(u[0] as u16) | i32::from(u[1]) << 16);
+        for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<{ 2 * LANES }>().0) {
+            *sum = i32x4_add(*sum, i32x4_dot_i16x8(u, load(q)));
         }
     }
-    for (row, out) in groups.remainder().chunks_exact(d).zip(outs.flatten()) {
-        *out = super::dot(user, row);
+    let limit = i32x4_splat(limit);
+    let mut mask = 0;
+    for (at, sum) in sums.iter().enumerate() {
+        mask |= u32::from(i32x4_bitmask(i32x4_ge(*sum, limit))) << (at * LANES);
     }
-}
-
-/// Returns the sum of the lanes of each.
-#[inline]
-fn add_across([a, b, c, d]: [v128; AT_ONCE]) -> [i32; AT_ONCE] {
-    let ab = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
-    let cd = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(c, d), i32x4_shuffle::<2, 6, 3, 7>(c, d));
-    let sums = i32x4_add(i32x4_shuffle::<0, 1, 4, 5>(ab, cd), i32x4_shuffle::<2, 3, 6, 7>(ab, cd));
-    [
-        i32x4_extract_lane::<0>(sums),
-        i32x4_extract_lane::<1>(sums),
-        i32x4_extract_lane::<2>(sums),
-        i32x4_extract_lane::<3>(sums),
-    ]
-}
-
-#[inline]
-fn load_user(step: &[i16; STEP]) -> (v128, v128) {
-    let start: *const v128 = step.as_ptr().cast();
-    #[expect(unsafe_code, reason = "loads of vectors")]
-    // SAFETY: `step` has the 32 bytes that are read; a load here needs no alignment.
-    unsafe {
-        (v128_load(start), v128_load(start.add(1)))
+    if mask != 0 {
+        for (sum, out) in sums.iter().zip(out.as_chunks_mut::<LANES>().0) {
+            store(*sum, out);
+        }
     }
+    mask
 }
 
+/// Returns eight bytes as eight numbers of 16 bits.
 #[inline]
-fn load_row(row: &[i8]) -> v128 {
-    let row: &[i8; STEP] = row.try_into().expect("a step of a row");
+fn load(q: &[i8; 2 * LANES]) -> v128 {
     #[expect(unsafe_code, reason = "a load of a vector")]
-    // SAFETY: `row` has the 16 bytes that are read; a load here needs no alignment.
+    // SAFETY: `q` has the 8 bytes that are read.
     unsafe {
-        v128_load(row.as_ptr().cast())
+        i16x8_load_extend_i8x8(q.as_ptr())
+    }
+}
+
+#[inline]
+fn store(sum: v128, out: &mut [i32; LANES]) {
+    #[expect(unsafe_code, reason = "a store of a vector")]
+    // SAFETY: `out` has the 16 bytes that are written; a store here needs no alignment.
+    unsafe {
+        v128_store(out.as_mut_ptr().cast(), sum);
     }
 }

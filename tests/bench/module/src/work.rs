@@ -155,16 +155,14 @@ pub(crate) fn equations(dim: usize) -> (Vec<f32>, NormalEquations, Solver) {
 }
 
 /// Adds up all bytes in lanes, which a compiler turns into the widest loads that it has.
-fn sum(bytes: &[i8]) -> u32 {
-    let mut lanes = [0u8; 128];
-    let (chunks, rest) = bytes.as_chunks::<128>();
-    for chunk in chunks {
-        for (lane, byte) in lanes.iter_mut().zip(chunk) {
+fn sum<'a>(steps: impl Iterator<Item = &'a [i8; 64]>) -> u32 {
+    let mut lanes = [0u8; 64];
+    for step in steps {
+        for (lane, byte) in lanes.iter_mut().zip(step) {
             *lane = lane.wrapping_add(*byte as u8);
         }
     }
-    let rest = rest.iter().map(|byte| *byte as u8);
-    lanes.into_iter().chain(rest).map(u32::from).sum()
+    lanes.into_iter().map(u32::from).sum()
 }
 
 /// The list of a person with every row scored and none skipped, as (row, bits of the score), after
