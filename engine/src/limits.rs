@@ -20,6 +20,9 @@ pub const ROWS_MAX: usize = 1 << 24;
 /// dot product relies on.
 pub const DIM_MAX: usize = 512;
 
+/// Rows that ranking reads or skips together: those that are alike had better lie within one block.
+pub const BLOCK_ROWS: usize = 32;
+
 /// Events of history kept for a person. The ring of [`crate::person`] has this length, a delta's
 /// rank bins cannot count more choices, and the trainer folds in as many.
 pub const HISTORY_MAX: usize = 512;

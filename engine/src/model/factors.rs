@@ -12,9 +12,10 @@
 //! row's sum stays in a lane of its own. The last block, and an odd d, are filled up with zeros.
 
 use crate::ids::Row;
+use crate::limits::BLOCK_ROWS;
 
 /// Rows of a block: one bound is kept for each, and its rows are scored at once.
-pub(crate) const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = BLOCK_ROWS;
 
 /// Bytes of a step.
 pub(crate) const STEP: usize = 2 * BLOCK;

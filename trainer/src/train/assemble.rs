@@ -2,6 +2,7 @@
 
 use super::counts::count;
 use super::ials;
+use super::order::rows_in_order;
 use crate::event_log::EventLog;
 use nearfield_engine::ids::short_hash;
 use nearfield_engine::merge::{Pair, TrainedRow, TrainedSums};
@@ -17,6 +18,7 @@ pub(super) fn assemble(
     hyper: &Hyperparameters,
     lineage: Option<Lineage>,
 ) -> (Model, Statistics) {
+    let factors = &factors.in_eigenbasis();
     let dim = factors.dim;
     let mut hyper = hyper.clone();
     let norm = |p: &[f32]| p.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -27,7 +29,7 @@ pub(super) fn assemble(
     let neighbours_max = neighbours_for_budget(dim, id_bytes / data.items.len().max(1));
     let lineage = lineage.unwrap_or_else(|| name_of(log, until));
     let mut statistics = Statistics::new(lineage, dim, neighbours_max, hyper.clone());
-    let order = falling_norms(factors);
+    let order = rows_in_order(factors);
     for item in order.iter().map(|index| data.items[*index]) {
         // Ids were checked when the file was read; equal keys of different ids are 2⁻⁶⁴ apart.
         statistics.register(&log.items[item as usize]).expect("ids of an event log are sound");
@@ -63,16 +65,6 @@ pub(super) fn assemble(
     statistics.set_trained(TrainedSums { rows, c, m, merged });
     let model = statistics.publish_trained();
     (model, statistics)
-}
-
-/// Returns the items of a training in falling order of the norm of their rows: in that order they
-/// become rows of the model, so that ranking, which goes by the norms of blocks, reads few of them.
-fn falling_norms(factors: &ials::Factors) -> Vec<usize> {
-    let norms: Vec<f32> =
-        factors.items.chunks_exact(factors.dim).map(|q| q.iter().map(|x| x * x).sum()).collect();
-    let mut order: Vec<usize> = (0..norms.len()).collect();
-    order.sort_by(|a, b| norms[*b].total_cmp(&norms[*a]));
-    order
 }
 
 /// Names a lineage by the events that it was trained on.

@@ -47,12 +47,7 @@ impl<'a> Side<'a> {
         // Rounding may leave a zero below zero.
         let values = eigenvalues.map(|value| value.max(0.0) as f32);
         let mut rotated = vec![0.0; rows.len()];
-        rotated.par_chunks_mut(dim).zip(rows.par_chunks(dim)).for_each(|(rotated, row)| {
-            let row = DVectorView::from_slice(row, dim);
-            for (value, vector) in rotated.iter_mut().zip(vectors.column_iter()) {
-                *value = vector.dot(&row);
-            }
-        });
+        rotate(rows, &vectors, &mut rotated);
         Self { dim, rows, gram, vectors, values, rotated }
     }
 
@@ -110,6 +105,25 @@ impl<'a> Side<'a> {
         y.component_mul_assign(&roots);
         Some(&self.vectors * y)
     }
+}
+
+/// Returns the eigenvectors of a symmetric matrix as columns, that of the largest eigenvalue first.
+pub(crate) fn eigenvectors(square: &DMatrix<f32>) -> DMatrix<f32> {
+    let SymmetricEigen { eigenvectors, eigenvalues } = SymmetricEigen::new(square.map(f64::from));
+    let mut order: Vec<usize> = (0..eigenvalues.len()).collect();
+    order.sort_by(|a, b| eigenvalues[*b].total_cmp(&eigenvalues[*a]));
+    eigenvectors.select_columns(&order).map(|value| value as f32)
+}
+
+/// Writes Vᵀ x of every row x into `out`, row after row.
+pub(crate) fn rotate(rows: &[f32], vectors: &DMatrix<f32>, out: &mut [f32]) {
+    let dim = vectors.nrows();
+    out.par_chunks_mut(dim).zip(rows.par_chunks(dim)).for_each(|(rotated, row)| {
+        let row = DVectorView::from_slice(row, dim);
+        for (value, vector) in rotated.iter_mut().zip(vectors.column_iter()) {
+            *value = vector.dot(&row);
+        }
+    });
 }
 
 /// Returns Σ x xᵀ over rows: partial sums of fixed blocks, added in order.

@@ -1,7 +1,7 @@
 //! Sweeps of alternating least squares, in parallel over rows; the result does not depend on the
 //! number of threads.
 
-use super::dense::{Observation, Side, gram, inner, pack};
+use super::dense::{Observation, Side, eigenvectors, gram, inner, pack, rotate};
 use crate::event_log::EventLog;
 use nearfield_engine::algebra::NormalEquations;
 use nearfield_engine::ids::Row;
@@ -142,6 +142,18 @@ impl Factors {
             equations
         });
         sums.collect()
+    }
+
+    /// Returns the same factors in the basis of the eigenvectors of the items' Gram matrix, the largest first. No
+    /// product p·q changes, and the first numbers of a row say most of it: ranking can leave off after them.
+    pub(crate) fn in_eigenbasis(&self) -> Self {
+        let vectors = eigenvectors(&gram(&self.items, self.dim));
+        let rotated = |rows: &[f32]| {
+            let mut out = vec![0.0; rows.len()];
+            rotate(rows, &vectors, &mut out);
+            out
+        };
+        Self { dim: self.dim, users: rotated(&self.users), items: rotated(&self.items) }
     }
 
     /// Returns C = Σ p pᵀ and the number of people.

@@ -21,6 +21,7 @@ mod descent;
 mod factors;
 mod held_out;
 mod ials;
+mod order;
 
 use crate::event_log::EventLog;
 use crate::progress::Progress;
