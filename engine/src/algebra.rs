@@ -138,7 +138,7 @@ fn factorise(packed: &mut [f32], d: usize) -> Option<()> {
             if !(pivot > 0.0 && pivot.is_finite()) {
                 return None;
             }
-            let root = libm::sqrtf(pivot);
+            let root = f32::sqrt(pivot);
             row[k] = root;
             let inverse = 1.0 / root;
             row[..k].iter_mut().for_each(|entry| *entry *= inverse);

@@ -43,6 +43,7 @@ pub use model::hyper::{Bounds, Hyperparameters};
 pub use model::patch::Patch;
 pub use model::update::{Held, Step, Update};
 pub use person::{HistoryEntry, Learned, RankBins, UserState, Workspace};
+pub use rank::Read;
 pub use rank::request::Request;
 pub use rank::top_k::Scored;
 pub use sync::delta::{Delta, Touch, VersionMetrics};

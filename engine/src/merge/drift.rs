@@ -102,7 +102,7 @@ impl Moments {
         let (n, m) = (self.count as f64, other.count as f64);
         let harmonic = 1.0 / (1.0 / n + 1.0 / m);
         let chance = libm::log(2.0 * libm::log(n + m) / false_alarm);
-        let bound = libm::sqrt(2.0 * variance * chance / harmonic) + 2.0 * chance / (3.0 * harmonic);
+        let bound = f64::sqrt(2.0 * variance * chance / harmonic) + 2.0 * chance / (3.0 * harmonic);
         (self.mean - other.mean).abs() > bound
     }
 }
@@ -178,7 +178,7 @@ impl Adwin {
             let after = after[at + 1];
             if before.differs(after, variance, self.false_alarm) {
                 let harmonic = 1.0 / (1.0 / before.count as f64 + 1.0 / after.count as f64);
-                let difference = (before.mean - after.mean).abs() * libm::sqrt(harmonic);
+                let difference = (before.mean - after.mean).abs() * f64::sqrt(harmonic);
                 if best.as_ref().is_none_or(|(most, ..)| difference > *most) {
                     best = Some((difference, at + 1, Cut { before, after, variance, newest_before }));
                 }

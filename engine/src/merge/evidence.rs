@@ -159,7 +159,7 @@ fn exact_sum<'a>(
     let shift = 48 - count.next_power_of_two().trailing_zeros() as i32 - exponent;
     let mut sums = vec![0i64; len];
     for (factor, coefficient) in terms {
-        add(factor, libm::rint(libm::ldexp(coefficient, shift)) as i64, &mut sums);
+        add(factor, f64::round_ties_even(libm::ldexp(coefficient, shift)) as i64, &mut sums);
     }
     sums.into_iter().map(|sum| libm::ldexp(sum as f64, -shift)).collect()
 }

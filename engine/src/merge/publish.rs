@@ -215,7 +215,7 @@ impl Statistics {
             let step = OCTAVES_MAX / 2.0;
             let above = self.merged / f64::from(half_life) - *base - OCTAVES_MAX;
             if above > 0.0 {
-                *base += step * libm::ceil(above / step);
+                *base += step * f64::ceil(above / step);
             }
         }
     }
@@ -304,7 +304,7 @@ impl Steps {
     pub(super) fn new(statistics: &Statistics, c: &[f64], m: f64, hyper: &Hyperparameters) -> Self {
         let d = statistics.dim;
         let trace: f64 = (0..d).map(|i| statistics.gram[packed_len(i + 1) - 1]).sum();
-        let typical = libm::sqrt(trace / statistics.rows.len().max(1) as f64) as f32;
+        let typical = f64::sqrt(trace / statistics.rows.len().max(1) as f64) as f32;
         Self {
             solver: Solver::new(d),
             alpha: hyper.alpha,
@@ -324,7 +324,7 @@ impl Steps {
         for (value, factor) in self.from.iter_mut().zip(factors) {
             *value = f32::from(*factor) * scale;
         }
-        let step = libm::sqrtf(to.iter().zip(&self.from).map(|(q, old)| (q - old) * (q - old)).sum::<f32>());
+        let step = f32::sqrt(to.iter().zip(&self.from).map(|(q, old)| (q - old) * (q - old)).sum::<f32>());
         let fraction = if step > self.longest { self.longest / step } else { 1.0 };
         Some(Step { from: &self.from, to, fraction })
     }

@@ -140,10 +140,10 @@ impl Admitted {
             if touch.starts_session() {
                 session.clear();
             }
-            let wanted = libm::rint(f64::from(weights.weight * weights.target) * WEIGHT_ONE) as u32;
+            let wanted = f64::round_ties_even(f64::from(weights.weight * weights.target) * WEIGHT_ONE) as u32;
             if touch.row() == row {
                 tag = tag.or(self.row_tags.get(at).copied());
-                weight += libm::rint(f64::from(weights.weight) * WEIGHT_ONE) as u32;
+                weight += f64::round_ties_even(f64::from(weights.weight) * WEIGHT_ONE) as u32;
                 positive += wanted;
                 if touch.starts_session() {
                     evidence.entries += u64::from(wanted);
@@ -154,7 +154,8 @@ impl Admitted {
             }
             let mut proximity = 1.0;
             for leader in session.iter().rev().take(usize::from(hyper.transitions.reach)) {
-                let pair = libm::rint(proximity * f64::from(weights.weight) * TRANSITION_ONE) as u64;
+                let pair =
+                    f64::round_ties_even(proximity * f64::from(weights.weight) * TRANSITION_ONE) as u64;
                 proximity *= f64::from(hyper.transitions.distance_decay);
                 match (*leader == row, touch.row() == row) {
                     (true, false) => evidence.neighbours.entry(touch.row()).or_default()[0] += pair,

@@ -7,6 +7,9 @@ use crate::model::factors::{BLOCK, Step};
 /// Relative margin by which bounds are raised, so that no rounding (a few units of 2⁻²⁴) brings one below a score.
 pub(crate) const MARGIN: f32 = 1e-5;
 
+/// Pairs of dimensions after which a block may be left off. A training puts first the dimensions that say most.
+pub(crate) const STOPS: [usize; 3] = [4, 8, 16];
+
 // A squared norm of int8 numbers must fit the `i32` that it is summed in.
 const _: () = assert!(DIM_MAX * 127 * 127 <= i32::MAX as usize);
 
@@ -15,6 +18,8 @@ const _: () = assert!(DIM_MAX * 127 * 127 <= i32::MAX as usize);
 pub(crate) struct BlockBounds {
     /// At least the norm |q_i| of each row.
     pub(crate) norm: f32,
+    /// At least the norm of what is left of each row after each of [`STOPS`].
+    pub(crate) tails: [f32; STOPS.len()],
     /// The largest scale.
     pub(crate) scale: f32,
 }
@@ -22,17 +27,52 @@ pub(crate) struct BlockBounds {
 impl BlockBounds {
     /// Returns the bounds of a block with the scales of its rows.
     pub(crate) fn of(block: &[Step], scales: &[f32]) -> Self {
+        // Of each row, the square of the norm up to each stop, then of the whole row.
         let mut squares = [0; BLOCK];
-        for step in block {
+        let mut heads = [squares; STOPS.len()];
+        for (pair, step) in block.iter().enumerate() {
+            if let Some(stop) = STOPS.iter().position(|stop| *stop == pair) {
+                heads[stop] = squares;
+            }
             for (square, q) in squares.iter_mut().zip(step.0.as_chunks::<2>().0) {
                 let [first, second] = q.map(i32::from);
                 *square += first * first + second * second;
             }
         }
-        let norm = |(square, scale): (&i32, &f32)| libm::sqrtf(*square as f32) * scale * (1.0 + MARGIN);
+        let largest = |norm: &dyn Fn(usize) -> i32| {
+            let norms = scales.iter().enumerate();
+            let norms = norms.map(|(row, scale)| f32::sqrt(norm(row) as f32) * scale * (1.0 + MARGIN));
+            norms.fold(0.0, f32::max)
+        };
         Self {
-            norm: squares.iter().zip(scales).map(norm).fold(0.0, f32::max),
+            norm: largest(&|row| squares[row]),
+            tails: heads.map(|head| largest(&|row| squares[row] - head[row])),
             scale: scales.iter().copied().fold(0.0, f32::max),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::factors::Factors;
+
+    #[test]
+    fn tails_are_what_the_rows_have_after_the_stops() {
+        let mut factors = Factors::new(40);
+        for row in 0..3i8 {
+            factors.push();
+            let numbers: Vec<i8> = (0..40).map(|at| if at < 8 { 100 } else { row * (at / 8) }).collect();
+            factors.set(row as u32, &numbers);
+        }
+        let bounds = BlockBounds::of(factors.block(0), &[2.0, 1.0, 0.5]);
+        // Row 0 is longest at its head, 8 numbers of 200; row 1 has 8 numbers each of 1, 2, 3, 4 behind it, and row
+        // 2, at half the scale, the same.
+        let square = |numbers: &[f32]| numbers.iter().map(|number| 8.0 * number * number).sum::<f32>();
+        let expected = [square(&[1.0, 2.0, 3.0, 4.0]), square(&[2.0, 3.0, 4.0]), square(&[4.0])];
+        for (found, expected) in bounds.tails.iter().zip(expected) {
+            assert!((found - expected.sqrt()).abs() < 1e-3 && *found >= expected.sqrt(), "{bounds:?}");
+        }
+        assert!((bounds.norm - square(&[200.0]).sqrt()).abs() < 0.02 && bounds.scale == 2.0, "{bounds:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod blend;
 pub(crate) mod bounds;
+pub(crate) mod catalogue;
 pub(crate) mod factors;
 pub mod hyper;
 pub mod manifest;
@@ -16,12 +17,12 @@ use crate::algebra::packed_len;
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
 use crate::model::blend::Scenario;
 use crate::model::bounds::BlockBounds;
+use crate::model::catalogue::Catalogue;
 use crate::model::factors::{BLOCK, Factors};
 use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::{HALF_LIVES, LogTable, Scale};
 use crate::model::priors::{Derived, Priors, prior};
 use crate::model::transitions::{Neighbour, Stored};
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// The model: item factors, Gram, transitions, popularity, blend, ids.
@@ -49,9 +50,8 @@ pub struct Model {
     pub(crate) scales_of_popularity: [Scale; HALF_LIVES],
     /// n × m stored neighbours.
     pub(crate) neighbours: Vec<Stored>,
-    pub(crate) ids: Vec<String>,
+    pub(crate) catalogue: Catalogue,
     pub(crate) withdrawn: Vec<bool>,
-    pub(crate) rows_by_key: HashMap<ItemKey, Row>,
     pub(crate) derived: Derived,
 }
 
@@ -74,9 +74,8 @@ impl Model {
             popularity: Vec::new(),
             scales_of_popularity: [Scale::default(); HALF_LIVES],
             neighbours: Vec::new(),
-            ids: Vec::new(),
+            catalogue: Catalogue::default(),
             withdrawn: Vec::new(),
-            rows_by_key: HashMap::new(),
             derived: Derived::default(),
         }
     }
@@ -95,7 +94,7 @@ impl Model {
         let mut sum = vec![0.0f64; dim];
         let (mut row, mut quantised) = (vec![0.0; dim], vec![0; dim]);
         for (at, q) in rows.chunks_exact(dim).enumerate() {
-            model.push_row(format!("item-{at}"));
+            model.push_row(&format!("item-{at}"));
             model.scales[at] = quantise(q, &mut quantised);
             model.factors.set(at as Row, &quantised);
             model.dequantise(at as Row, &mut row);
@@ -115,15 +114,14 @@ impl Model {
     }
 
     /// Adds an item with an empty row. Its key must be new.
-    pub(crate) fn push_row(&mut self, id: String) {
-        self.rows_by_key.insert(ItemKey::of(&id), self.ids.len() as Row);
-        self.ids.push(id);
+    pub(crate) fn push_row(&mut self, id: &str) {
+        self.catalogue.push(id);
         self.factors.push();
         self.scales.push(0.0);
         self.popularity.push([0; HALF_LIVES]);
-        self.neighbours.resize(self.ids.len() * self.neighbours_max, Stored::default());
+        self.neighbours.resize(self.len() * self.neighbours_max, Stored::default());
         self.withdrawn.push(false);
-        self.bounds.resize(self.ids.len().div_ceil(BLOCK), BlockBounds::default());
+        self.bounds.resize(self.len().div_ceil(BLOCK), BlockBounds::default());
     }
 
     /// Derives the bounds of each block that holds one of the given rows, which are in rising order.
@@ -150,12 +148,12 @@ impl Model {
 
     /// Returns the number of rows, withdrawn ones included.
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.catalogue.len()
     }
 
     /// Returns whether the catalogue has no row.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.len() == 0
     }
 
     /// Returns d, the number of factors.
@@ -175,7 +173,7 @@ impl Model {
 
     /// Returns the row of an item, if the catalogue has it.
     pub fn row(&self, key: ItemKey) -> Option<Row> {
-        self.rows_by_key.get(&key).copied()
+        self.catalogue.row(key)
     }
 
     /// Returns the operator's id of a row.
@@ -183,7 +181,7 @@ impl Model {
     /// # Panics
     /// When the row is not one of the model's.
     pub fn item_id(&self, row: Row) -> &str {
-        &self.ids[row as usize]
+        self.catalogue.id(row)
     }
 
     /// Returns whether the operator has withdrawn the item.
@@ -272,7 +270,7 @@ pub(crate) fn quantise(q: &[f32], out: &mut [i8]) -> f32 {
     }
     let scale = largest / 127.0;
     for (out, value) in out.iter_mut().zip(q) {
-        *out = libm::rintf(value / scale) as i8;
+        *out = f32::round_ties_even(value / scale) as i8;
     }
     scale
 }

@@ -11,10 +11,11 @@
 use crate::algebra::packed_len;
 use crate::encoding;
 use crate::error::PackError;
-use crate::ids::{ItemKey, Lineage, ModelVersion, short_hash};
+use crate::ids::{Lineage, ModelVersion, short_hash};
 use crate::limits::{DIM_MAX, ITEM_ID_BYTES_MAX, ROWS_MAX};
 use crate::model::Model;
 use crate::model::bounds::BlockBounds;
+use crate::model::catalogue::Catalogue;
 use crate::model::factors::{BLOCK, Factors};
 use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::{HALF_LIVES, Scale};
@@ -63,7 +64,7 @@ impl Model {
             rows: self.len() as u32,
             dim: self.dim as u16,
             neighbours_max: self.neighbours_max as u16,
-            id_bytes: self.ids.iter().map(|id| 1 + id.len() as u64).sum(),
+            id_bytes: self.catalogue.ids().map(|id| 1 + id.len() as u64).sum(),
             popularity: self.scales_of_popularity,
             hyper: self.hyper.clone(),
             extensions: Vec::new(),
@@ -83,7 +84,7 @@ impl Model {
         self.neighbours.iter().for_each(|stored| bytes.extend(stored.row_and_forward.to_le_bytes()));
         bytes.extend(self.neighbours.iter().map(|stored| stored.backward_and_fresh));
         bytes.extend(self.withdrawn.iter().map(|withdrawn| u8::from(*withdrawn)));
-        for id in &self.ids {
+        for id in self.catalogue.ids() {
             bytes.push(id.len() as u8);
             bytes.extend(id.as_bytes());
         }
@@ -152,13 +153,12 @@ impl Model {
         let withdrawn = sections.take(n);
         field(withdrawn.iter().all(|byte| *byte <= 1), "withdrawn", "0 or 1 each")?;
         model.withdrawn = withdrawn.iter().map(|byte| *byte == 1).collect();
-        for row in 0..n {
+        model.catalogue = Catalogue::with_room(n, (header.id_bytes as usize).saturating_sub(n));
+        for _ in 0..n {
             let id = sections
                 .id()
                 .ok_or(PackError::Field { field: "ids", limit: "1 to 128 bytes of UTF-8 each" })?;
-            let known = model.rows_by_key.insert(ItemKey::of(&id), row as u32);
-            field(known.is_none(), "ids", "each once")?;
-            model.ids.push(id);
+            field(model.catalogue.push(id), "ids", "each once")?;
         }
         field(sections.rest.is_empty(), "id_bytes", "the length of all ids")?;
         model.bounds = vec![BlockBounds::default(); n.div_ceil(BLOCK)];
@@ -189,7 +189,7 @@ impl<'a> Sections<'a> {
         self.take(count * N).as_chunks::<N>().0.iter().map(|chunk| read(*chunk)).collect()
     }
 
-    fn id(&mut self) -> Option<String> {
+    fn id(&mut self) -> Option<&'a str> {
         let (len, rest) = self.rest.split_first()?;
         let len = usize::from(*len);
         if len == 0 || len > ITEM_ID_BYTES_MAX {
@@ -197,6 +197,6 @@ impl<'a> Sections<'a> {
         }
         let (id, rest) = rest.split_at_checked(len)?;
         self.rest = rest;
-        Some(std::str::from_utf8(id).ok()?.to_owned())
+        std::str::from_utf8(id).ok()
     }
 }

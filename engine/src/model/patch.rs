@@ -147,7 +147,7 @@ impl Model {
         for changed in patch.rows {
             let row = changed.row as usize;
             if let Some(id) = changed.id.filter(|_| row == self.len()) {
-                self.push_row(id);
+                self.push_row(&id);
             }
             self.factors.set(changed.row, &changed.factors);
             self.scales[row] = changed.scale;

@@ -40,12 +40,12 @@ pub struct Scale {
 impl Scale {
     /// Returns the scale at merged weight `merged`.
     pub fn at(merged: f64, half_life: f64, base: f64) -> Self {
-        Self { base, one: libm::round((merged / half_life - base) * STEPS_PER_OCTAVE) as i32 }
+        Self { base, one: f64::round((merged / half_life - base) * STEPS_PER_OCTAVE) as i32 }
     }
 
     /// Returns how many steps to subtract from levels of the scale `before` to express them on this one.
     pub(crate) fn shift_from(&self, before: &Self) -> u32 {
-        libm::round((self.base - before.base) * STEPS_PER_OCTAVE).clamp(0.0, f64::from(u32::MAX)) as u32
+        f64::round((self.base - before.base) * STEPS_PER_OCTAVE).clamp(0.0, f64::from(u32::MAX)) as u32
     }
 }
 
@@ -55,7 +55,7 @@ pub fn level(count: f64, merged: f64, half_life: f64, base: f64) -> u16 {
         return 0;
     }
     let octaves = libm::log2(count) + merged / half_life - base;
-    libm::round(octaves * STEPS_PER_OCTAVE).clamp(1.0, f64::from(u16::MAX)) as u16
+    f64::round(octaves * STEPS_PER_OCTAVE).clamp(1.0, f64::from(u16::MAX)) as u16
 }
 
 /// Returns a level expressed on a base `steps` higher; the level of a seen item stays above 0.

@@ -43,7 +43,7 @@ pub struct Stored {
 impl Stored {
     /// Returns the stored form of a neighbour.
     pub fn new(neighbour: &Neighbour) -> Self {
-        let forward = (libm::sqrtf(neighbour.forward.clamp(0.0, 1.0)) * 255.0 + 0.5) as u32;
+        let forward = (f32::sqrt(neighbour.forward.clamp(0.0, 1.0)) * 255.0 + 0.5) as u32;
         let coarse = |fraction: f32| (libm::cbrtf(fraction.clamp(0.0, 1.0)) * 15.0 + 0.5) as u8;
         Self {
             row_and_forward: neighbour.row | forward << 24,

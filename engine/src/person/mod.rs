@@ -26,6 +26,7 @@ use crate::ids::{Lineage, ModelVersion, Row};
 use crate::limits::COUNT_MAX;
 use crate::model::Model;
 use crate::model::blend::{self, Candidate, Scenario, bucket};
+use crate::rank::Read;
 use crate::rank::features::{Candidates, PastEvent, boost};
 use crate::rank::request::Request;
 use crate::rank::top_k::Scored;
@@ -161,7 +162,8 @@ impl UserState {
     ) {
         let bucket = bucket(self.len());
         self.prepare(model, request.scenario, bucket, workspace);
-        let Workspace { query, barred, top, .. } = workspace;
+        let Workspace { query, barred, top, read, .. } = workspace;
+        *read = Read::default();
         barred.reset(model.len());
         let seen = self.equations.iter().flat_map(|equations| equations.rows.iter().flatten());
         let seen = seen.filter(|_| request.scenario == Scenario::Discover);
@@ -175,7 +177,7 @@ impl UserState {
                 query.sort();
                 query.rank_only(model, priors, allow, barred, top);
             }
-            None => query.rank(model, priors, self.last.rows_of(model), barred, top),
+            None => *read = query.rank(model, priors, self.last.rows_of(model), barred, top),
         }
         list.clear();
         list.extend_from_slice(top.as_sorted());

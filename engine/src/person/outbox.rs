@@ -124,8 +124,8 @@ impl UserState {
             // A factor of zero (an item without a row yet) still teaches transitions and popularity.
             factor_scale = f32::MIN_POSITIVE;
         }
-        let share =
-            libm::rintf(weight / whole_weight * f32::from(SHARE_STEPS)).clamp(1.0, f32::from(SHARE_STEPS));
+        let share = f32::round_ties_even(weight / whole_weight * f32::from(SHARE_STEPS))
+            .clamp(1.0, f32::from(SHARE_STEPS));
         let delta = Delta {
             id,
             lineage: model.lineage,

@@ -3,7 +3,7 @@
 use crate::algebra::Solver;
 use crate::rank::features::Candidates;
 use crate::rank::query::Query;
-use crate::rank::scan::RowSet;
+use crate::rank::scan::{Read, RowSet};
 use crate::rank::top_k::TopK;
 
 /// Room for the solves, candidates, query and top k of one call, used again and again so that a list
@@ -15,11 +15,17 @@ pub struct Workspace {
     pub(super) candidates: Candidates,
     pub(super) barred: RowSet,
     pub(super) top: TopK,
+    pub(super) read: Read,
 }
 
 impl Workspace {
     /// Returns a workspace that holds nothing yet and grows as it is used.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns how much of the factors the last list was made from.
+    pub fn read(&self) -> Read {
+        self.read
     }
 }

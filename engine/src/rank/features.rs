@@ -123,7 +123,7 @@ impl Candidates {
                     *own = 1.0;
                 }
                 if sums.own_count == 0.0 {
-                    sums.own_age = 1.0 / libm::sqrtf(1.0 + event.age as f32);
+                    sums.own_age = 1.0 / f32::sqrt(1.0 + event.age as f32);
                 }
                 sums.own_count += 1.0;
                 sums.own_recent += own_recency;
@@ -216,20 +216,20 @@ fn features_of(model: &Model, sums: &CandidateSums, recents: usize) -> Weights {
     if sums.listers > 0 {
         features[blend::LISTED] = 1.0;
         features[blend::FORWARD] = lg(sums.forward);
-        features[blend::FORWARD_ROOT] = libm::sqrtf(sums.forward);
+        features[blend::FORWARD_ROOT] = f32::sqrt(sums.forward);
         for (feature, fraction) in features[blend::FORWARD_AT..].iter_mut().zip(sums.forward_at) {
             *feature = lg(fraction);
         }
-        features[blend::FORWARD_0_ROOT] = libm::sqrtf(sums.forward_at[0]);
+        features[blend::FORWARD_0_ROOT] = f32::sqrt(sums.forward_at[0]);
         features[blend::FORWARD_SLOW] = lg(sums.slow);
         features[blend::FORWARD_STAY] = lg(sums.stayed);
         features[blend::BACKWARD_0] = lg(sums.backward_0);
         features[blend::BACKWARD] = lg(sums.backward);
         features[blend::BOTH] = lg(sums.both);
-        features[blend::BOTH_ROOT] = libm::sqrtf(sums.both);
+        features[blend::BOTH_ROOT] = f32::sqrt(sums.both);
         features[blend::FRESH_0] = lg(sums.fresh_0);
         features[blend::FRESH] = lg(sums.fresh);
-        features[blend::LISTERS] = libm::sqrtf(sums.listers as f32 / recents.max(1) as f32);
+        features[blend::LISTERS] = f32::sqrt(sums.listers as f32 / recents.max(1) as f32);
         let popularity = model.popularity_features(sums.row);
         let mean = model.popularity_mean();
         features[blend::LISTED_POPULARITY_1] = popularity[1] - mean[1];

@@ -12,4 +12,4 @@ pub(crate) mod scan;
 mod similar;
 pub mod top_k;
 
-pub use scan::factor_scores;
+pub use scan::{Read, factor_scores};

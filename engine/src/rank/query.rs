@@ -15,7 +15,7 @@
 use crate::algebra::{add_scaled, quadratic_form};
 use crate::ids::Row;
 use crate::model::Model;
-use crate::model::bounds::MARGIN;
+use crate::model::bounds::{MARGIN, STOPS};
 use crate::rank::kernel::Pair;
 
 /// A person's side of the score, ready to rank any row.
@@ -29,6 +29,8 @@ pub(crate) struct Query {
     pub(crate) boosts: Vec<(Row, f32)>,
     /// An upper bound of |u|, as quantised.
     pub(crate) norm: f32,
+    /// The same of what is left of u after each of [`STOPS`].
+    pub(crate) tails: [f32; STOPS.len()],
     /// u, before it is quantised.
     vector: Vec<f32>,
 }
@@ -58,17 +60,22 @@ impl Query {
         self.user.resize(self.vector.len().div_ceil(2), [0; 2]);
         self.dot_scale = 0.0;
         self.norm = 0.0;
+        self.tails = [0.0; STOPS.len()];
         let largest = self.vector.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         if largest == 0.0 || !largest.is_finite() {
             return;
         }
         self.dot_scale = largest / 32767.0;
         for (user, value) in self.user.as_flattened_mut().iter_mut().zip(&self.vector) {
-            *user = libm::rintf(value / self.dot_scale) as i16;
+            *user = f32::round_ties_even(value / self.dot_scale) as i16;
         }
-        let numbers = self.user.as_flattened().iter();
-        let square: i64 = numbers.map(|value| i64::from(*value) * i64::from(*value)).sum();
-        self.norm = (libm::sqrt(square as f64) * f64::from(self.dot_scale)) as f32 * (1.0 + MARGIN);
+        let norm = |pairs: &[Pair]| {
+            let numbers = pairs.as_flattened().iter();
+            let square: i64 = numbers.map(|value| i64::from(*value) * i64::from(*value)).sum();
+            (f64::sqrt(square as f64) * f64::from(self.dot_scale)) as f32 * (1.0 + MARGIN)
+        };
+        self.norm = norm(&self.user);
+        self.tails = STOPS.map(|stop| norm(self.user.get(stop..).unwrap_or_default()));
     }
 
     /// Puts the candidates in rising order of rows.
@@ -84,5 +91,5 @@ fn spread(model: &Model, p: &[f32]) -> f32 {
     }
     let mean: f32 = p.iter().zip(&model.mean).fold(0.0, |sum, (p, q)| sum + p * q);
     let variance = quadratic_form(&model.gram, p) / model.len() as f32 - mean * mean;
-    libm::sqrtf(variance.max(0.0))
+    f32::sqrt(variance.max(0.0))
 }

@@ -2,7 +2,7 @@
 
 use crate::ids::Row;
 use crate::model::Model;
-use crate::model::bounds::MARGIN;
+use crate::model::bounds::{MARGIN, STOPS};
 use crate::model::factors::{BLOCK, Factors, Step};
 use crate::model::priors::Priors;
 use crate::rank::kernel::{self, Dots, Pair, Pass, dot};
@@ -36,8 +36,10 @@ impl Query {
     /// |u| · max |q_i| + max prior_i  <  the k-th best score so far
     /// ```
     ///
-    /// which no row of it can pass (Cauchy–Schwarz). Trained rows lie in falling order of norm, so
-    /// few blocks are read; rows moved by merges only make the bound of their block less tight.
+    /// which no row of it can pass (Cauchy–Schwarz), and one that is read is left off after the first numbers of
+    /// its rows where the rest cannot bring a row above the threshold any more ([`Need`]). A training puts those
+    /// dimensions first that say most, long rows first, and rows that point one way into one block, so that little
+    /// is read; rows moved by merges only make the bounds of their block less tight. Returns how much was read.
     pub(crate) fn rank(
         &self,
         model: &Model,
@@ -45,7 +47,7 @@ impl Query {
         hint: &[Row],
         barred: &mut RowSet,
         top: &mut TopK,
-    ) {
+    ) -> Read {
         for (row, boost) in &self.boosts {
             if !model.withdrawn[*row as usize] && barred.insert(*row) {
                 top.offer(*row, self.score(model, priors, *row, *boost));
@@ -56,7 +58,9 @@ impl Query {
                 top.offer(*row, self.score(model, priors, *row, 0.0));
             }
         }
-        kernel::run(Scan { query: self, model, priors, barred, top });
+        let mut read = Read::default();
+        kernel::run(Scan { query: self, model, priors, barred, top, read: &mut read });
+        read
     }
 
     /// Offers the given rows to `top`, each once; those of `barred` are left out. The candidates are
@@ -99,8 +103,8 @@ pub(crate) fn dot_rows(user: &[Pair], factors: &Factors) -> Vec<i32> {
     impl Pass for All<'_> {
         #[inline(always)]
         fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32) {
-            let mut out = [0; BLOCK];
             for block in self.factors.blocks() {
+                let mut out = [0; BLOCK];
                 dots(self.user, block, block, i32::MIN, &mut out);
                 self.found.extend(out);
             }
@@ -119,6 +123,16 @@ struct Scan<'a> {
     priors: &'a Priors,
     barred: &'a RowSet,
     top: &'a mut TopK,
+    read: &'a mut Read,
+}
+
+/// How much of the factors a list was made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// Blocks of 32 rows that were read, if only in part.
+    pub blocks: u64,
+    /// Pairs of dimensions of a block that were read; each is 64 bytes.
+    pub steps: u64,
 }
 
 /// Blocks between the one that is read and the one that is brought near (choice: at 64 factors 8 KiB, which the
@@ -165,7 +179,7 @@ impl Pass for Scan<'_> {
 }
 
 impl Scan<'_> {
-    /// Reads a block and offers its rows; `later` is one to be read soon.
+    /// Reads a block, as far as a row of it may still win, and offers its rows; `later` is one to be read soon.
     #[inline(always)]
     fn read(
         &mut self,
@@ -175,9 +189,26 @@ impl Scan<'_> {
         out: &mut Dots,
         dots: &impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32,
     ) {
-        let Self { query, model, priors, barred, top } = self;
-        let limit = limit(*threshold, priors.largest[block], query.dot_scale * model.bounds[block].scale);
-        let mut mask = dots(&query.user, model.factors.block(block), model.factors.block(later), limit, out);
+        let Self { query, model, priors, barred, top, read } = self;
+        let (user, rows, later) = (&query.user[..], model.factors.block(block), model.factors.block(later));
+        let bounds = &model.bounds[block];
+        let need = Need::new(*threshold, priors.largest[block], query.dot_scale * bounds.scale);
+        out.fill(0);
+        read.blocks += 1;
+        let mut done = 0;
+        for (at, stop) in STOPS.iter().enumerate().take_while(|(_, stop)| **stop < user.len()) {
+            let limit = need.limit(query.tails[at] * bounds.tails[at]);
+            if limit == i32::MIN {
+                continue;
+            }
+            read.steps += (stop - done) as u64;
+            if dots(&user[done..*stop], &rows[done..*stop], &later[done..*stop], limit, out) == 0 {
+                return;
+            }
+            done = *stop;
+        }
+        read.steps += (user.len() - done) as u64;
+        let mut mask = dots(&user[done..], &rows[done..], &later[done..], need.limit(0.0), out);
         while mask != 0 {
             let at = mask.trailing_zeros() as usize;
             mask &= mask - 1;
@@ -194,19 +225,35 @@ impl Scan<'_> {
     }
 }
 
-/// Returns a dot product that every row of a block reaches whose score is at least `threshold`, where `prior` and
-/// `scale` (which turns a dot product into u·q) are the block's largest:
+/// What the dot products of a block's rows must reach for a score of at least the threshold. With the block's largest
+/// prior and the largest `scale`, which turns a dot product into u·q, and with what the rest of the row can add
+/// (Cauchy–Schwarz):
 ///
 /// ```text
-/// dot · scale + prior ≥ threshold   ⇒   dot ≥ (threshold − prior) / scale, where that is above 0
+/// dot · scale + |tail of u| · max |tail of q| + prior ≥ threshold
+/// ⇒  dot ≥ (threshold − prior − |tail of u| · max |tail of q|) / scale, where that is above 0
 /// ```
 ///
-/// lowered by more than all rounding. It saves reading scales and priors of rows that cannot win.
-fn limit(threshold: f32, prior: f32, scale: f32) -> i32 {
-    let (threshold, prior, margin) = (f64::from(threshold), f64::from(prior), f64::from(MARGIN));
-    let least = threshold - prior - margin * (threshold.abs() + prior.abs());
-    // A conversion to an integer rounds towards 0, which is downwards, and saturates.
-    if least > 0.0 { (least / (f64::from(scale) * (1.0 + margin))) as i32 } else { i32::MIN }
+/// lowered by more than all rounding.
+struct Need {
+    least: f32,
+    one_over_scale: f32,
+}
+
+impl Need {
+    #[inline(always)]
+    fn new(threshold: f32, prior: f32, scale: f32) -> Self {
+        let margin = MARGIN * (threshold.abs() + prior.abs());
+        Self { least: threshold - prior - margin, one_over_scale: (1.0 - MARGIN) / scale }
+    }
+
+    /// Returns the limit where what is left of the rows adds at most `rest`.
+    #[inline(always)]
+    fn limit(&self, rest: f32) -> i32 {
+        let least = self.least - rest * (1.0 + MARGIN);
+        // A conversion to an integer rounds towards 0, which is downwards, and saturates.
+        if least > 0.0 { (least * self.one_over_scale) as i32 } else { i32::MIN }
+    }
 }
 
 /// A set of rows, as bits; emptying it takes time in proportion to its rows.

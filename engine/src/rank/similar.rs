@@ -24,7 +24,7 @@ impl Model {
     pub fn similar(&self, row: Row, count: usize) -> Vec<Scored> {
         let own = pairs(self.factors.row(row).map(i16::from));
         let norm = |row: Row| {
-            libm::sqrtf(self.factors.row(row).map(|f| i32::from(f) * i32::from(f)).sum::<i32>() as f32)
+            f32::sqrt(self.factors.row(row).map(|f| i32::from(f) * i32::from(f)).sum::<i32>() as f32)
         };
         let own_norm = norm(row);
         let mut top = TopK::new(count);

@@ -72,6 +72,6 @@ impl Delta {
     /// Returns ‖p‖.
     pub fn factor_norm(&self) -> f32 {
         let square: i32 = self.factor.iter().map(|value| i32::from(*value) * i32::from(*value)).sum();
-        self.factor_scale * libm::sqrtf(square as f32)
+        self.factor_scale * f32::sqrt(square as f32)
     }
 }

@@ -15,7 +15,7 @@ use cases::{Case, PEOPLE};
 use clap::Parser;
 use host::{Host, Native, Process, Wasmtime};
 use indicatif::{ProgressBar, ProgressStyle};
-use report::{Report, Row};
+use report::{Checked, Report, Row};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -158,7 +158,7 @@ fn run_case(
     for (name, host) in hosts.iter_mut().filter(|(name, _)| used.contains(**name)) {
         host.open(case).with_context(|| format!("{name} cannot open {}", case.name))?;
     }
-    let recalls = check(case, hosts, &methods)?;
+    let checked = check(case, hosts, &methods)?;
     let style = ProgressStyle::with_template("  {bar:30} {pos}/{len} rounds, {eta} left")?;
     let bar = ProgressBar::new(rounds as u64).with_style(style);
     let mut samples: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
@@ -179,7 +179,7 @@ fn run_case(
             case,
             timed.host,
             timed.method,
-            recalls.get(&at).copied(),
+            checked.get(&at).copied().unwrap_or_default(),
             samples.remove(&at).unwrap_or_default(),
         );
         report.rows.push(row);
@@ -188,14 +188,14 @@ fn run_case(
 }
 
 /// Compares lists: the engine's on every host with the native one to the bit, that one with every row
-/// scored and sorted; the peers' with a scan in f64. Returns the peers' recall.
+/// scored and sorted; the peers' with a scan in f64. Returns what it found of each method.
 fn check(
     case: &Case,
     hosts: &mut BTreeMap<&'static str, Box<dyn Host>>,
     methods: &[Timed],
-) -> Result<BTreeMap<usize, f64>> {
+) -> Result<BTreeMap<usize, Checked>> {
     let people = if case.name == "million" { 2 } else { 8 };
-    let mut recalls = BTreeMap::new();
+    let mut checked: BTreeMap<usize, Checked> = BTreeMap::new();
     let truth = if case.peers { exact(case, people)? } else { Vec::new() };
     for (at, timed) in methods.iter().enumerate() {
         let own = matches!(timed.method, "cold" | "warm");
@@ -205,7 +205,11 @@ fn check(
             if !own && !peer {
                 break;
             }
-            let list = hosts.get_mut(timed.host).context("a host has gone")?.list(timed.method, person)?;
+            let host = hosts.get_mut(timed.host).context("a host has gone")?;
+            let list = host.list(timed.method, person)?;
+            if let Some(share) = host.read() {
+                *checked.entry(at).or_default().read.get_or_insert(0.0) += share / people as f64;
+            }
             if peer {
                 let best = truth.get(person).context("a peer has no exact list to compare with")?;
                 found += list.rows.iter().filter(|row| best.contains(row)).count();
@@ -233,10 +237,10 @@ fn check(
         if peer {
             let recall = found as f64 / expected.max(1) as f64;
             ensure!(recall >= 0.99, "{} finds only {recall} of the best of {}", timed.method, case.name);
-            recalls.insert(at, recall);
+            checked.entry(at).or_default().recall = Some(recall);
         }
     }
-    Ok(recalls)
+    Ok(checked)
 }
 
 /// The list of a person with every row scored, nothing skipped. A warm list has one event more.

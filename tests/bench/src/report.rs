@@ -25,8 +25,18 @@ pub(crate) struct Row {
     pub(crate) p99_us: f64,
     /// Samples.
     pub(crate) samples: usize,
+    /// What its lists were found to be.
+    #[serde(flatten)]
+    pub(crate) checked: Checked,
+}
+
+/// What checking a method's lists found.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Checked {
     /// Share of the exact best 20 that a peer finds.
     pub(crate) recall: Option<f64>,
+    /// Share of the factors' bytes that a list reads.
+    pub(crate) read: Option<f64>,
 }
 
 impl Row {
@@ -35,7 +45,7 @@ impl Row {
         case: &Case,
         host: &'static str,
         method: &'static str,
-        recall: Option<f64>,
+        checked: Checked,
         mut samples: Vec<f64>,
     ) -> Self {
         samples.sort_by(f64::total_cmp);
@@ -54,7 +64,7 @@ impl Row {
             median_us,
             p99_us,
             samples: samples.len(),
-            recall,
+            checked,
         }
     }
 }
@@ -96,7 +106,7 @@ impl Report {
                 title = &row.title;
                 let _ = write!(
                     text,
-                    "\n### {title}\n\n| host | method | median µs | p99 µs | × faster than |\n|---|---|--:|--:|---|\n"
+                    "\n### {title}\n\n| host | method | median µs | p99 µs | bytes read | × faster than |\n|---|---|--:|--:|--:|---|\n"
                 );
             }
             let ratios: Vec<String> = Self::peers(row)
@@ -106,10 +116,12 @@ impl Report {
                     Some(format!("{method} {:.2}", peer / row.median_us))
                 })
                 .collect();
-            let recall = row.recall.map_or(String::new(), |recall| format!("recall {recall:.3}"));
+            let Checked { recall, read } = row.checked;
+            let recall = recall.map_or(String::new(), |recall| format!("recall {recall:.3}"));
+            let read = read.map_or(String::new(), |share| format!("{:.1} %", 100.0 * share));
             let _ = writeln!(
                 text,
-                "| {} | {} | {:.1} | {:.1} | {}{recall} |",
+                "| {} | {} | {:.1} | {:.1} | {read} | {}{recall} |",
                 row.host,
                 row.method,
                 row.median_us,
@@ -188,7 +200,7 @@ one more event; both with blend and without what the person has seen, the solve 
 before the clock starts. `observe` is all of it: one event, both solves, a list. The peers
 (onnxruntime-web: MatMul and TopK; a tuned JavaScript loop; faiss IndexFlatIP and implicit, one thread)
 rank the same rows in f32 with a given user vector: no blend, no filter. `stream` reads the factors'
-bytes once. Before the rounds the engine's lists are compared to the bit, on every host, with a scan of
+bytes once; `bytes read` is how much of them a list of the engine reads, in the mean. Before the rounds the engine's lists are compared to the bit, on every host, with a scan of
 every row, and the peers' with a scan in f64 (recall).
 
 ![Microseconds a list](benchmarks.svg)

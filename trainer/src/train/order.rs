@@ -58,7 +58,7 @@ mod tests {
     fn rows_that_point_one_way_share_blocks_and_long_rows_come_first() {
         // Four directions, mixed; every third row is ten times as long.
         let (dim, items) = (4, 8192);
-        let length = |item: usize| if item % 2 == 0 { 10.0 } else { 1.0 };
+        let length = |item: usize| if item.is_multiple_of(2) { 10.0 } else { 1.0 };
         let rows = (0..items).flat_map(|item| {
             (0..dim).map(move |at| if at == item / 2 % dim { length(item) * (2.0 + at as f32) } else { 0.0 })
         });
@@ -67,7 +67,7 @@ mod tests {
         let mut seen = order.clone();
         seen.sort_unstable();
         assert!(seen.iter().copied().eq(0..items), "every item has one row");
-        assert!(order[..BAND].iter().all(|item| item % 2 == 0), "the first band has the long rows");
+        assert!(order[..BAND].iter().all(|item| item.is_multiple_of(2)), "the first band has the long rows");
         for block in order.chunks(BLOCK_ROWS) {
             assert!(block.iter().all(|item| item / 2 % dim == block[0] / 2 % dim), "{block:?}");
         }

@@ -15,7 +15,7 @@ pub(super) fn run(pass: impl Pass) {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn dots(user: &[Pair], block: &[Step], later: &[Step], limit: i32, out: &mut Dots) -> u32 {
-    let mut sums = [_mm256_setzero_si256(); BLOCK / LANES];
+    let mut sums: [__m256i; BLOCK / LANES] = std::array::from_fn(|at| load_sum(&out.as_chunks().0[at]));
     for ((u, step), later) in user.iter().zip(block).zip(later) {
         // What is read later is on its way while this is worked on.
         fetch(later);
@@ -51,6 +51,16 @@ fn load(q: &[i8; 2 * LANES]) -> __m128i {
     // SAFETY: `q` has the 16 bytes that are read.
     unsafe {
         _mm_loadu_si128(q.as_ptr().cast())
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_sum(sum: &[i32; LANES]) -> __m256i {
+    #[expect(unsafe_code, reason = "a load of a vector")]
+    // SAFETY: `sum` has the 32 bytes that are read.
+    unsafe {
+        _mm256_loadu_si256(sum.as_ptr().cast())
     }
 }
 

@@ -26,9 +26,10 @@ pub(crate) type Dots = [i32; BLOCK];
 /// What is done with the dot products of blocks, one after the other: it is compiled once for each form of the
 /// kernel, so that nothing is called between the blocks.
 pub(crate) trait Pass {
-    /// Does it. `dots(user, block, later, limit, out)` writes a block's dot products and returns a bit for each row,
-    /// lowest first, whose product is at least the limit; where no bit is set, nothing may have been written. It
-    /// may have the memory of `later`, a block that is read soon, brought near.
+    /// Does it. `dots(user, block, later, limit, out)` adds to `out` the dot products of a block's rows, or of a part
+    /// of them with that part of the user vector, and returns a bit for each row, lowest first, whose sum is then
+    /// at least the limit; where no bit is set, nothing may have been added. It may have the memory of `later`, which
+    /// is read soon, brought near.
     fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32);
 }
 

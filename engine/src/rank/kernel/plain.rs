@@ -1,11 +1,11 @@
 //! The block in plain loops, for every host.
 
 use super::{Dots, Pair};
-use crate::model::factors::{BLOCK, Step};
+use crate::model::factors::Step;
 
 #[inline]
 pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, out: &mut Dots) -> u32 {
-    let mut sums = [0; BLOCK];
+    let mut sums = *out;
     for (u, step) in user.iter().zip(block) {
         let (first, second) = (i32::from(u[0]), i32::from(u[1]));
         for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<2>().0) {

@@ -9,7 +9,7 @@ const LANES: usize = 4;
 
 #[inline]
 pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, out: &mut Dots) -> u32 {
-    let mut sums = [i32x4_splat(0); BLOCK / LANES];
+    let mut sums: [v128; BLOCK / LANES] = std::array::from_fn(|at| load_sum(&out.as_chunks().0[at]));
     for (u, step) in user.iter().zip(block) {
         let u = i32x4_splat(i32::from(u[0] as u16) | i32::from(u[1]) << 16);
         for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<{ 2 * LANES }>().0) {
@@ -36,6 +36,15 @@ fn load(q: &[i8; 2 * LANES]) -> v128 {
     // SAFETY: `q` has the 8 bytes that are read.
     unsafe {
         i16x8_load_extend_i8x8(q.as_ptr())
+    }
+}
+
+#[inline]
+fn load_sum(sum: &[i32; LANES]) -> v128 {
+    #[expect(unsafe_code, reason = "a load of a vector")]
+    // SAFETY: `sum` has the 16 bytes that are read; a load here needs no alignment.
+    unsafe {
+        v128_load(sum.as_ptr().cast())
     }
 }
 

@@ -120,6 +120,13 @@ impl Work {
         self.list.first().map_or(0, |item| item.row)
     }
 
+    /// Returns which share of the factors' bytes the last list read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn read(&self) -> f64 {
+        let steps = self.model.iter().flat_map(Model::all_factors).count();
+        self.workspace.read().steps as f64 / steps.max(1) as f64
+    }
+
     /// Returns the last list as (row, bits of the score).
     pub(crate) fn list(&self) -> Vec<(u32, u32)> {
         self.list.iter().map(|item| (item.row, item.score.to_bits())).collect()
