@@ -102,7 +102,7 @@ pub(crate) fn dot_rows(user: &[Pair], factors: &Factors) -> Vec<i32> {
     }
     impl Pass for All<'_> {
         #[inline(always)]
-        fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32) {
+        fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> bool) {
             for block in self.factors.blocks() {
                 let mut out = [0; BLOCK];
                 dots(self.user, block, block, i32::MIN, &mut out);
@@ -156,7 +156,7 @@ impl Scan<'_> {
 
 impl Pass for Scan<'_> {
     #[inline(always)]
-    fn run(mut self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32) {
+    fn run(mut self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> bool) {
         let mut out = [0; BLOCK];
         let mut threshold = self.top.threshold();
         // A ring of the blocks to be read next; the last one in it is brought near.
@@ -187,7 +187,7 @@ impl Scan<'_> {
         later: usize,
         threshold: &mut f32,
         out: &mut Dots,
-        dots: &impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32,
+        dots: &impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> bool,
     ) {
         let Self { query, model, priors, barred, top, read } = self;
         let (user, rows, later) = (&query.user[..], model.factors.block(block), model.factors.block(later));
@@ -202,21 +202,22 @@ impl Scan<'_> {
                 continue;
             }
             read.steps += (stop - done) as u64;
-            if dots(&user[done..*stop], &rows[done..*stop], &later[done..*stop], limit, out) == 0 {
+            if !dots(&user[done..*stop], &rows[done..*stop], &later[done..*stop], limit, out) {
                 return;
             }
             done = *stop;
         }
         read.steps += (user.len() - done) as u64;
-        let mut mask = dots(&user[done..], &rows[done..], &later[done..], need.limit(0.0), out);
-        while mask != 0 {
-            let at = mask.trailing_zeros() as usize;
-            mask &= mask - 1;
-            let row = block * BLOCK + at;
-            if row >= model.len() {
-                break;
+        let limit = need.limit(0.0);
+        if !dots(&user[done..], &rows[done..], &later[done..], limit, out) {
+            return;
+        }
+        let first = block * BLOCK;
+        for (row, dot) in (first..model.len()).zip(*out) {
+            if dot < limit {
+                continue;
             }
-            let score = out[at] as f32 * (query.dot_scale * model.scales[row]) + priors.values[row];
+            let score = dot as f32 * (query.dot_scale * model.scales[row]) + priors.values[row];
             if score >= *threshold && !barred.contains(row as Row) && !model.withdrawn[row] {
                 top.offer(row as Row, score);
                 *threshold = top.threshold();

@@ -14,7 +14,7 @@ pub(super) fn run(pass: impl Pass) {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dots(user: &[Pair], block: &[Step], later: &[Step], limit: i32, out: &mut Dots) -> u32 {
+fn dots(user: &[Pair], block: &[Step], later: &[Step], limit: i32, out: &mut Dots) -> bool {
     let mut sums: [__m256i; BLOCK / LANES] = std::array::from_fn(|at| load_sum(&out.as_chunks().0[at]));
     for ((u, step), later) in user.iter().zip(block).zip(later) {
         // What is read later is on its way while this is worked on.
@@ -24,18 +24,15 @@ fn dots(user: &[Pair], block: &[Step], later: &[Step], limit: i32, out: &mut Dot
             *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(u, _mm256_cvtepi8_epi16(load(q))));
         }
     }
-    let limits = _mm256_set1_epi32(limit);
-    let mut mask = 0;
-    for (at, sum) in sums.iter().enumerate() {
-        let below = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(limits, *sum)));
-        mask |= (!below as u32 & 0xff) << (at * LANES);
-    }
-    if mask != 0 {
+    let largest = sums.into_iter().reduce(|a, b| _mm256_max_epi32(a, b)).expect("a block has sums");
+    let below = _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), largest);
+    let any = _mm256_movemask_epi8(below) != -1;
+    if any {
         for (sum, out) in sums.iter().zip(out.as_chunks_mut::<LANES>().0) {
             store(*sum, out);
         }
     }
-    mask
+    any
 }
 
 #[inline]

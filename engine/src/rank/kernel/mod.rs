@@ -27,10 +27,9 @@ pub(crate) type Dots = [i32; BLOCK];
 /// kernel, so that nothing is called between the blocks.
 pub(crate) trait Pass {
     /// Does it. `dots(user, block, later, limit, out)` adds to `out` the dot products of a block's rows, or of a part
-    /// of them with that part of the user vector, and returns a bit for each row, lowest first, whose sum is then
-    /// at least the limit; where no bit is set, nothing may have been added. It may have the memory of `later`, which
-    /// is read soon, brought near.
-    fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32);
+    /// of them with that part of the user vector, and returns whether any sum is then at least the limit; where
+    /// none is, nothing may have been added. It may have the memory of `later`, which is read soon, brought near.
+    fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> bool);
 }
 
 /// Runs a pass with the best form that the host has.
@@ -74,15 +73,15 @@ mod tests {
         user: &'a [Pair],
         factors: &'a Factors,
         limit: i32,
-        found: &'a mut Vec<(u32, Dots)>,
+        found: &'a mut Vec<Option<Dots>>,
     }
 
     impl Pass for Note<'_> {
-        fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> u32) {
+        fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> bool) {
             for block in self.factors.blocks() {
                 let mut out = [0; BLOCK];
-                let mask = dots(self.user, block, block, self.limit, &mut out);
-                self.found.push((mask, if mask == 0 { [0; BLOCK] } else { out }));
+                let any = dots(self.user, block, block, self.limit, &mut out);
+                self.found.push(any.then_some(out));
             }
         }
     }
@@ -110,13 +109,13 @@ mod tests {
             run(Note { user: &user, factors: &factors, limit, found: &mut fast });
             Note { user: &user, factors: &factors, limit, found: &mut slow }.run(plain::dots);
             prop_assert_eq!(&fast, &slow);
-            for row in 0..rows {
-                let (mask, dots) = &slow[row / BLOCK];
-                let exact = dot(&user, factors.pairs_of(row as u32));
-                prop_assert_eq!(mask >> (row % BLOCK) & 1 == 1, exact >= limit);
-                if *mask != 0 {
-                    prop_assert_eq!(dots[row % BLOCK], exact);
-                }
+            for (block, found) in slow.iter().enumerate() {
+                let exact = |at: usize| match block * BLOCK + at {
+                    row if row < rows => dot(&user, factors.pairs_of(row as u32)),
+                    _ => 0,
+                };
+                let exact: Dots = std::array::from_fn(exact);
+                prop_assert_eq!(*found, exact.iter().any(|dot| *dot >= limit).then_some(exact));
             }
         }
     }
@@ -130,6 +129,6 @@ mod tests {
         factors.set(0, &vec![-127; dim]);
         let mut found = Vec::new();
         run(Note { user: &user, factors: &factors, limit: i32::MIN, found: &mut found });
-        assert_eq!(found[0].1[0], 32767 * 127 * dim as i32);
+        assert_eq!(found[0].unwrap()[0], 32767 * 127 * dim as i32);
     }
 }

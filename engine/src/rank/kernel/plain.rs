@@ -4,7 +4,7 @@ use super::{Dots, Pair};
 use crate::model::factors::Step;
 
 #[inline]
-pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, out: &mut Dots) -> u32 {
+pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, out: &mut Dots) -> bool {
     let mut sums = *out;
     for (u, step) in user.iter().zip(block) {
         let (first, second) = (i32::from(u[0]), i32::from(u[1]));
@@ -13,5 +13,5 @@ pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, o
         }
     }
     *out = sums;
-    sums.iter().enumerate().fold(0, |mask, (at, sum)| mask | u32::from(*sum >= limit) << at)
+    sums.iter().any(|sum| *sum >= limit)
 }

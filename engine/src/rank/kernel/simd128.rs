@@ -8,7 +8,7 @@ use std::arch::wasm32::*;
 const LANES: usize = 4;
 
 #[inline]
-pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, out: &mut Dots) -> u32 {
+pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, out: &mut Dots) -> bool {
     let mut sums: [v128; BLOCK / LANES] = std::array::from_fn(|at| load_sum(&out.as_chunks().0[at]));
     for (u, step) in user.iter().zip(block) {
         let u = i32x4_splat(i32::from(u[0] as u16) | i32::from(u[1]) << 16);
@@ -16,17 +16,14 @@ pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, o
             *sum = i32x4_add(*sum, i32x4_dot_i16x8(u, load(q)));
         }
     }
-    let limit = i32x4_splat(limit);
-    let mut mask = 0;
-    for (at, sum) in sums.iter().enumerate() {
-        mask |= u32::from(i32x4_bitmask(i32x4_ge(*sum, limit))) << (at * LANES);
-    }
-    if mask != 0 {
+    let largest = sums.into_iter().reduce(|a, b| i32x4_max(a, b)).expect("a block has sums");
+    let any = v128_any_true(i32x4_ge(largest, i32x4_splat(limit)));
+    if any {
         for (sum, out) in sums.iter().zip(out.as_chunks_mut::<LANES>().0) {
             store(*sum, out);
         }
     }
-    mask
+    any
 }
 
 /// Returns eight bytes as eight numbers of 16 bits.
