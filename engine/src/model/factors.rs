@@ -18,12 +18,12 @@ use crate::limits::BLOCK_ROWS;
 pub(crate) const BLOCK: usize = BLOCK_ROWS;
 
 /// Bytes of a step.
-pub(crate) const STEP: usize = 2 * BLOCK;
+const STEP: usize = 2 * BLOCK;
 
 /// A pair of numbers of every row of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub(crate) struct Step(pub(crate) [i8; STEP]);
+pub struct Step(pub [i8; STEP]);
 
 const ZEROS: Step = Step([0; STEP]);
 
@@ -84,6 +84,11 @@ impl Factors {
     /// Returns the steps of a block: the pairs of a row.
     fn pairs(&self) -> usize {
         self.dim.div_ceil(2)
+    }
+
+    /// Returns all steps as they lie in memory.
+    pub(crate) fn steps(&self) -> &[Step] {
+        &self.steps
     }
 
     /// Returns all blocks, in order.

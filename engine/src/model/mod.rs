@@ -18,6 +18,7 @@ use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
 use crate::model::blend::Scenario;
 use crate::model::bounds::BlockBounds;
 use crate::model::catalogue::Catalogue;
+pub use crate::model::factors::Step;
 use crate::model::factors::{BLOCK, Factors};
 use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::{HALF_LIVES, LogTable, Scale};
@@ -231,9 +232,9 @@ impl Model {
         &self.gram
     }
 
-    /// Returns the blocks of quantised rows as they lie in memory, for measuring how fast they can be read.
-    pub fn all_factors(&self) -> impl Iterator<Item = &[i8; factors::STEP]> {
-        self.factors.blocks().flatten().map(|step| &step.0)
+    /// Returns the quantised rows as they lie in memory, for measuring how fast they can be read.
+    pub fn all_factors(&self) -> &[Step] {
+        self.factors.steps()
     }
 
     /// Returns the quantised row and its scale: qᵢ = scale · factors.

@@ -2,6 +2,7 @@
 //! is compiled to WebAssembly.
 
 use nearfield_engine::algebra::{NormalEquations, Solver, add_outer, packed_len};
+use nearfield_engine::model::Step;
 use nearfield_engine::{Event, Kind, Model, Request, Scored, UserState, Workspace};
 use serde::{Deserialize, Serialize};
 
@@ -123,7 +124,7 @@ impl Work {
     /// Returns which share of the factors' bytes the last list read.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn read(&self) -> f64 {
-        let steps = self.model.iter().flat_map(Model::all_factors).count();
+        let steps = self.model.as_ref().map_or(0, |model| model.all_factors().len());
         self.workspace.read().steps as f64 / steps.max(1) as f64
     }
 
@@ -162,14 +163,23 @@ pub(crate) fn equations(dim: usize) -> (Vec<f32>, NormalEquations, Solver) {
 }
 
 /// Adds up all bytes in lanes, which a compiler turns into the widest loads that it has.
-fn sum<'a>(steps: impl Iterator<Item = &'a [i8; 64]>) -> u32 {
-    let mut lanes = [0u8; 64];
-    for step in steps {
-        for (lane, byte) in lanes.iter_mut().zip(step) {
-            *lane = lane.wrapping_add(*byte as u8);
+fn sum(steps: &[Step]) -> u32 {
+    // Four steps at once: more loads are under way than one sum could use.
+    let mut lanes = [[0u8; 64]; 4];
+    let (fours, rest) = steps.as_chunks::<4>();
+    for four in fours {
+        for (lanes, step) in lanes.iter_mut().zip(four) {
+            add(lanes, step);
         }
     }
-    lanes.into_iter().map(u32::from).sum()
+    rest.iter().for_each(|step| add(&mut lanes[0], step));
+    lanes.as_flattened().iter().copied().map(u32::from).sum()
+}
+
+fn add(lanes: &mut [u8; 64], step: &Step) {
+    for (lane, byte) in lanes.iter_mut().zip(&step.0) {
+        *lane = lane.wrapping_add(*byte as u8);
+    }
 }
 
 /// The list of a person with every row scored and none skipped, as (row, bits of the score), after
