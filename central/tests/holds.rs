@@ -4,14 +4,12 @@ mod common;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use common::{SITE, config, counts, delta_of};
+use common::{SITE, config, counts, delta_of, train_with};
 use http_body_util::BodyExt;
 use nearfield_central::ingest::queue::Unavailable;
 use nearfield_central::ingest::token;
 use nearfield_central::{Service, admin_app};
-use nearfield_engine::{
-    Delta, Hyperparameters, Lineage, ModelVersion, Outcome, Statistics, Threshold, Window,
-};
+use nearfield_engine::{Delta, Hyperparameters, ModelVersion, Outcome, Window};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,16 +23,9 @@ const DIM: usize = 8;
 fn train(data: &Path, step_max: f32) {
     let mut hyper = Hyperparameters::starting_point();
     hyper.bounds.step_max = step_max;
-    let mut statistics = Statistics::new(Lineage(7), DIM, 8, hyper);
-    for item in 0..ITEMS {
-        statistics.register(&format!("i{item}")).unwrap();
-    }
     let mut window = Window::new();
     (1000..1200).for_each(|device| window.admit(&delta_of(device, ITEMS, DIM), device, &[]));
-    let mut model = statistics.empty_model();
-    model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
-    std::fs::write(data.join("model.pack"), model.to_pack()).unwrap();
-    std::fs::write(data.join("statistics.bin"), statistics.to_bytes()).unwrap();
+    train_with(data, ITEMS, DIM, hyper, window);
 }
 
 /// Publishes what waits at once, if nothing else speaks against it.

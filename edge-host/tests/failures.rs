@@ -32,6 +32,12 @@ impl Flaky {
         Arc::new(Self { users, away: AtomicBool::new(false) })
     }
 
+    /// Starts an edge of one worker on the store.
+    async fn edge(self: &Arc<Self>, options: Options, guest: &[u8]) -> Arc<Edge> {
+        let users = Arc::clone(self) as Arc<dyn UserStore>;
+        Edge::start_on(users, Options { workers: 1, ..options }, guest).await.unwrap()
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         match self.away.load(Ordering::SeqCst) {
             true => Err(StoreError::new("answer", "it is away")),
@@ -72,8 +78,8 @@ async fn a_store_that_fails_refuses_events_and_lists_go_on() {
     let central = FakeCentral::start();
     let store = Flaky::open(folder.path());
     // Room for one user, so that the other's state must be read.
-    let options = Options { workers: 1, users_open_max: 1, ..central.options(folder.path()) };
-    let edge = Edge::start_on(Arc::clone(&store) as Arc<dyn UserStore>, options, &guest()).await.unwrap();
+    let options = Options { users_open_max: 1, ..central.options(folder.path()) };
+    let edge = store.edge(options, &guest()).await;
     let app = app(edge);
     let newcomer = recommended(&app, "nobody", 10).await;
     learn(&app, "ada", &twenty("tent")).await;
@@ -160,10 +166,8 @@ async fn a_user_whose_state_traps_twice_is_quarantined_until_it_is_deleted() {
     let store = Flaky::open(folder.path());
     let poisoned = Record { state: vec![POISON], ..Record::default() };
     store.put("ada", Some(poisoned.clone())).durable().await.unwrap();
-    let options = Options { workers: 1, ..central.options(folder.path()) };
     let info = ModelInfo { lineage: Lineage(7), version: ModelVersion(2), rows: 24 };
-    let users = Arc::clone(&store) as Arc<dyn UserStore>;
-    let edge = Edge::start_on(users, options, &brittle_guest(info)).await.unwrap();
+    let edge = store.edge(central.options(folder.path()), &brittle_guest(info)).await;
     let app = app(edge);
     let replaced = "nearfield_edge_guests_replaced_total";
     let quarantined = "nearfield_edge_users_quarantined";
@@ -198,8 +202,8 @@ async fn a_store_that_cannot_be_read_delays_a_delta_by_a_round_only() {
     let folder = tempfile::tempdir().unwrap();
     let central = FakeCentral::start();
     let store = Flaky::open(folder.path());
-    let options = Options { workers: 1, users_open_max: 1, ..central.options(folder.path()) };
-    let edge = Edge::start_on(Arc::clone(&store) as Arc<dyn UserStore>, options, &guest()).await.unwrap();
+    let options = Options { users_open_max: 1, ..central.options(folder.path()) };
+    let edge = store.edge(options, &guest()).await;
     let app = app(Arc::clone(&edge));
     learn(&app, "ada", &twenty("tent")).await;
     recommended(&app, "bob", 1).await;

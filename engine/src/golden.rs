@@ -18,11 +18,14 @@ const DIM: usize = 16;
 const ITEMS: usize = 200;
 const FOLLOWERS: usize = 16;
 
-/// SplitMix64 (Steele, Lea, Flood 2014, doi 10.1145/2660193.2660195).
-struct Random(u64);
+/// The same pseudo-random numbers on every host, for tests: SplitMix64 (Steele, Lea, Flood 2014, doi
+/// 10.1145/2660193.2660195).
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    /// Returns the next 64 bits.
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -31,7 +34,7 @@ impl Random {
     }
 
     fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
+        (self.draw() % limit as u64) as usize
     }
 }
 
@@ -97,14 +100,14 @@ fn taught(mut watch: impl FnMut(&Model, &mut UserState)) -> (Statistics, Model) 
         // A fold-in on an empty model gives a factor of zero, so the first deltas get pseudo-random
         // factors instead.
         let mut id = [0; 16];
-        id[..8].copy_from_slice(&random.next().to_le_bytes());
+        id[..8].copy_from_slice(&random.draw().to_le_bytes());
         let Some(mut delta) = person.take_delta(&model, DeltaId(id), &mut workspace).cloned() else {
             continue;
         };
         if turn < 20 {
             delta.factor_scale = 1.0 / 127.0;
             let mut taste = Random(group as u64);
-            delta.factor.iter_mut().for_each(|factor| *factor = (taste.next() % 127) as i8 - 63);
+            delta.factor.iter_mut().for_each(|factor| *factor = (taste.draw() % 127) as i8 - 63);
         }
         let request = SyncRequest {
             site: "golden".into(),

@@ -1,28 +1,16 @@
 //! Lists beside brute force on catalogues in which most blocks are skipped or left off half-way.
 
 use nearfield_engine::event::Kind;
+use nearfield_engine::golden::Random;
 use nearfield_engine::*;
 
 const DIM: usize = 64;
 
-/// SplitMix64 (Steele, Lea, Flood 2014, doi 10.1145/2660193.2660195).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A nearly Gaussian number.
-    fn gaussian(&mut self) -> f32 {
-        let hash = self.next();
-        let part = |shift: u32| (hash >> shift & 0xffff) as f32 / 65_536.0 - 0.5;
-        2.0 * (part(0) + part(16) + part(32))
-    }
+/// Returns a nearly Gaussian number.
+fn gaussian(random: &mut Random) -> f32 {
+    let hash = random.draw();
+    let part = |shift: u32| (hash >> shift & 0xffff) as f32 / 65_536.0 - 0.5;
+    2.0 * (part(0) + part(16) + part(32))
 }
 
 /// Rows as a training leaves them: the first dimensions say most, long rows come first, and the 32 rows of a block
@@ -32,10 +20,10 @@ fn catalogue(items: usize, decay: f32, random: &mut Random) -> Model {
     let mut centre = [0.0; DIM];
     for item in 0..items {
         if item % 32 == 0 {
-            centre = std::array::from_fn(|at| random.gaussian() * (-(at as f32) / decay).exp());
+            centre = std::array::from_fn(|at| gaussian(random) * (-(at as f32) / decay).exp());
         }
         let length = 4.0 / (1.0 + item as f32 / 500.0);
-        let own = |at: usize, random: &mut Random| random.gaussian() * 0.3 * (-(at as f32) / decay).exp();
+        let own = |at: usize, random: &mut Random| gaussian(random) * 0.3 * (-(at as f32) / decay).exp();
         rows.extend((0..DIM).map(|at| length * (centre[at] + own(at, random))));
     }
     Model::from_factors(Lineage(1), DIM, &rows, Hyperparameters::starting_point())
@@ -53,7 +41,7 @@ fn blocks_that_are_left_off_half_way_change_no_list() {
         for person in 0..60u64 {
             let mut state = UserState::new();
             for step in 0..1 + person % 7 {
-                let event = Event::new(Kind::Click, format!("item-{}", random.next() % items as u64), step);
+                let event = Event::new(Kind::Click, format!("item-{}", random.draw() % items as u64), step);
                 state.learn(&model, &event, step).unwrap();
                 let request = Request { count: 1 + (person % 40) as u32, ..Request::default() };
                 let list = state.recommend(&model, &request, &mut workspace);

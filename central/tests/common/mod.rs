@@ -22,12 +22,23 @@ pub fn train(data: &Path) -> (Statistics, Model) {
 
 /// As [`train`], with another number of items and factors.
 pub fn train_of(data: &Path, items: u32, dim: usize) -> (Statistics, Model) {
-    let mut statistics = Statistics::new(Lineage(7), dim, 8, Hyperparameters::starting_point());
+    train_with(data, items, dim, Hyperparameters::starting_point(), Window::new())
+}
+
+/// As [`train_of`], with hyperparameters and what devices have taught.
+pub fn train_with(
+    data: &Path,
+    items: u32,
+    dim: usize,
+    hyper: Hyperparameters,
+    mut window: Window,
+) -> (Statistics, Model) {
+    let mut statistics = Statistics::new(Lineage(7), dim, 8, hyper);
     for item in 0..items {
         statistics.register(&format!("i{item}")).unwrap();
     }
     let mut model = statistics.empty_model();
-    model.apply(&statistics.publish(&mut Window::new(), Threshold::NONE).patch).unwrap();
+    model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
     std::fs::write(data.join("model.pack"), model.to_pack()).unwrap();
     std::fs::write(data.join("statistics.bin"), statistics.to_bytes()).unwrap();
     (statistics, model)

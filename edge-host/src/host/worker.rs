@@ -272,9 +272,7 @@ impl Worker {
 
     /// Opens a user, known or new.
     fn open(&mut self, user: &str) -> Result<(), EdgeError> {
-        if self.strikes.quarantined(user) {
-            return Err(EdgeError::Quarantined);
-        }
+        self.check_quarantine(user)?;
         if self.touch(user) {
             return Ok(());
         }
@@ -284,9 +282,7 @@ impl Worker {
 
     /// Opens a user of whom something is kept; returns whether anything is.
     fn open_known(&mut self, user: &str) -> Result<bool, EdgeError> {
-        if self.strikes.quarantined(user) {
-            return Err(EdgeError::Quarantined);
-        }
+        self.check_quarantine(user)?;
         if self.open.get(user).is_some_and(|open| open.known) {
             return Ok(self.touch(user));
         }
@@ -294,6 +290,10 @@ impl Worker {
         self.close(user);
         self.open_record(user, Some(record))?;
         Ok(true)
+    }
+
+    fn check_quarantine(&self, user: &str) -> Result<(), EdgeError> {
+        if self.strikes.quarantined(user) { Err(EdgeError::Quarantined) } else { Ok(()) }
     }
 
     /// Notes that an open user is used; returns whether it is open.

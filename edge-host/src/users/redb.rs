@@ -125,24 +125,25 @@ fn write_all(
     queue: &mpsc::Receiver<Write>,
     commit: impl Fn(&[Write]) -> Result<(), redb::Error>,
 ) {
-    let mut failure: Option<StoreError> = None;
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX {
             let Ok(next) = queue.try_recv() else { break };
             group.push(next);
         }
-        if failure.is_none() {
-            failure = commit(&group).err().map(|error| StoreError::new("commit", error));
-        }
+        let failed = waiting.lock().expect("no holder panics").failure.clone();
+        let outcome = match failed {
+            Some(error) => Err(error),
+            None => commit(&group).map_err(|error| StoreError::new("commit", error)),
+        };
         let mut waiting = waiting.lock().expect("no holder panics");
-        waiting.failure.clone_from(&failure);
+        waiting.failure = outcome.clone().err();
         for write in group {
             // A failed write leaves the overlay too: readers see what is on disk.
             if waiting.newest.get(&write.user).is_some_and(|(number, _)| *number == write.number) {
                 waiting.newest.remove(&write.user);
             }
-            write.answer.answer(failure.clone().map_or(Ok(()), Err));
+            write.answer.answer(outcome.clone());
         }
     }
 }

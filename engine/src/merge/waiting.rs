@@ -43,7 +43,7 @@ pub(super) fn shed(waiting: &mut BTreeMap<Row, Waiting>, threshold: &Threshold) 
         return 0;
     }
     let mut order: Vec<(usize, u32, Row)> =
-        waiting.iter().map(|(row, waiting)| (waiting.tags.len(), waiting.since_day, *row)).collect();
+        waiting.iter().map(|(row, waiting)| (waiting.devices(), waiting.since_day, *row)).collect();
     order.sort_unstable();
     let mut dropped = 0;
     for (.., row) in order {
@@ -82,7 +82,7 @@ impl Waiting {
         let tags = &mut self.tags;
         let new = by_device.into_iter().filter(|(tag, _)| tag.is_none_or(|tag| tags.insert(tag)));
         self.evidence.add(new.map(|(_, evidence)| evidence));
-        self.tags.len().max(in_window) >= threshold.devices as usize
+        self.devices().max(in_window) >= threshold.devices as usize
     }
 
     /// Returns how many devices stand behind the row.
@@ -92,7 +92,7 @@ impl Waiting {
 
     /// Returns whether the row has enough devices by a threshold that may have changed.
     pub(super) fn passes(&self, threshold: &Threshold) -> bool {
-        self.tags.len() >= threshold.devices as usize
+        self.devices() >= threshold.devices as usize
     }
 
     /// Returns about how many bytes of memory it takes.

@@ -2,7 +2,7 @@
 //! when a model is loaded and whenever rows of the block change.
 
 use crate::limits::DIM_MAX;
-use crate::model::factors::{BLOCK, Step};
+use crate::model::factors::{BLOCK, Step, add_squares};
 
 /// Relative margin by which bounds are raised, so that no rounding (a few units of 2⁻²⁴) brings one below a score.
 pub(crate) const MARGIN: f32 = 1e-5;
@@ -29,24 +29,22 @@ impl BlockBounds {
     pub(crate) fn of(block: &[Step], scales: &[f32]) -> Self {
         // Of each row, the square of the norm up to each stop, then of the whole row.
         let mut squares = [0; BLOCK];
-        let mut heads = [squares; STOPS.len()];
-        for (pair, step) in block.iter().enumerate() {
-            if let Some(stop) = STOPS.iter().position(|stop| *stop == pair) {
-                heads[stop] = squares;
-            }
-            for (square, q) in squares.iter_mut().zip(step.0.as_chunks::<2>().0) {
-                let [first, second] = q.map(i32::from);
-                *square += first * first + second * second;
-            }
-        }
-        let largest = |norm: &dyn Fn(usize) -> i32| {
-            let norms = scales.iter().enumerate();
-            let norms = norms.map(|(row, scale)| f32::sqrt(norm(row) as f32) * scale * (1.0 + MARGIN));
-            norms.fold(0.0, f32::max)
+        let mut done = 0;
+        let heads = STOPS.map(|stop| {
+            let stop = stop.min(block.len());
+            add_squares(&mut squares, &block[done..stop]);
+            done = stop;
+            squares
+        });
+        add_squares(&mut squares, &block[done..]);
+        let norm = |square: i32, scale: f32| f32::sqrt(square as f32) * scale * (1.0 + MARGIN);
+        let largest = |head: &[i32; BLOCK]| {
+            let rows = squares.iter().zip(head).zip(scales);
+            rows.fold(0.0, |largest, ((square, head), scale)| norm(square - head, *scale).max(largest))
         };
         Self {
-            norm: largest(&|row| squares[row]),
-            tails: heads.map(|head| largest(&|row| squares[row] - head[row])),
+            norm: largest(&[0; BLOCK]),
+            tails: heads.map(|head| largest(&head)),
             scale: scales.iter().copied().fold(0.0, f32::max),
         }
     }

@@ -25,6 +25,17 @@ const STEP: usize = 2 * BLOCK;
 #[repr(C, align(64))]
 pub struct Step(pub [i8; STEP]);
 
+/// Adds to each row's sum the squares of its numbers in some steps of its block.
+#[inline]
+pub(crate) fn add_squares(sums: &mut [i32; BLOCK], steps: &[Step]) {
+    for step in steps {
+        for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<2>().0) {
+            let [first, second] = q.map(i32::from);
+            *sum += first * first + second * second;
+        }
+    }
+}
+
 const ZEROS: Step = Step([0; STEP]);
 
 /// Quantised rows of d numbers, -127 to 127.

@@ -3,6 +3,7 @@
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::blend::Scenario;
+use crate::model::factors::{BLOCK, add_squares};
 use crate::rank::kernel::pairs;
 use crate::rank::scan::dot_rows;
 use crate::rank::top_k::{Scored, TopK};
@@ -23,15 +24,17 @@ impl Model {
     /// Returns the items whose rows point most nearly the same way (cosine), best first.
     pub fn similar(&self, row: Row, count: usize) -> Vec<Scored> {
         let own = pairs(self.factors.row(row).map(i16::from));
-        let norm = |row: Row| {
-            f32::sqrt(self.factors.row(row).map(|f| i32::from(f) * i32::from(f)).sum::<i32>() as f32)
-        };
-        let own_norm = norm(row);
+        let mut norms = Vec::with_capacity(self.len());
+        for block in self.factors.blocks() {
+            let mut squares = [0; BLOCK];
+            add_squares(&mut squares, block);
+            norms.extend(squares.map(|square| f32::sqrt(square as f32)));
+        }
+        let own_norm = norms[row as usize];
         let mut top = TopK::new(count);
-        for (other, dot) in dot_rows(&own, &self.factors).into_iter().enumerate() {
-            let other_norm = norm(other as Row);
-            if other != row as usize && !self.withdrawn[other] && other_norm > 0.0 && own_norm > 0.0 {
-                top.offer(other as Row, dot as f32 / (own_norm * other_norm));
+        for (other, (dot, norm)) in dot_rows(&own, &self.factors).into_iter().zip(norms).enumerate() {
+            if other != row as usize && !self.withdrawn[other] && norm > 0.0 && own_norm > 0.0 {
+                top.offer(other as Row, dot as f32 / (own_norm * norm));
             }
         }
         top.into_sorted()

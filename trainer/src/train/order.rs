@@ -42,7 +42,9 @@ fn bisect(rows: &mut [usize], factors: &Factors) {
         spread.ger(1.0, &from_mean, &from_mean, 1.0);
     }
     let along = eigenvectors(&spread).column(0).into_owned();
-    rows.sort_by(|a, b| along.dot(&row(*a)).total_cmp(&along.dot(&row(*b))));
+    let mut placed: Vec<(f32, usize)> = rows.iter().map(|index| (along.dot(&row(*index)), *index)).collect();
+    placed.sort_by(|a, b| a.0.total_cmp(&b.0));
+    rows.iter_mut().zip(placed).for_each(|(row, (_, index))| *row = index);
     // Whole blocks in the first half: no block has rows of both.
     let half = (rows.len() / 2).next_multiple_of(BLOCK_ROWS).min(rows.len() - 1);
     let (first, second) = rows.split_at_mut(half);
