@@ -29,6 +29,32 @@ fn catalogue(items: usize, decay: f32, random: &mut Random) -> Model {
     Model::from_factors(Lineage(1), DIM, &rows, Hyperparameters::starting_point())
 }
 
+/// Returns the list of a request by scoring every row, as (row, bits of the score).
+fn by_brute_force(
+    model: &Model,
+    state: &mut UserState,
+    request: &Request,
+    workspace: &mut Workspace,
+) -> Vec<(Row, u32)> {
+    let mut scores = Vec::new();
+    state.scores(model, request.scenario, workspace, &mut scores);
+    let discover = request.scenario == Scenario::Discover;
+    let seen: Vec<Row> = state.history().filter_map(|entry| model.row(entry.key)).collect();
+    let mut rows: Vec<Row> = (0..model.len() as Row)
+        .filter(|row| !model.is_withdrawn(*row) && !request.deny.contains(row))
+        .filter(|row| !(discover && seen.contains(row)))
+        .filter(|row| request.allow.as_ref().is_none_or(|allow| allow.contains(row)))
+        .collect();
+    let score = |row: &Row| scores[*row as usize];
+    rows.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
+    rows.truncate(request.count as usize);
+    rows.into_iter().map(|row| (row, score(&row).to_bits())).collect()
+}
+
+fn bits(list: &[Scored]) -> Vec<(Row, u32)> {
+    list.iter().map(|item| (item.row, item.score.to_bits())).collect()
+}
+
 #[test]
 fn blocks_that_are_left_off_half_way_change_no_list() {
     let mut random = Random(11);
@@ -48,19 +74,8 @@ fn blocks_that_are_left_off_half_way_change_no_list() {
                 steps += workspace.read().steps;
                 lists += 1;
 
-                let mut scores = Vec::new();
-                state.scores(&model, Scenario::Discover, &mut workspace, &mut scores);
-                let seen: Vec<Row> = state.history().filter_map(|entry| model.row(entry.key)).collect();
-                let mut exact: Vec<Scored> = (0..items as Row)
-                    .filter(|row| !seen.contains(row))
-                    .map(|row| Scored { row, score: scores[row as usize] })
-                    .collect();
-                exact.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
-                exact.truncate(request.count as usize);
-                let bits = |list: &[Scored]| -> Vec<(Row, u32)> {
-                    list.iter().map(|item| (item.row, item.score.to_bits())).collect()
-                };
-                assert_eq!(bits(&list), bits(&exact), "decay {decay}, person {person}, step {step}");
+                let exact = by_brute_force(&model, &mut state, &request, &mut workspace);
+                assert_eq!(bits(&list), exact, "decay {decay}, person {person}, step {step}");
             }
         }
         let share = steps as f64 / (lists * whole) as f64;
@@ -69,4 +84,76 @@ fn blocks_that_are_left_off_half_way_change_no_list() {
             "{share} of the factors is read at decay {decay}"
         );
     }
+}
+
+/// A delta of a person who went through `items` at random.
+fn delta(statistics: &Statistics, model: &Model, items: usize, person: u64, random: &mut Random) -> Delta {
+    let mut state = UserState::new();
+    for step in 1..=20 {
+        // Small numbers come often, so that popularity and neighbours differ.
+        let item = random.draw() % items as u64 * (random.draw() % items as u64) / items as u64;
+        state.learn(model, &Event::new(Kind::Click, format!("item-{item}"), step), step).unwrap();
+    }
+    let id = DeltaId(u128::from(person).to_le_bytes());
+    let mut delta = state.take_delta(model, id, &mut Workspace::new()).unwrap().clone();
+    delta.factor_scale = 0.01;
+    delta.factor.iter_mut().for_each(|value| *value = (random.draw() % 255) as u8 as i8);
+    statistics.policy(ModelVersion(0)).check(&delta).unwrap();
+    delta
+}
+
+#[test]
+fn candidates_priors_filters_and_patches_change_no_list() {
+    let items = 1_500;
+    let mut random = Random(5);
+    let mut hyper = Hyperparameters::starting_point();
+    // Every feature has a weight, some of them below 0, in each bucket others.
+    for (bucket, weights) in hyper.blend.by_scenario.iter_mut().flatten().enumerate() {
+        for (at, weight) in weights.iter_mut().enumerate() {
+            *weight = ((at * 7 + bucket * 3) % 5) as f32 * 0.1 - 0.1;
+        }
+    }
+    let mut statistics = Statistics::new(Lineage(1), 24, 12, hyper);
+    for item in 0..items {
+        statistics.register(&format!("item-{item}")).unwrap();
+    }
+    let mut model = statistics.empty_model();
+    let mut window = Window::new();
+    model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
+    let mut people: Vec<UserState> = (0..40).map(|_| UserState::new()).collect();
+    let mut workspace = Workspace::new();
+    let mut candidates_won = 0;
+    for version in 0..4u64 {
+        for person in 0..150 {
+            let delta = delta(&statistics, &model, items, 150 * version + person, &mut random);
+            window.admit(&delta, person, &[]);
+        }
+        statistics.withdraw(&format!("item-{version}")).unwrap();
+        model.apply(&statistics.publish(&mut window, Threshold::NONE).patch).unwrap();
+        for (person, state) in people.iter_mut().enumerate() {
+            for step in 0..4 {
+                let now_ms = 1 + 100 * version + step;
+                let item = random.draw() % items as u64;
+                state
+                    .learn(&model, &Event::new(Kind::Click, format!("item-{item}"), now_ms), now_ms)
+                    .unwrap();
+                let rows = |limit: u64, random: &mut Random| -> Vec<Row> {
+                    (0..limit).map(|_| (random.draw() % items as u64) as Row).collect()
+                };
+                let request = Request {
+                    count: 1 + (random.draw() % 60) as u32,
+                    scenario: Scenario::ALL[person % 2],
+                    deny: rows(person as u64 % 3 * 20, &mut random),
+                    allow: (person % 5 == 4).then(|| rows(200, &mut random)),
+                };
+                let list = state.recommend(&model, &request, &mut workspace);
+                let exact = by_brute_force(&model, state, &request, &mut workspace);
+                assert_eq!(bits(&list), exact, "version {version}, person {person}, step {step}");
+                let (_, candidates) = state.features(&model, &mut workspace);
+                let is_candidate = |item: &&Scored| candidates.iter().any(|(row, _)| *row == item.row);
+                candidates_won += list.iter().filter(is_candidate).count();
+            }
+        }
+    }
+    assert!(candidates_won > 1000, "only {candidates_won} candidates were on a list");
 }

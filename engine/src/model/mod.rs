@@ -197,8 +197,13 @@ impl Model {
 
     /// Returns ln(1 + decayed count) of a row at each half-life.
     pub fn popularity_features(&self, row: Row) -> [f32; HALF_LIVES] {
-        let levels = self.popularity[row as usize];
-        std::array::from_fn(|at| LOG_TABLE.value(levels[at], self.scales_of_popularity[at].one))
+        std::array::from_fn(|half_life| self.popularity_feature(row, half_life))
+    }
+
+    /// Returns ln(1 + decayed count) of a row at one half-life.
+    #[inline]
+    pub(crate) fn popularity_feature(&self, row: Row, half_life: usize) -> f32 {
+        LOG_TABLE.value(self.popularity[row as usize][half_life], self.scales_of_popularity[half_life].one)
     }
 
     /// Returns the mean of [`Model::popularity_features`] over the catalogue.

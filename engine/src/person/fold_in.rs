@@ -15,9 +15,11 @@ use crate::person::equations::{Equations, Solved};
 impl Equations {
     /// Returns the factor with recency (κ > 0) or without; `None` where there is nothing to solve.
     pub(super) fn factor(&mut self, model: &Model, recency: bool, solver: &mut Solver) -> Option<&[f32]> {
+        let hyper = &model.hyper;
+        // Where the recent past has no weight of its own, both factors are one.
+        let recency = recency && hyper.recent_weight != 0.0;
         let solved = &mut self.solved[usize::from(recency)];
         if matches!(solved, Solved::No) {
-            let hyper = &model.hyper;
             let recent_weight = if recency { hyper.recent_weight } else { 0.0 };
             self.row.clear();
             self.row.extend_from_slice(&self.whole.b);

@@ -27,7 +27,7 @@ use crate::limits::COUNT_MAX;
 use crate::model::Model;
 use crate::model::blend::{self, Candidate, Scenario, bucket};
 use crate::rank::Read;
-use crate::rank::features::{Candidates, PastEvent, boost};
+use crate::rank::features::{Candidates, PastEvent};
 use crate::rank::request::Request;
 use crate::rank::top_k::Scored;
 use bytes::StoredState;
@@ -285,7 +285,7 @@ impl UserState {
         query.quantise();
         let own = scenario == Scenario::Continue;
         read_history(model, &self.stored.history, &equations.rows, own, candidates);
-        query.boosts.extend(candidates.rows(model).map(|(row, features)| (row, boost(weights, &features))));
+        query.boosts.extend(candidates.boosts(model, weights));
     }
 }
 

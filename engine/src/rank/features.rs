@@ -38,27 +38,33 @@ pub(crate) struct PastEvent {
     pub(crate) stay: f32,
 }
 
-/// What a history says of one row.
+/// Candidates that are worked on at once.
+const LANES: usize = 8;
+
+/// A number of each of eight candidates.
+type Lanes = [f32; LANES];
+
+/// What a history says of eight rows.
 #[derive(Clone, Debug, Default)]
-struct CandidateSums {
-    row: Row,
-    forward: f32,
-    slow: f32,
-    backward: f32,
-    both: f32,
-    fresh: f32,
-    stayed: f32,
-    hop: f32,
+struct Sums {
+    rows: [Row; LANES],
+    forward: Lanes,
+    slow: Lanes,
+    backward: Lanes,
+    both: Lanes,
+    fresh: Lanes,
+    stayed: Lanes,
+    hop: Lanes,
     /// Fractions after the newest event, the second, the third.
-    forward_at: [f32; 3],
-    backward_0: f32,
-    fresh_0: f32,
-    listers: u32,
-    own: [f32; 3],
-    own_count: f32,
-    own_recent: f32,
-    own_age: f32,
-    own_session: f32,
+    forward_at: [Lanes; 3],
+    backward_0: Lanes,
+    fresh_0: Lanes,
+    listers: Lanes,
+    own: [Lanes; 3],
+    own_count: Lanes,
+    own_recent: Lanes,
+    own_age: Lanes,
+    own_session: Lanes,
 }
 
 /// The rows that a history leads to, with what is summed up of each.
@@ -67,9 +73,10 @@ struct CandidateSums {
 /// row once: so they are the same in whatever order neighbours are stored.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Candidates {
-    sums: Vec<CandidateSums>,
-    /// For each row of `sums` one more than its index there; 0 is free. Open addressing, the length a power
-    /// of two.
+    /// The first row stands in lane 0 of the first, the ninth in lane 0 of the second.
+    sums: Vec<Sums>,
+    len: usize,
+    /// For each row one more than its index; 0 is free. Open addressing, the length a power of two.
     slots: Vec<u32>,
     /// Events whose neighbours were read.
     recents: usize,
@@ -79,6 +86,7 @@ impl Candidates {
     /// Reads a history, newest event first; with `own` the person's own items are candidates too.
     pub(crate) fn read(&mut self, model: &Model, history: impl Iterator<Item = PastEvent>, own: bool) {
         self.sums.clear();
+        self.len = 0;
         self.slots.fill(0);
         self.recents = 0;
         let settings = &model.hyper.transitions;
@@ -95,20 +103,20 @@ impl Candidates {
             if event.age < recent {
                 self.recents += 1;
                 for neighbour in model.neighbours(event.row) {
-                    let sums = self.sums_of(neighbour.row);
-                    sums.forward += recency * neighbour.forward;
-                    sums.backward += recency * neighbour.backward;
-                    sums.fresh += recency * neighbour.fresh;
-                    sums.slow += slow_recency * neighbour.forward;
-                    sums.both += slow_recency * 0.5 * (neighbour.forward + neighbour.backward);
-                    sums.stayed += event.stay * neighbour.forward;
-                    sums.listers += 1;
+                    let (sums, lane) = self.sums_of(neighbour.row);
+                    sums.forward[lane] += recency * neighbour.forward;
+                    sums.backward[lane] += recency * neighbour.backward;
+                    sums.fresh[lane] += recency * neighbour.fresh;
+                    sums.slow[lane] += slow_recency * neighbour.forward;
+                    sums.both[lane] += slow_recency * 0.5 * (neighbour.forward + neighbour.backward);
+                    sums.stayed[lane] += event.stay * neighbour.forward;
+                    sums.listers[lane] += 1.0;
                     if let Some(forward_at) = sums.forward_at.get_mut(event.age) {
-                        *forward_at = neighbour.forward;
+                        forward_at[lane] = neighbour.forward;
                     }
                     if event.age == 0 {
-                        sums.backward_0 = neighbour.backward;
-                        sums.fresh_0 = neighbour.fresh;
+                        sums.backward_0[lane] = neighbour.backward;
+                        sums.fresh_0[lane] = neighbour.fresh;
                     }
                 }
                 if event.age == 0 {
@@ -118,56 +126,96 @@ impl Candidates {
                 break;
             }
             if own {
-                let sums = self.sums_of(event.row);
+                let (sums, lane) = self.sums_of(event.row);
                 if let Some(own) = sums.own.get_mut(event.age) {
-                    *own = 1.0;
+                    own[lane] = 1.0;
                 }
-                if sums.own_count == 0.0 {
-                    sums.own_age = 1.0 / f32::sqrt(1.0 + event.age as f32);
+                if sums.own_count[lane] == 0.0 {
+                    sums.own_age[lane] = 1.0 / f32::sqrt(1.0 + event.age as f32);
                 }
-                sums.own_count += 1.0;
-                sums.own_recent += own_recency;
+                sums.own_count[lane] += 1.0;
+                sums.own_recent[lane] += own_recency;
                 if event.in_session {
-                    sums.own_session = 1.0;
+                    sums.own_session[lane] = 1.0;
                 }
             }
         }
     }
 
-    /// Returns the candidates with their features, in no order of rows; dense features are 0.
+    /// Returns the candidates with all their features, in no order of rows; dense features are 0.
     pub(crate) fn rows<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (Row, Weights)> + 'a {
-        self.sums.iter().map(|sums| (sums.row, features_of(model, sums, self.recents)))
+        let eights = self.sums.iter().flat_map(|sums| {
+            let mut features = [[0.0; FEATURES]; LANES];
+            for at in STATIC.end..FEATURES {
+                let values = sums.feature(at, model, self.recents);
+                features.iter_mut().zip(values).for_each(|(features, value)| features[at] = value);
+            }
+            sums.rows.into_iter().zip(features)
+        });
+        eights.take(self.len)
+    }
+
+    /// Returns the candidates with Σ weight · feature, in the same order. What has no weight is not asked for.
+    pub(crate) fn boosts<'a>(
+        &'a self,
+        model: &'a Model,
+        weights: &'a Weights,
+    ) -> impl Iterator<Item = (Row, f32)> + 'a {
+        let eights = self.sums.iter().flat_map(|sums| {
+            let mut boosts = [0.0; LANES];
+            for at in (STATIC.end..FEATURES).filter(|at| weights[*at] != 0.0) {
+                let values = sums.feature(at, model, self.recents);
+                boosts.iter_mut().zip(values).for_each(|(boost, value)| *boost += weights[at] * value);
+            }
+            sums.rows.into_iter().zip(boosts)
+        });
+        eights.take(self.len)
     }
 
     fn read_second_hop(&mut self, model: &Model, from: Row) {
         for first in model.neighbours(from).filter(|neighbour| neighbour.forward > 0.0).take(HOPS) {
             for second in model.neighbours(first.row).filter(|second| second.forward > 0.0).take(HOPS) {
                 if second.row != from {
-                    self.sums_of(second.row).hop += first.forward * second.forward;
+                    let (sums, lane) = self.sums_of(second.row);
+                    sums.hop[lane] += first.forward * second.forward;
                 }
             }
         }
     }
 
-    /// Returns the sums of a row, new ones where it has none.
-    fn sums_of(&mut self, row: Row) -> &mut CandidateSums {
-        if self.slots.len() < 4 * (self.sums.len() + 1) {
+    /// Returns where the sums of a row are, new ones where it has none.
+    #[inline]
+    fn sums_of(&mut self, row: Row) -> (&mut Sums, usize) {
+        if self.slots.len() < 4 * (self.len + 1) {
             self.make_room();
         }
         let mut at = self.slot(row);
-        loop {
-            match self.slots[at] {
+        let index = loop {
+            match self.slots[at] as usize {
                 0 => {
-                    self.sums.push(CandidateSums { row, ..CandidateSums::default() });
-                    self.slots[at] = self.sums.len() as u32;
-                    break;
+                    self.slots[at] = self.len as u32 + 1;
+                    break self.push(row);
                 }
-                index if self.sums[index as usize - 1].row == row => break,
+                number if self.row(number - 1) == row => break number - 1,
                 _ => at = (at + 1) & (self.slots.len() - 1),
             }
+        };
+        (&mut self.sums[index / LANES], index % LANES)
+    }
+
+    /// Adds a row of which nothing is known and returns its index.
+    fn push(&mut self, row: Row) -> usize {
+        let index = self.len;
+        if index.is_multiple_of(LANES) {
+            self.sums.push(Sums::default());
         }
-        let index = self.slots[at] as usize - 1;
-        &mut self.sums[index]
+        self.sums[index / LANES].rows[index % LANES] = row;
+        self.len += 1;
+        index
+    }
+
+    fn row(&self, index: usize) -> Row {
+        self.sums[index / LANES].rows[index % LANES]
     }
 
     /// Returns where the search for a row starts (multiplicative hashing by 2³²/φ, Knuth 6.4).
@@ -180,8 +228,8 @@ impl Candidates {
         let room = (2 * self.slots.len()).max(2048);
         self.slots.clear();
         self.slots.resize(room, 0);
-        for index in 0..self.sums.len() {
-            let mut at = self.slot(self.sums[index].row);
+        for index in 0..self.len {
+            let mut at = self.slot(self.row(index));
             while self.slots[at] != 0 {
                 at = (at + 1) & (room - 1);
             }
@@ -190,9 +238,9 @@ impl Candidates {
     }
 }
 
-/// lg x = ln(1 + 1000 x): separates a thousandth from zero, and grows slowly above.
+/// lg x = ln(1 + 1000 x): separates a thousandth from zero, and grows slowly above. lg 0 is exactly 0.
 fn lg(x: f32) -> f32 {
-    if x == 0.0 { 0.0 } else { ln(1.0 + 1000.0 * x) }
+    ln(1.0 + 1000.0 * x)
 }
 
 /// ln x for finite x ≥ 1, to 2·10⁻⁷ of itself or of 1: with x = 2ᵉm, m in [√½, √2), and s = (m − 1)/(m + 1),
@@ -210,46 +258,50 @@ fn ln(x: f32) -> f32 {
     exponent as f32 * std::f32::consts::LN_2 + 2.0 * s * series
 }
 
-/// Returns the features of one candidate from its sums.
-fn features_of(model: &Model, sums: &CandidateSums, recents: usize) -> Weights {
-    let mut features = [0.0; FEATURES];
-    if sums.listers > 0 {
-        features[blend::LISTED] = 1.0;
-        features[blend::FORWARD] = lg(sums.forward);
-        features[blend::FORWARD_ROOT] = f32::sqrt(sums.forward);
-        for (feature, fraction) in features[blend::FORWARD_AT..].iter_mut().zip(sums.forward_at) {
-            *feature = lg(fraction);
+impl Sums {
+    /// Returns one listed feature of each row. Of a row that is not listed, or not an own one, the sums are 0, and so
+    /// are their readings.
+    fn feature(&self, feature: usize, model: &Model, recents: usize) -> Lanes {
+        let popularity = |half_life: usize| {
+            let mean = model.popularity_mean()[half_life];
+            let of = |lane: usize| match self.listers[lane] {
+                0.0 => 0.0,
+                _ => model.popularity_feature(self.rows[lane], half_life) - mean,
+            };
+            std::array::from_fn(of)
+        };
+        let whether = |counts: &Lanes| counts.map(|count| if count > 0.0 { 1.0 } else { 0.0 });
+        match feature {
+            blend::LISTED => whether(&self.listers),
+            blend::FORWARD => self.forward.map(lg),
+            blend::FORWARD_ROOT => self.forward.map(f32::sqrt),
+            blend::FORWARD_AT => self.forward_at[0].map(lg),
+            blend::FORWARD_1 => self.forward_at[1].map(lg),
+            blend::FORWARD_2 => self.forward_at[2].map(lg),
+            blend::FORWARD_SLOW => self.slow.map(lg),
+            blend::BACKWARD_0 => self.backward_0.map(lg),
+            blend::BACKWARD => self.backward.map(lg),
+            blend::BOTH => self.both.map(lg),
+            blend::BOTH_ROOT => self.both.map(f32::sqrt),
+            blend::FRESH_0 => self.fresh_0.map(lg),
+            blend::FRESH => self.fresh.map(lg),
+            blend::LISTERS => self.listers.map(|listers| f32::sqrt(listers / recents.max(1) as f32)),
+            blend::SECOND_HOP => self.hop.map(lg),
+            blend::LISTED_POPULARITY_1 => popularity(1),
+            blend::LISTED_POPULARITY_3 => popularity(3),
+            blend::FORWARD_0_ROOT => self.forward_at[0].map(f32::sqrt),
+            blend::FORWARD_STAY => self.stayed.map(lg),
+            blend::OWN => self.own[0],
+            blend::OWN_1 => self.own[1],
+            blend::OWN_2 => self.own[2],
+            blend::OWN_COUNT => self.own_count.map(|count| ln(1.0 + count)),
+            blend::OWN_RECENT => self.own_recent.map(|count| ln(1.0 + count)),
+            blend::OWNED => whether(&self.own_count),
+            blend::OWN_SESSION => self.own_session,
+            blend::OWN_AGE => self.own_age,
+            _ => unreachable!("{} is no listed feature", blend::NAMES[feature]),
         }
-        features[blend::FORWARD_0_ROOT] = f32::sqrt(sums.forward_at[0]);
-        features[blend::FORWARD_SLOW] = lg(sums.slow);
-        features[blend::FORWARD_STAY] = lg(sums.stayed);
-        features[blend::BACKWARD_0] = lg(sums.backward_0);
-        features[blend::BACKWARD] = lg(sums.backward);
-        features[blend::BOTH] = lg(sums.both);
-        features[blend::BOTH_ROOT] = f32::sqrt(sums.both);
-        features[blend::FRESH_0] = lg(sums.fresh_0);
-        features[blend::FRESH] = lg(sums.fresh);
-        features[blend::LISTERS] = f32::sqrt(sums.listers as f32 / recents.max(1) as f32);
-        let popularity = model.popularity_features(sums.row);
-        let mean = model.popularity_mean();
-        features[blend::LISTED_POPULARITY_1] = popularity[1] - mean[1];
-        features[blend::LISTED_POPULARITY_3] = popularity[3] - mean[3];
     }
-    features[blend::SECOND_HOP] = lg(sums.hop);
-    if sums.own_count > 0.0 {
-        features[blend::OWN..blend::OWN + 3].copy_from_slice(&sums.own);
-        features[blend::OWN_COUNT] = ln(1.0 + sums.own_count);
-        features[blend::OWN_RECENT] = ln(1.0 + sums.own_recent);
-        features[blend::OWNED] = 1.0;
-        features[blend::OWN_SESSION] = sums.own_session;
-        features[blend::OWN_AGE] = sums.own_age;
-    }
-    features
-}
-
-/// Returns Σ weight · value over the features of a candidate.
-pub(crate) fn boost(weights: &Weights, features: &Weights) -> f32 {
-    (STATIC.end..FEATURES).fold(0.0, |sum, at| sum + weights[at] * features[at])
 }
 
 #[cfg(test)]

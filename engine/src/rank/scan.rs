@@ -20,17 +20,31 @@ impl Query {
         }
     }
 
-    /// Returns the score of one row; `boost` is what its features as a candidate give.
-    fn score(&self, model: &Model, priors: &Priors, row: Row, boost: f32) -> f32 {
-        let dot = dot(&self.user, model.factors.pairs_of(row));
+    /// Offers a row to `top`; `boost` is what its features as a candidate give. The row is left off where what is
+    /// left of it cannot bring it above the threshold any more.
+    fn offer(&self, model: &Model, priors: &Priors, row: Row, boost: f32, top: &mut TopK) {
         let at = row as usize;
-        dot as f32 * (self.dot_scale * model.scales[at]) + priors.values[at] + boost
+        let (prior, scale) = (priors.values[at], self.dot_scale * model.scales[at]);
+        let need = Need::new(top.threshold(), prior, boost, scale);
+        let tails = &model.bounds[at / BLOCK].tails;
+        let mut numbers = self.user.iter().zip(model.factors.pairs_of(row));
+        let (mut found, mut done) = (0, 0);
+        for (stop, (of_user, of_row)) in STOPS.iter().zip(self.tails.iter().zip(tails)) {
+            found += dot(numbers.by_ref().take(stop - done));
+            done = *stop;
+            if found < need.limit(of_user * of_row) {
+                return;
+            }
+        }
+        found += dot(numbers);
+        top.offer(row, found as f32 * scale + prior + boost);
     }
 
     /// Offers the best rows of the whole catalogue to `top`; those of `barred` are left out.
     ///
-    /// The candidates and the rows of `hint` (the list before: reading them first raises the threshold
-    /// and cannot change the result) are scored first and set a threshold. Then a block of rows is skipped where
+    /// The rows of `hint` (the list before: reading them first raises the threshold and cannot change the result) and
+    /// the candidates, the most promising ones first, are scored first and set a threshold. Then a block of rows is
+    /// skipped where
     ///
     /// ```text
     /// |u| · max |q_i| + max prior_i  <  the k-th best score so far
@@ -41,24 +55,35 @@ impl Query {
     /// dimensions first that say most, long rows first, and rows that point one way into one block, so that little
     /// is read; rows moved by merges only make the bounds of their block less tight. Returns how much was read.
     pub(crate) fn rank(
-        &self,
+        &mut self,
         model: &Model,
         priors: &Priors,
         hint: &[Row],
         barred: &mut RowSet,
         top: &mut TopK,
     ) -> Read {
-        for (row, boost) in &self.boosts {
-            if !model.withdrawn[*row as usize] && barred.insert(*row) {
-                top.offer(*row, self.score(model, priors, *row, *boost));
-            }
+        let mut read = Read::default();
+        if top.count() == 0 {
+            return read;
         }
+        let mut boosts = std::mem::take(&mut self.boosts);
+        boosts.retain(|(row, _)| !model.withdrawn[*row as usize] && barred.insert(*row));
         for row in hint {
             if barred.insert(*row) && !model.is_withdrawn(*row) {
-                top.offer(*row, self.score(model, priors, *row, 0.0));
+                self.offer(model, priors, *row, 0.0, top);
             }
         }
-        let mut read = Read::default();
+        let at_most = |(row, boost): &(Row, f32)| {
+            let at = *row as usize;
+            self.tails[0] * model.bounds[at / BLOCK].tails[0] + priors.values[at] + boost
+        };
+        if boosts.len() > top.count() {
+            boosts.select_nth_unstable_by(top.count(), |a, b| at_most(b).total_cmp(&at_most(a)));
+        }
+        for (row, boost) in &boosts {
+            self.offer(model, priors, *row, *boost, top);
+        }
+        self.boosts = boosts;
         kernel::run(Scan { query: self, model, priors, barred, top, read: &mut read });
         read
     }
@@ -77,7 +102,7 @@ impl Query {
             if !model.is_withdrawn(row) && barred.insert(row) {
                 let candidate = self.boosts.binary_search_by_key(&row, |(candidate, _)| *candidate);
                 let boost = candidate.map_or(0.0, |at| self.boosts[at].1);
-                top.offer(row, self.score(model, priors, row, boost));
+                self.offer(model, priors, row, boost, top);
             }
         }
     }
@@ -144,7 +169,7 @@ impl Scan<'_> {
     #[inline(always)]
     fn may_win(&self, block: usize, threshold: f32) -> bool {
         let prior = self.priors.largest[block];
-        self.query.norm * self.model.bounds[block].norm + prior + MARGIN * prior.abs() >= threshold
+        self.query.tails[0] * self.model.bounds[block].tails[0] + prior + MARGIN * prior.abs() >= threshold
     }
 
     /// Returns the first block from `from` on that may hold a winner.
@@ -192,11 +217,11 @@ impl Scan<'_> {
         let Self { query, model, priors, barred, top, read } = self;
         let (user, rows, later) = (&query.user[..], model.factors.block(block), model.factors.block(later));
         let bounds = &model.bounds[block];
-        let need = Need::new(*threshold, priors.largest[block], query.dot_scale * bounds.scale);
+        let need = Need::new(*threshold, priors.largest[block], 0.0, query.dot_scale * bounds.scale);
         out.fill(0);
         read.blocks += 1;
         let mut done = 0;
-        for (at, stop) in STOPS.iter().enumerate().take_while(|(_, stop)| **stop < user.len()) {
+        for (at, stop) in STOPS.iter().enumerate().skip(1).take_while(|(_, stop)| **stop < user.len()) {
             let limit = need.limit(query.tails[at] * bounds.tails[at]);
             if limit == i32::MIN {
                 continue;
@@ -226,14 +251,16 @@ impl Scan<'_> {
     }
 }
 
-/// What the dot products of a block's rows must reach for a score of at least the threshold. With the block's largest
-/// prior and the largest `scale`, which turns a dot product into u·q, and with what the rest of the row can add
+/// What the dot product of a row must reach for a score of at least the threshold. With its prior, its boost as a
+/// candidate, the `scale` which turns a dot product into u·q, and with what the rest of the row can add
 /// (Cauchy–Schwarz):
 ///
 /// ```text
-/// dot · scale + |tail of u| · max |tail of q| + prior ≥ threshold
-/// ⇒  dot ≥ (threshold − prior − |tail of u| · max |tail of q|) / scale, where that is above 0
+/// dot · scale + |tail of u| · |tail of q| + prior + boost ≥ threshold
+/// ⇒  dot ≥ (threshold − prior − boost − |tail of u| · |tail of q|) / scale, where that is above 0
 /// ```
+///
+/// For all rows of a block it is enough to put the largest of each in.
 ///
 /// lowered by more than all rounding.
 struct Need {
@@ -243,9 +270,9 @@ struct Need {
 
 impl Need {
     #[inline(always)]
-    fn new(threshold: f32, prior: f32, scale: f32) -> Self {
-        let margin = MARGIN * (threshold.abs() + prior.abs());
-        Self { least: threshold - prior - margin, one_over_scale: (1.0 - MARGIN) / scale }
+    fn new(threshold: f32, prior: f32, boost: f32, scale: f32) -> Self {
+        let margin = MARGIN * (threshold.abs() + prior.abs() + boost.abs());
+        Self { least: threshold - prior - boost - margin, one_over_scale: (1.0 - MARGIN) / scale }
     }
 
     /// Returns the limit where what is left of the rows adds at most `rest`.

@@ -32,6 +32,11 @@ impl TopK {
         self.best.clear();
     }
 
+    /// Returns how many items the list takes.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Returns the score below which nothing is taken any more.
     #[inline]
     pub(crate) fn threshold(&self) -> f32 {

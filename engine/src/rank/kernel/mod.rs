@@ -47,13 +47,10 @@ pub(crate) fn run(pass: impl Pass) {
     pass.run(plain::dots)
 }
 
-/// Returns the dot product of the user vector with one row.
+/// Returns the dot product of numbers of the user vector with those of one row.
 #[inline]
-pub(crate) fn dot(user: &[Pair], row: impl Iterator<Item = [i8; 2]>) -> i32 {
-    user.iter()
-        .zip(row)
-        .map(|(u, q)| i32::from(u[0]) * i32::from(q[0]) + i32::from(u[1]) * i32::from(q[1]))
-        .sum()
+pub(crate) fn dot<'a>(pairs: impl Iterator<Item = (&'a Pair, [i8; 2])>) -> i32 {
+    pairs.map(|(u, q)| i32::from(u[0]) * i32::from(q[0]) + i32::from(u[1]) * i32::from(q[1])).sum()
 }
 
 /// Returns a user vector in pairs, an odd one with a zero at its end.
@@ -111,7 +108,7 @@ mod tests {
             prop_assert_eq!(&fast, &slow);
             for (block, found) in slow.iter().enumerate() {
                 let exact = |at: usize| match block * BLOCK + at {
-                    row if row < rows => dot(&user, factors.pairs_of(row as u32)),
+                    row if row < rows => dot(user.iter().zip(factors.pairs_of(row as u32))),
                     _ => 0,
                 };
                 let exact: Dots = std::array::from_fn(exact);
