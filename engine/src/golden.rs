@@ -5,13 +5,15 @@
 //! goes into one BLAKE3. It catches a fused multiply-add, a reordered sum, a host's own `exp`.
 
 use crate::event::{Event, Kind};
-use crate::ids::{DeltaId, Lineage, ModelVersion};
+use crate::ids::{DeltaId, Lineage, ModelVersion, Row};
+use crate::limits::COUNT_MAX;
 use crate::merge::{Statistics, Threshold, Window};
 use crate::model::Model;
 use crate::model::blend::Scenario;
 use crate::model::hyper::Hyperparameters;
 use crate::person::{UserState, Workspace};
 use crate::rank::request::Request;
+use crate::rank::top_k::Scored;
 use crate::sync::wire::{SyncRequest, decode_request, encode_request};
 
 const DIM: usize = 16;
@@ -33,7 +35,8 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    /// Returns a number below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
         (self.draw() % limit as u64) as usize
     }
 }
@@ -42,6 +45,38 @@ impl Random {
 pub fn model() -> Model {
     let (_, model) = taught(|_, _| ());
     model
+}
+
+/// Returns the list of a request by scoring and sorting every row of the catalogue: what lists are compared with.
+pub fn every_row(
+    model: &Model,
+    person: &mut UserState,
+    request: &Request,
+    workspace: &mut Workspace,
+) -> Vec<Scored> {
+    let mut scores = Vec::new();
+    person.scores(model, request.scenario, workspace, &mut scores);
+    let mut wanted = vec![request.allow.is_none(); model.len()];
+    request.allow.iter().flatten().for_each(|row| wanted[*row as usize] = true);
+    request.deny.iter().for_each(|row| wanted[*row as usize] = false);
+    if request.scenario == Scenario::Discover {
+        let seen = person.history().filter_map(|entry| model.row(entry.key));
+        seen.for_each(|row| wanted[row as usize] = false);
+    }
+    let rows = (0..model.len() as Row).zip(scores).zip(wanted);
+    let mut list: Vec<Scored> = rows
+        .filter(|((row, _), wanted)| *wanted && !model.is_withdrawn(*row))
+        .map(|((row, score), _)| Scored { row, score })
+        .collect();
+    let (count, order) = (request.count.min(COUNT_MAX) as usize, |a: &Scored, b: &Scored| {
+        b.score.total_cmp(&a.score).then(a.row.cmp(&b.row))
+    });
+    if count < list.len() {
+        list.select_nth_unstable_by(count, order);
+        list.truncate(count);
+    }
+    list.sort_by(order);
+    list
 }
 
 /// Returns the digest as lower-case hex.

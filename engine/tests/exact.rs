@@ -1,7 +1,7 @@
 //! Lists beside brute force on catalogues in which most blocks are skipped or left off half-way.
 
 use nearfield_engine::event::Kind;
-use nearfield_engine::golden::Random;
+use nearfield_engine::golden::{Random, every_row};
 use nearfield_engine::*;
 
 const DIM: usize = 64;
@@ -29,28 +29,6 @@ fn catalogue(items: usize, decay: f32, random: &mut Random) -> Model {
     Model::from_factors(Lineage(1), DIM, &rows, Hyperparameters::starting_point())
 }
 
-/// Returns the list of a request by scoring every row, as (row, bits of the score).
-fn by_brute_force(
-    model: &Model,
-    state: &mut UserState,
-    request: &Request,
-    workspace: &mut Workspace,
-) -> Vec<(Row, u32)> {
-    let mut scores = Vec::new();
-    state.scores(model, request.scenario, workspace, &mut scores);
-    let discover = request.scenario == Scenario::Discover;
-    let seen: Vec<Row> = state.history().filter_map(|entry| model.row(entry.key)).collect();
-    let mut rows: Vec<Row> = (0..model.len() as Row)
-        .filter(|row| !model.is_withdrawn(*row) && !request.deny.contains(row))
-        .filter(|row| !(discover && seen.contains(row)))
-        .filter(|row| request.allow.as_ref().is_none_or(|allow| allow.contains(row)))
-        .collect();
-    let score = |row: &Row| scores[*row as usize];
-    rows.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
-    rows.truncate(request.count as usize);
-    rows.into_iter().map(|row| (row, score(&row).to_bits())).collect()
-}
-
 fn bits(list: &[Scored]) -> Vec<(Row, u32)> {
     list.iter().map(|item| (item.row, item.score.to_bits())).collect()
 }
@@ -74,8 +52,8 @@ fn blocks_that_are_left_off_half_way_change_no_list() {
                 steps += workspace.read().steps;
                 lists += 1;
 
-                let exact = by_brute_force(&model, &mut state, &request, &mut workspace);
-                assert_eq!(bits(&list), exact, "decay {decay}, person {person}, step {step}");
+                let exact = every_row(&model, &mut state, &request, &mut workspace);
+                assert_eq!(bits(&list), bits(&exact), "decay {decay}, person {person}, step {step}");
             }
         }
         let share = steps as f64 / (lists * whole) as f64;
@@ -147,8 +125,8 @@ fn candidates_priors_filters_and_patches_change_no_list() {
                     allow: (person % 5 == 4).then(|| rows(200, &mut random)),
                 };
                 let list = state.recommend(&model, &request, &mut workspace);
-                let exact = by_brute_force(&model, state, &request, &mut workspace);
-                assert_eq!(bits(&list), exact, "version {version}, person {person}, step {step}");
+                let exact = every_row(&model, state, &request, &mut workspace);
+                assert_eq!(bits(&list), bits(&exact), "version {version}, person {person}, step {step}");
                 let (_, candidates) = state.features(&model, &mut workspace);
                 let is_candidate = |item: &&Scored| candidates.iter().any(|(row, _)| *row == item.row);
                 candidates_won += list.iter().filter(is_candidate).count();

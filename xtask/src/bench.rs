@@ -15,6 +15,12 @@ pub(crate) struct Options {
     /// Train on these events (.csv or .csv.gz) and rank their catalogue beside the generated ones
     #[arg(long)]
     events: Option<PathBuf>,
+    /// Sweep over these pairs of people and items beside implicit (.csv or .csv.gz)
+    #[arg(long, requires = "left_out")]
+    pairs: Option<PathBuf>,
+    /// The item left out of each person's pairs, and those that it is ranked among
+    #[arg(long, requires = "pairs")]
+    left_out: Option<PathBuf>,
     /// Fewer rounds and smaller cases; the page is left as it is
     #[arg(long)]
     quick: bool,
@@ -46,13 +52,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         .args(["--module".as_ref(), module.as_os_str(), "--peers".as_ref(), peers.as_os_str()])
         .args(["--python".as_ref(), python.as_os_str(), "--work".as_ref(), work.as_os_str()])
         .env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
-    if let Some(events) = &options.events {
-        let events = std::path::absolute(events)?;
-        step = step.args(["--events".as_ref(), events.as_os_str()]);
-    }
-    if let Some(json) = &options.json {
-        let json = std::path::absolute(json)?;
-        step = step.args(["--json".as_ref(), json.as_os_str()]);
+    let files = [
+        ("--events", &options.events),
+        ("--pairs", &options.pairs),
+        ("--left-out", &options.left_out),
+        ("--json", &options.json),
+    ];
+    for (name, file) in files {
+        if let Some(file) = file {
+            let file = std::path::absolute(file)?;
+            step = step.args([name.as_ref(), file.as_os_str()]);
+        }
     }
     if options.quick {
         step = step.args(["--quick"]);

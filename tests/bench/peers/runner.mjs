@@ -1,5 +1,6 @@
 // Times the module and the JavaScript peers on one case. Node and Chromium run this same file.
 
+/** The numbers of the module's operations that are named here. */
 const OPERATIONS = { chill: 0, warm: 1, recommend: 2, observe: 3, foldIn: 4, stream: 5, load: 6 };
 const COUNT = 20;
 
@@ -17,7 +18,7 @@ export class Runner {
     this.nf = instance.exports;
     this.give(await this.read('model.pack'));
     this.nf.nb_pack();
-    this.give(await this.read('people.bin'));
+    this.give(await this.read('visitors.bin'));
     if (this.nf.nb_open() !== 0) throw new Error('the module refuses the case');
     this.session = undefined;
     if (peers) {
@@ -36,30 +37,37 @@ export class Runner {
     new Uint8Array(this.nf.memory.buffer, at, bytes.length).set(bytes);
   }
 
-  /** Microseconds a call: one figure for the batch, or one for each call of `observe`. */
+  /** Does an operation of the module, by its number. */
+  run({ operation, from, calls }) {
+    return this.nf.nb_run(operation, from, calls) >>> 0;
+  }
+
+  /** Microseconds a call: one figure for each call, or one for the batch of what is too short or has no tail. */
   async time({ method, from, calls }) {
     const run = (operation, first, count) => this.nf.nb_run(OPERATIONS[operation], first, count);
+    const each = async (work) => {
+      const times = [];
+      for (let at = 0; at < calls; at++) times.push(await timed(() => work(from + at)));
+      return times;
+    };
     switch (method) {
       case 'cold':
       case 'warm':
         run(method === 'cold' ? 'chill' : 'warm', from, calls);
-        return [timed(() => run('recommend', from, calls)) / calls];
+        return each((turn) => run('recommend', turn, 1));
       case 'observe':
-        return Array.from({ length: calls }, (_, at) => timed(() => run('observe', from + at, 1)));
+        return each((turn) => run('observe', turn, 1));
       case 'fold_in':
-        return [timed(() => run('foldIn', from, calls)) / calls];
+        return [(await timed(() => run('foldIn', from, calls))) / calls];
       case 'stream':
       case 'load':
-        return [timed(() => run(method, from, calls)) / calls];
+        return [(await timed(() => run(method, from, calls))) / calls];
       case 'js_fold_in':
-        return [timed(() => { for (let at = 0; at < calls; at++) solve(this.equations, this.dim); }) / calls];
+        return [(await timed(() => { for (let at = 0; at < calls; at++) solve(this.equations, this.dim); })) / calls];
       case 'js_loop':
-        return [timed(() => { for (let at = 0; at < calls; at++) this.loop(from + at); }) / calls];
-      case 'onnx': {
-        const start = performance.now();
-        for (let at = 0; at < calls; at++) await this.onnx(from + at);
-        return [((performance.now() - start) * 1000) / calls];
-      }
+        return each((turn) => this.loop(turn));
+      case 'onnx':
+        return each((turn) => this.onnx(turn));
       default:
         throw new Error(`no method ${method}`);
     }
@@ -121,9 +129,11 @@ export class Runner {
   }
 }
 
-function timed(work) {
+/** Microseconds that work takes; what is done at once is not awaited within them. */
+async function timed(work) {
   const start = performance.now();
-  work();
+  const promise = work();
+  if (promise instanceof Promise) await promise;
   return (performance.now() - start) * 1000;
 }
 

@@ -1,12 +1,14 @@
 //! What is ranked: factors, people, and the files that every host reads.
 
-use crate::work::Person;
+use crate::work::{Person, Visitors};
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
+use nearfield_engine::golden::Random;
 use nearfield_engine::{DeltaId, Event, Hyperparameters, Kind, Lineage, Model, UserState, Workspace};
 use nearfield_trainer::event_log::EventLog;
 use nearfield_trainer::progress::Silent;
 use nearfield_trainer::train::{Options, train};
+use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub(crate) struct Case {
     pub(crate) dim: usize,
     /// Whether the peers rank it too.
     pub(crate) peers: bool,
+    /// Patches that follow the pack.
+    pub(crate) patches: usize,
 }
 
 impl Case {
@@ -48,12 +52,15 @@ impl Case {
         title: String,
         model: &Model,
         people: &[Person],
+        patches: Vec<Vec<u8>>,
         peers: bool,
     ) -> Result<Self> {
         let folder = root.join(name);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("model.pack"), model.to_pack())?;
-        fs::write(folder.join("people.bin"), postcard::to_allocvec(people)?)?;
+        let (people, patch_count) = (people.to_vec(), patches.len());
+        let visitors = Visitors { people, patches };
+        fs::write(folder.join("visitors.bin"), postcard::to_allocvec(&visitors)?)?;
         if peers {
             let floats =
                 |numbers: Vec<f32>| numbers.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
@@ -63,50 +70,31 @@ impl Case {
             });
             fs::write(folder.join("factors.f32"), floats(factors.collect()))?;
             let mut queries = Vec::new();
-            for person in people {
+            for person in &visitors.people {
                 queries.extend(factor(model, person)?);
             }
             fs::write(folder.join("queries.f32"), floats(queries))?;
         }
-        Ok(Self { name, title, folder, dim: model.dim(), peers })
+        Ok(Self { name, title, folder, dim: model.dim(), peers, patches: patch_count })
     }
 
     /// Factors trained on a file of events; 64 people of it with 10 events or more.
     pub(crate) fn trained(root: &Path, events: &Path, dim: usize) -> Result<Self> {
-        let file = File::open(events).with_context(|| format!("cannot open {}", events.display()))?;
-        let reader: Box<dyn Read> = if events.extension().is_some_and(|end| end == "gz") {
-            Box::new(MultiGzDecoder::new(file))
-        } else {
-            Box::new(file)
-        };
-        let log = EventLog::read_csv(reader)?;
+        let log = EventLog::read_csv(open(events)?)?;
         let name = events.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // A training takes minutes; its pack is kept as long as file and length stay the same.
-        let kept = root.join(format!("{name}-{}-{dim}.pack", fs::metadata(events)?.len()));
-        let model = match fs::read(&kept).ok().and_then(|bytes| Model::load(&bytes).ok()) {
-            Some(model) => model,
-            None => {
-                let options = Options { dim: Some(dim), ..Options::default() };
-                let trained = train(&log, log.events.len(), &options, &Silent)?;
-                fs::create_dir_all(root)?;
-                fs::write(&kept, trained.model.to_pack())?;
-                trained.model
-            }
-        };
-        let mut by_user = vec![Vec::new(); log.users.len()];
-        for event in &log.events {
-            by_user[event.user as usize].push(log.items[event.item as usize].clone());
-        }
-        by_user.retain(|items: &Vec<String>| items.len() >= 10);
-        let step = (by_user.len() / PEOPLE).max(1);
-        let people = by_user.into_iter().step_by(step).take(PEOPLE).map(|items| {
-            let half = (items.len() / 2).min(EVENTS);
-            let next = items[half..].iter().take(EVENTS).cloned().collect();
-            Person { history: items[..half].to_vec(), next }
-        });
-        let people: Vec<Person> = people.collect();
+        let kept = format!("{name}-{}-{dim}", fs::metadata(events)?.len());
+        let model = trained_once(root, &kept, &log, dim)?;
         let title = format!("{} items of {name}, d = {dim}", model.len());
-        Self::write(root, "real", title, &model, &people, true)
+        Self::write(root, "real", title, &model, &people_of(&log), Vec::new(), true)
+    }
+
+    /// The first rows of a case by themselves.
+    pub(crate) fn first_rows(root: &Path, of: &Self, name: &'static str, items: usize) -> Result<Self> {
+        let factors = of.numbers("factors.f32")?;
+        let factors = &factors[..factors.len().min(items * of.dim)];
+        let model = Model::from_factors(Lineage(1), of.dim, factors, Hyperparameters::starting_point());
+        let title = format!("{} rows of {}", model.len(), of.title);
+        Self::write(root, name, title, &model, &people(&mut Random(3), model.len()), Vec::new(), false)
     }
 
     /// Gaussian factors, the worst case of pruning: all rows are of about one norm.
@@ -118,18 +106,93 @@ impl Case {
         peers: bool,
     ) -> Result<Self> {
         let mut random = Random(items as u64);
-        let rows: Vec<f32> = (0..items * dim).map(|_| random.normal()).collect();
+        let rows: Vec<f32> = (0..items * dim).map(|_| normal(&mut random)).collect();
         let model = Model::from_factors(Lineage(1), dim, &rows, Hyperparameters::starting_point());
         let title = format!("{items} Gaussian rows, d = {dim}");
-        Self::write(root, name, title, &model, &people(&mut random, items), peers)
+        Self::write(root, name, title, &model, &people(&mut random, items), Vec::new(), peers)
     }
 
-    /// A shop of given size with neighbours for each item, taught by deltas.
+    /// A shop whose people browse, trained as any catalogue is: its blend weighs all features, and its rows lie as a
+    /// training leaves them.
     pub(crate) fn shop(root: &Path, items: usize, dim: usize) -> Result<Self> {
-        let model = crate::deltas::shop(items, dim).model;
-        let title = format!("a shop of {items} items with 24 neighbours each, d = {dim}");
-        Self::write(root, "shop", title, &model, &people(&mut Random(7), items), false)
+        let log = browsing(items, items / 2);
+        let model = trained_once(root, &format!("shop-{items}-{dim}"), &log, dim)?;
+        let (count, neighbours) = (model.len(), model.neighbours_max());
+        let title = format!("a trained shop of {count} items with {neighbours} neighbours each, d = {dim}");
+        Self::write(root, "shop", title, &model, &people_of(&log), Vec::new(), false)
     }
+
+    /// A shop taught by deltas, with the patches that follow.
+    pub(crate) fn patched(root: &Path, items: usize, dim: usize) -> Result<Self> {
+        let (model, patches) = crate::deltas::shop(items, dim).patches(4);
+        let title = format!("a shop of {items} items, d = {dim}, and {} patches", patches.len());
+        Self::write(root, "patched", title, &model, &people(&mut Random(7), items), patches, false)
+    }
+}
+
+/// Opens a file, unpacked where its name ends in .gz.
+pub(crate) fn open(path: &Path) -> Result<Box<dyn Read>> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let packed = path.extension().is_some_and(|end| end == "gz");
+    Ok(if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+}
+
+/// Trains, or reads what was trained before: a training takes minutes, so its pack is kept by name.
+fn trained_once(root: &Path, name: &str, log: &EventLog, dim: usize) -> Result<Model> {
+    let kept = root.join(format!("{name}.pack"));
+    if let Some(model) = fs::read(&kept).ok().and_then(|bytes| Model::load(&bytes).ok()) {
+        return Ok(model);
+    }
+    eprintln!("  training {name}, once");
+    let options = Options { dim: Some(dim), ..Options::default() };
+    let trained = train(log, log.events.len(), &options, &Silent)?;
+    fs::create_dir_all(root)?;
+    fs::write(&kept, trained.model.to_pack())?;
+    Ok(trained.model)
+}
+
+/// 64 people of a log with 10 events or more: half of the events are learned before, the others follow.
+fn people_of(log: &EventLog) -> Vec<Person> {
+    let mut by_user = vec![Vec::new(); log.users.len()];
+    for event in &log.events {
+        by_user[event.user as usize].push(log.items[event.item as usize].clone());
+    }
+    by_user.retain(|items: &Vec<String>| items.len() >= 10);
+    let step = (by_user.len() / PEOPLE).max(1);
+    let people = by_user.into_iter().step_by(step).take(PEOPLE).map(|items| {
+        let half = (items.len() / 2).min(EVENTS);
+        let next = items[half..].iter().take(EVENTS).cloned().collect();
+        Person { history: items[..half].to_vec(), next }
+    });
+    people.collect()
+}
+
+/// A log of people who browse: each has tastes for a few of 40 shelves, some items of a shelf are taken often, and
+/// what stands beside an item often follows it.
+fn browsing(items: usize, users: usize) -> EventLog {
+    const SHELVES: usize = 40;
+    let mut random = Random(99);
+    let shelf = items / SHELVES;
+    let mut text = String::from("user,item,timestamp,event\n");
+    for turn in 0..8 {
+        for user in 0..users {
+            // The same tastes in each visit.
+            let mut tastes = Random(user as u64);
+            let tastes: [usize; 3] = std::array::from_fn(|_| tastes.below(SHELVES));
+            let mut item = 0;
+            for step in 0..5 {
+                item = if step > 0 && random.below(10) < 4 {
+                    item / shelf * shelf + (item + 1) % shelf
+                } else {
+                    let (taste, place) = (tastes[random.below(3)], random.below(shelf) * random.below(shelf));
+                    taste * shelf + place / shelf
+                };
+                let seconds = 1_700_000_000 + turn * 86_400 + user * 10 + step;
+                let _ = writeln!(text, "{user},{item},{seconds},click");
+            }
+        }
+    }
+    EventLog::read_csv(text.as_bytes()).expect("the log is written as it is read")
 }
 
 fn people(random: &mut Random, items: usize) -> Vec<Person> {
@@ -149,31 +212,13 @@ fn factor(model: &Model, person: &Person) -> Result<Vec<f32>> {
     Ok(delta.factor.iter().map(|value| f32::from(*value) * delta.factor_scale).collect())
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    /// Returns 64 random bits.
-    pub(crate) fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Returns a number below `limit`.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        (self.bits() % limit as u64) as usize
-    }
-
-    /// Returns a number of mean 0 and variance 1: twelve uniform ones less six.
-    fn normal(&mut self) -> f32 {
-        let sum: u64 = (0..3)
-            .map(|_| {
-                let b = self.bits();
-                (b & 0xffff) + (b >> 16 & 0xffff) + (b >> 32 & 0xffff) + (b >> 48)
-            })
-            .sum();
-        sum as f32 / 65536.0 - 6.0
-    }
+/// Returns a number of mean 0 and variance 1: twelve uniform ones less six.
+fn normal(random: &mut Random) -> f32 {
+    let sum: u64 = (0..3)
+        .map(|_| {
+            let b = random.draw();
+            (b & 0xffff) + (b >> 16 & 0xffff) + (b >> 32 & 0xffff) + (b >> 48)
+        })
+        .sum();
+    sum as f32 / 65536.0 - 6.0
 }

@@ -25,8 +25,11 @@ pub(crate) struct List {
 pub(crate) trait Host {
     /// Opens a case and forgets the one before.
     fn open(&mut self, case: &Case) -> Result<()>;
-    /// Returns microseconds a call: one figure for the batch, or one for each call of `observe`.
+    /// Returns microseconds a call: one figure for each call, or one for the batch of what is too short or has no
+    /// tail (fold_in, stream, load).
     fn time(&mut self, method: &str, from: usize, calls: usize) -> Result<Vec<f64>>;
+    /// Does an operation and returns the sum of its results.
+    fn run(&mut self, operation: Operation, from: usize, calls: usize) -> Result<u32>;
     /// Returns one list.
     fn list(&mut self, method: &str, person: usize) -> Result<List>;
     /// Returns which share of the factors' bytes the last list read, where the host can tell.
@@ -35,12 +38,7 @@ pub(crate) trait Host {
     }
 }
 
-/// What native code and wasmtime have in common: operations in this process.
-trait Operate {
-    fn run(&mut self, operation: Operation, from: usize, calls: usize) -> Result<u32>;
-}
-
-fn time(host: &mut impl Operate, method: &str, from: usize, calls: usize) -> Result<Vec<f64>> {
+fn time(host: &mut impl Host, method: &str, from: usize, calls: usize) -> Result<Vec<f64>> {
     let mut timed = |operation, from, calls: usize| -> Result<f64> {
         let start = Instant::now();
         std::hint::black_box(host.run(operation, from, calls)?);
@@ -49,7 +47,7 @@ fn time(host: &mut impl Operate, method: &str, from: usize, calls: usize) -> Res
     let operation = match method {
         "cold" | "warm" => {
             timed(if method == "cold" { Operation::Chill } else { Operation::Warm }, from, calls)?;
-            Operation::Recommend
+            return (from..from + calls).map(|at| timed(Operation::Recommend, at, 1)).collect();
         }
         "observe" => return (from..from + calls).map(|at| timed(Operation::Observe, at, 1)).collect(),
         "fold_in" => Operation::FoldIn,
@@ -60,7 +58,7 @@ fn time(host: &mut impl Operate, method: &str, from: usize, calls: usize) -> Res
     Ok(vec![timed(operation, from, calls)?])
 }
 
-fn prepare(host: &mut impl Operate, method: &str, person: usize) -> Result<()> {
+fn prepare(host: &mut impl Host, method: &str, person: usize) -> Result<()> {
     host.run(if method == "cold" { Operation::Chill } else { Operation::Warm }, person, 1)?;
     host.run(Operation::Recommend, person, 1)?;
     Ok(())
@@ -70,21 +68,19 @@ fn prepare(host: &mut impl Operate, method: &str, person: usize) -> Result<()> {
 #[derive(Default)]
 pub(crate) struct Native(Work);
 
-impl Operate for Native {
-    fn run(&mut self, operation: Operation, from: usize, calls: usize) -> Result<u32> {
-        Ok((from..from + calls).fold(0, |sum: u32, turn| sum.wrapping_add(self.0.run(operation, turn))))
-    }
-}
-
 impl Host for Native {
     fn open(&mut self, case: &Case) -> Result<()> {
         self.0 =
-            Work::open(case.read("model.pack")?, &case.read("people.bin")?).map_err(anyhow::Error::msg)?;
+            Work::open(case.read("model.pack")?, &case.read("visitors.bin")?).map_err(anyhow::Error::msg)?;
         Ok(())
     }
 
     fn time(&mut self, method: &str, from: usize, calls: usize) -> Result<Vec<f64>> {
         time(self, method, from, calls)
+    }
+
+    fn run(&mut self, operation: Operation, from: usize, calls: usize) -> Result<u32> {
+        Ok((from..from + calls).fold(0, |sum: u32, turn| sum.wrapping_add(self.0.run(operation, turn))))
     }
 
     fn list(&mut self, method: &str, person: usize) -> Result<List> {
@@ -136,25 +132,23 @@ impl Wasmtime {
     }
 }
 
-impl Operate for Wasmtime {
-    fn run(&mut self, operation: Operation, from: usize, calls: usize) -> Result<u32> {
-        self.call("nb_run", (operation as u32, from as u32, calls as u32))
-    }
-}
-
 impl Host for Wasmtime {
     fn open(&mut self, case: &Case) -> Result<()> {
         self.store = Store::new(self.module.engine(), ());
         self.instance = Some(Instance::new(&mut self.store, &self.module, &[]).map_err(fault)?);
         self.give(&case.read("model.pack")?)?;
         self.call::<(), ()>("nb_pack", ())?;
-        self.give(&case.read("people.bin")?)?;
+        self.give(&case.read("visitors.bin")?)?;
         let refused: i32 = self.call("nb_open", ())?;
         if refused == 0 { Ok(()) } else { bail!("the module refuses the case {}", case.name) }
     }
 
     fn time(&mut self, method: &str, from: usize, calls: usize) -> Result<Vec<f64>> {
         time(self, method, from, calls)
+    }
+
+    fn run(&mut self, operation: Operation, from: usize, calls: usize) -> Result<u32> {
+        self.call("nb_run", (operation as u32, from as u32, calls as u32))
     }
 
     fn list(&mut self, method: &str, person: usize) -> Result<List> {
@@ -211,6 +205,10 @@ impl Host for Process {
 
     fn time(&mut self, method: &str, from: usize, calls: usize) -> Result<Vec<f64>> {
         self.ask(&json!({"do": "time", "method": method, "from": from, "calls": calls}))
+    }
+
+    fn run(&mut self, operation: Operation, from: usize, calls: usize) -> Result<u32> {
+        self.ask(&json!({"do": "run", "operation": operation as u32, "from": from, "calls": calls}))
     }
 
     fn list(&mut self, method: &str, person: usize) -> Result<List> {

@@ -6,6 +6,7 @@
 mod cases;
 mod deltas;
 mod host;
+mod ials;
 mod report;
 #[path = "../module/src/work.rs"]
 mod work;
@@ -15,10 +16,11 @@ use cases::{Case, PEOPLE};
 use clap::Parser;
 use host::{Host, Native, Process, Wasmtime};
 use indicatif::{ProgressBar, ProgressStyle};
-use report::{Checked, Report, Row};
+use report::{Checked, Compared, Report, Row};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use work::{Operation, Visitors};
 
 #[derive(Parser)]
 #[command(about = "Times the engine on every host beside its peers")]
@@ -38,6 +40,12 @@ struct Args {
     /// Train on these events (.csv, .csv.gz) and rank their catalogue too.
     #[arg(long)]
     events: Option<PathBuf>,
+    /// Sweep over these pairs of people and items beside implicit (.csv, .csv.gz).
+    #[arg(long, requires = "left_out")]
+    pairs: Option<PathBuf>,
+    /// The item that is left out of each person's pairs, and those that it is ranked among.
+    #[arg(long)]
+    left_out: Option<PathBuf>,
     /// Fewer rounds, and no case of a million rows.
     #[arg(long)]
     quick: bool,
@@ -71,27 +79,38 @@ fn methods(case: &Case) -> Vec<Timed> {
             all.extend([timed("node", "js_fold_in", 32), timed("chromium", "js_fold_in", 32)]);
             all
         }
-        _ => {
+        "real" | "gaussian" => {
             let mut all = own(&[("cold", PEOPLE), ("warm", PEOPLE)]);
             for host in ["node", "chromium"] {
                 all.extend([timed(host, "onnx", 8), timed(host, "js_loop", 8)]);
             }
-            all.extend([timed("python", "faiss", 16), timed("python", "implicit", 16)]);
+            all.extend(["faiss", "panorama", "implicit"].map(|method| timed("python", method, 16)));
             all
         }
+        // Lists are only compared.
+        _ => Vec::new(),
     }
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     let cases = cases(&args)?;
-    let mut hosts = hosts(&args, cases.iter().any(|case| case.peers))?;
+    let mut hosts = hosts(&args)?;
+    let rounds = if args.quick { 5 } else { 21 };
     let mut report = Report::default();
     for case in &cases {
-        run_case(case, &mut hosts, if args.quick { 5 } else { 21 }, &mut report)?;
+        run_case(case, &mut hosts, rounds, &mut report)?;
+        report.compared.extend(compare(case, &mut hosts, args.quick)?);
     }
-    eprintln!("deltas");
-    report.deltas = Some(deltas::measure(if args.quick { 5 } else { 21 })?);
+    eprintln!("deltas and a publish");
+    report.deltas = Some(deltas::measure(rounds)?);
+    report.publish = Some(deltas::publish(if args.quick { 10_000 } else { 100_000 }, 3));
+    if let (Some(pairs), Some(left_out)) = (&args.pairs, &args.left_out) {
+        eprintln!("sweeps");
+        let mut python = python(&args)?;
+        report.swept =
+            ials::measure(&mut python, &args.work, pairs, left_out, if args.quick { 1 } else { 5 })?;
+    }
     println!("{}", report.table());
     if let Some(file) = &args.json {
         std::fs::write(file, serde_json::to_vec_pretty(&report)?)
@@ -114,10 +133,16 @@ fn cases(args: &Args) -> Result<Vec<Case>> {
     if !args.quick {
         cases.push(Case::gaussian(&args.work, "million", 1_000_000, 64, false)?);
     }
+    for (of, name) in [("real", "real_5000"), ("gaussian", "gaussian_5000")] {
+        let of = cases.iter().find(|case| case.name == of);
+        let first = of.map(|of| Case::first_rows(&args.work, of, name, 5_000)).transpose()?;
+        cases.extend(first);
+    }
+    cases.push(Case::patched(&args.work, 5_000, 64)?);
     Ok(cases)
 }
 
-fn hosts(args: &Args, peers: bool) -> Result<BTreeMap<&'static str, Box<dyn Host>>> {
+fn hosts(args: &Args) -> Result<BTreeMap<&'static str, Box<dyn Host>>> {
     let mut hosts: BTreeMap<&'static str, Box<dyn Host>> = BTreeMap::new();
     let script = |name: &str| args.peers.join(name);
     let node = |name: &'static str, file: &str| {
@@ -127,14 +152,16 @@ fn hosts(args: &Args, peers: bool) -> Result<BTreeMap<&'static str, Box<dyn Host
     hosts.insert("wasmtime", Box::new(Wasmtime::new(&args.module)?));
     hosts.insert("node", Box::new(node("node", "node.mjs")?));
     hosts.insert("chromium", Box::new(node("chromium", "chromium.mjs")?));
-    if peers {
-        let mut python = Process::start("python", &args.python, &[&script("native.py")])?;
-        for case in cases_with_graphs(&args.work) {
-            python.ask::<Value>(&json!({"do": "export", "folder": case, "dim": 64}))?;
-        }
-        hosts.insert("python", Box::new(python));
+    let mut python = python(args)?;
+    for case in cases_with_graphs(&args.work) {
+        python.ask::<Value>(&json!({"do": "export", "folder": case, "dim": 64}))?;
     }
+    hosts.insert("python", Box::new(python));
     Ok(hosts)
+}
+
+fn python(args: &Args) -> Result<Process> {
+    Process::start("python", &args.python, &[&args.peers.join("native.py")])
 }
 
 /// Folders whose factors want a graph for onnxruntime.
@@ -187,6 +214,42 @@ fn run_case(
     Ok(())
 }
 
+/// Lists of changing length, scenario and filters on each host, compared with every row scored and sorted there.
+/// Where the case has patches, they come between.
+fn compare(
+    case: &Case,
+    hosts: &mut BTreeMap<&'static str, Box<dyn Host>>,
+    quick: bool,
+) -> Result<Vec<Compared>> {
+    // Of each host but the native one 2,000 in all.
+    let (native, elsewhere) = match case.name {
+        "real" => (5_000, 200),
+        "gaussian" => (1_000, 0),
+        "real_5000" => (30_000, 600),
+        "gaussian_5000" => (30_000, 400),
+        "patched" => (40_000, 800),
+        _ => return Ok(Vec::new()),
+    };
+    let mut all = Vec::new();
+    for host in OWN_HOSTS {
+        let lists = if host == "native" { native } else { elsewhere } / if quick { 10 } else { 1 };
+        if lists == 0 {
+            continue;
+        }
+        let at = hosts.get_mut(host).with_context(|| format!("no host {host}"))?;
+        at.open(case)?;
+        let parts = 1 + case.patches;
+        let mut differing = 0;
+        for part in 0..parts {
+            differing += at.run(Operation::Differs, part * lists / parts, lists / parts)?;
+            ensure!(at.run(Operation::Patch, 0, 1)? == 0, "a patch of {} does not apply", case.name);
+        }
+        ensure!(differing == 0, "{differing} of {lists} lists of {} differ on {host}", case.name);
+        all.push(Compared { case: case.title.clone(), host, lists: parts * (lists / parts) });
+    }
+    Ok(all)
+}
+
 /// Compares lists: the engine's on every host with the native one to the bit, that one with every row
 /// scored and sorted; the peers' with a scan in f64. Returns what it found of each method.
 fn check(
@@ -199,7 +262,7 @@ fn check(
     let truth = if case.peers { exact(case, people)? } else { Vec::new() };
     for (at, timed) in methods.iter().enumerate() {
         let own = matches!(timed.method, "cold" | "warm");
-        let peer = matches!(timed.method, "onnx" | "js_loop" | "faiss" | "implicit");
+        let peer = matches!(timed.method, "onnx" | "js_loop" | "faiss" | "panorama" | "implicit");
         let (mut found, mut expected) = (0, 0);
         for person in 0..people {
             if !own && !peer {
@@ -252,7 +315,8 @@ fn report_list(case: &Case, method: &str, person: usize) -> Result<host::List> {
         .with_borrow_mut(|kept| {
             if kept.as_ref().is_none_or(|(folder, ..)| *folder != case.folder) {
                 let model = nearfield_engine::Model::load(&case.read("model.pack")?)?;
-                *kept = Some((case.folder.clone(), model, postcard::from_bytes(&case.read("people.bin")?)?));
+                let visitors: Visitors = postcard::from_bytes(&case.read("visitors.bin")?)?;
+                *kept = Some((case.folder.clone(), model, visitors.people));
             }
             let (_, model, people) = kept.as_ref().context("no model")?;
             Ok(work::every_row(model, people, person, usize::from(method == "warm")))

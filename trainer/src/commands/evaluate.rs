@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use nearfield_engine::Model;
 use nearfield_trainer::evaluate::compare::{Comparison, compare};
 use nearfield_trainer::evaluate::holdout_users::{holdout_users, test_users, without};
-use nearfield_trainer::evaluate::leave_one_out::{Case, leave_one_out, leave_out};
+use nearfield_trainer::evaluate::leave_one_out::{leave_one_out, leave_out, read_cases};
 use nearfield_trainer::evaluate::stream::stream;
 use nearfield_trainer::event_log::EventLog;
 use nearfield_trainer::progress::{Bar, Progress};
@@ -163,31 +163,9 @@ fn stream_report(args: &Args) -> anyhow::Result<Value> {
 fn loo_report(args: &Args) -> anyhow::Result<Value> {
     let Some(test) = &args.test else { bail!("--test FILE is missing; the loo protocol needs it") };
     let mut log = read_events(&args.events)?;
-    let cases = read_cases(test)?;
+    let cases = read_cases(open(test)?).with_context(|| format!("cannot read {}", test.display()))?;
     leave_out(&mut log, &cases);
     report_on(args, "loo", &log, &log, |model| leave_one_out(&log, model, &cases))
-}
-
-/// Reads the cases of the loo protocol: user, target, time, then the negatives.
-fn read_cases(path: &Path) -> anyhow::Result<Vec<Case>> {
-    let mut reader = csv::Reader::from_reader(open(path)?);
-    let mut cases = Vec::new();
-    for record in reader.records() {
-        let record = record.with_context(|| format!("cannot read {}", path.display()))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        ensure!(
-            record.len() > 3,
-            "{}: line {line} has {} columns, at least 4 are needed",
-            path.display(),
-            record.len()
-        );
-        cases.push(Case {
-            user: record[0].to_owned(),
-            target: record[1].to_owned(),
-            negatives: record.iter().skip(3).map(str::to_owned).collect(),
-        });
-    }
-    Ok(cases)
 }
 
 fn holdout_report(args: &Args) -> anyhow::Result<Value> {

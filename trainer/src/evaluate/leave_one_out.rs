@@ -3,8 +3,10 @@
 
 use crate::evaluate::figures::Figures;
 use crate::event_log::EventLog;
+use anyhow::ensure;
 use nearfield_engine::{ItemKey, Model, UserState, Workspace};
 use std::collections::{HashMap, HashSet};
+use std::io::Read;
 
 /// What is asked of one person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,25 @@ pub struct Case {
     pub target: String,
     /// Ids of the items that it is ranked among.
     pub negatives: Vec<String>,
+}
+
+/// Reads cases from CSV: user, target, time, then the negatives.
+///
+/// # Errors
+/// What cannot be read, with its line.
+pub fn read_cases(file: impl Read) -> anyhow::Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for record in csv::Reader::from_reader(file).records() {
+        let record = record?;
+        let line = record.position().map_or(0, csv::Position::line);
+        ensure!(record.len() > 3, "line {line} has {} columns, at least 4 are needed", record.len());
+        cases.push(Case {
+            user: record[0].to_owned(),
+            target: record[1].to_owned(),
+            negatives: record.iter().skip(3).map(str::to_owned).collect(),
+        });
+    }
+    Ok(cases)
 }
 
 /// Drops the pairs that the cases ask for: a file of all pairs holds them too.

@@ -3,7 +3,7 @@
 //! ```text
 //! nb_input(len: u32) → ptr             makes a buffer of len bytes; the host fills it, then calls one of
 //! nb_pack()                            takes the buffer as the case's pack
-//! nb_open() → i32                      takes the buffer as the people and opens the case; 0 is well
+//! nb_open() → i32                      takes the buffer as the visitors and opens the case; 0 is well
 //! nb_run(operation, from, calls) → u32 does the operation for `calls` people, from number `from` on
 //! nb_list() → ptr                      the last list: a count, then row and bits of the score for each
 //! ```
@@ -43,7 +43,7 @@ pub extern "C" fn nb_pack() {
     INSTANCE.with_borrow_mut(|instance| instance.pack = std::mem::take(&mut instance.input));
 }
 
-/// Takes the input buffer as the people and opens the case; 0 is well, 1 is not.
+/// Takes the input buffer as the visitors and opens the case; 0 is well, 1 is not.
 #[unsafe(no_mangle)]
 pub extern "C" fn nb_open() -> i32 {
     INSTANCE.with_borrow_mut(|instance| {

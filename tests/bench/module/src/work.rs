@@ -2,8 +2,9 @@
 //! is compiled to WebAssembly.
 
 use nearfield_engine::algebra::{NormalEquations, Solver, add_outer, packed_len};
+use nearfield_engine::golden::{self, Random};
 use nearfield_engine::model::Step;
-use nearfield_engine::{Event, Kind, Model, Request, Scored, UserState, Workspace};
+use nearfield_engine::{Event, Kind, Model, Request, Scenario, Scored, UserState, Workspace};
 use serde::{Deserialize, Serialize};
 
 /// One person of a case: item ids in the order of their events.
@@ -13,6 +14,14 @@ pub(crate) struct Person {
     pub(crate) history: Vec<String>,
     /// Learned one by one between timed calls, from the front again at the end.
     pub(crate) next: Vec<String>,
+}
+
+/// Who comes to a case, and what is published while they are there.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Visitors {
+    pub(crate) people: Vec<Person>,
+    /// Patches that follow the pack.
+    pub(crate) patches: Vec<Vec<u8>>,
 }
 
 /// One thing to do for the person whose turn it is.
@@ -32,13 +41,27 @@ pub(crate) enum Operation {
     Stream,
     /// Reads the case's pack into a model.
     Load,
+    /// One event and a list of changing length, scenario and filters, compared with every row scored and sorted:
+    /// 1 where they differ.
+    Differs,
+    /// Applies the next of the case's patches, if there is one.
+    Patch,
 }
 
 impl Operation {
     /// Every operation, at the place of its number.
     #[cfg(target_arch = "wasm32")]
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Chill, Self::Warm, Self::Recommend, Self::Observe, Self::FoldIn, Self::Stream, Self::Load];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Chill,
+        Self::Warm,
+        Self::Recommend,
+        Self::Observe,
+        Self::FoldIn,
+        Self::Stream,
+        Self::Load,
+        Self::Differs,
+        Self::Patch,
+    ];
 }
 
 /// Items of a list.
@@ -50,6 +73,7 @@ pub(crate) struct Work {
     pack: Vec<u8>,
     model: Option<Model>,
     people: Vec<Member>,
+    patches: std::vec::IntoIter<Vec<u8>>,
     equations: Option<(Vec<f32>, NormalEquations, Solver)>,
     workspace: Workspace,
     list: Vec<Scored>,
@@ -65,14 +89,16 @@ struct Member {
 }
 
 impl Work {
-    /// Takes a case: a pack, and people as postcard of `Vec<Person>`.
+    /// Takes a case: a pack, and [`Visitors`] as postcard.
     ///
     /// # Errors
     /// What cannot be read.
-    pub(crate) fn open(pack: Vec<u8>, people: &[u8]) -> Result<Self, String> {
+    pub(crate) fn open(pack: Vec<u8>, visitors: &[u8]) -> Result<Self, String> {
         let model = Model::load(&pack).map_err(|error| error.to_string())?;
-        let people: Vec<Person> = postcard::from_bytes(people).map_err(|error| error.to_string())?;
-        let mut work = Self { pack, equations: Some(equations(model.dim())), ..Self::default() };
+        let Visitors { people, patches } =
+            postcard::from_bytes(visitors).map_err(|error| error.to_string())?;
+        let equations = Some(equations(model.dim()));
+        let mut work = Self { pack, equations, patches: patches.into_iter(), ..Self::default() };
         for person in people {
             let mut member = Member::default();
             for id in &person.history {
@@ -90,7 +116,7 @@ impl Work {
     /// Does one operation for person `turn` (modulo their number) and returns a number that depends
     /// on the result, so that none of it can be left out.
     pub(crate) fn run(&mut self, operation: Operation, turn: usize) -> u32 {
-        let Some(model) = &self.model else { return 0 };
+        let Some(model) = &mut self.model else { return 0 };
         let count = self.people.len().max(1);
         let Some(member) = self.people.get_mut(turn % count) else { return 0 };
         let request = Request { count: COUNT, ..Request::default() };
@@ -116,6 +142,17 @@ impl Work {
                 return solved.map_or(0, |x| x[0].to_bits());
             }
             Operation::Stream => return sum(model.all_factors()),
+            Operation::Differs => {
+                member.learn(model);
+                let request = varied(turn as u64, model.len());
+                member.state.recommend_into(model, &request, workspace, list);
+                let exact = golden::every_row(model, &mut member.state, &request, workspace);
+                return u32::from(bits(list) != bits(&exact));
+            }
+            Operation::Patch => {
+                let applied = self.patches.next().map(|patch| model.apply(&patch));
+                return u32::from(applied.is_some_and(|applied| applied.is_err()));
+            }
             Operation::Load => return Model::load(&self.pack).map_or(0, |model| model.len() as u32),
         }
         self.list.first().map_or(0, |item| item.row)
@@ -130,7 +167,23 @@ impl Work {
 
     /// Returns the last list as (row, bits of the score).
     pub(crate) fn list(&self) -> Vec<(u32, u32)> {
-        self.list.iter().map(|item| (item.row, item.score.to_bits())).collect()
+        bits(&self.list)
+    }
+}
+
+fn bits(list: &[Scored]) -> Vec<(u32, u32)> {
+    list.iter().map(|item| (item.row, item.score.to_bits())).collect()
+}
+
+/// A request of changing length, scenario and filters.
+fn varied(turn: u64, items: usize) -> Request {
+    let mut random = Random(turn);
+    let mut rows = |count: usize| (0..count).map(|_| random.below(items) as u32).collect();
+    Request {
+        count: 1 + (turn * 7 % 60) as u32,
+        scenario: Scenario::ALL[(turn / 3 % 2) as usize],
+        deny: rows(turn as usize % 4 * 10),
+        allow: (turn % 8 == 7).then(|| rows(items / 4)),
     }
 }
 
@@ -199,8 +252,6 @@ pub(crate) fn every_row(model: &Model, people: &[Person], person: usize, more: u
     if more == 0 {
         state.rest();
     }
-    let allow = Some((0..model.len() as u32).collect());
-    let list =
-        state.recommend(model, &Request { count: COUNT, allow, ..Request::default() }, &mut Workspace::new());
-    list.iter().map(|item| (item.row, item.score.to_bits())).collect()
+    let request = Request { count: COUNT, ..Request::default() };
+    bits(&golden::every_row(model, &mut state, &request, &mut Workspace::new()))
 }
