@@ -7,42 +7,62 @@ use crate::model::factors::{BLOCK, Step, add_squares};
 /// Relative margin by which bounds are raised, so that no rounding (a few units of 2⁻²⁴) brings one below a score.
 pub(crate) const MARGIN: f32 = 1e-5;
 
-/// Pairs of dimensions after which a block may be left off; the first stop is before it is read. A training puts first
-/// the dimensions that say most.
-pub(crate) const STOPS: [usize; 4] = [0, 4, 8, 16];
+/// Pairs of dimensions after which a block may be left off. A training puts first the dimensions that say most.
+pub(crate) const STOPS: [usize; 3] = [4, 8, 16];
 
 // A squared norm of int8 numbers must fit the `i32` that it is summed in.
 const _: () = assert!(DIM_MAX * 127 * 127 <= i32::MAX as usize);
 
-/// The bounds of one block.
+/// The bounds of all blocks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Bounds {
+    /// At least the norm |q_i| of each row of a block. They stand by themselves, since most blocks are skipped by them.
+    pub(crate) norms: Vec<f32>,
+    /// What decides whether a block that is read is left off.
+    pub(crate) parts: Vec<PartBounds>,
+}
+
+/// The bounds of parts of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct BlockBounds {
-    /// At least the norm of what is left of each row after each of [`STOPS`]; the first is |q_i|.
+pub(crate) struct PartBounds {
+    /// At least the norm of what is left of each row after each of [`STOPS`].
     pub(crate) tails: [f32; STOPS.len()],
     /// The largest scale.
     pub(crate) scale: f32,
 }
 
-impl BlockBounds {
-    /// Returns the bounds of a block with the scales of its rows.
-    pub(crate) fn of(block: &[Step], scales: &[f32]) -> Self {
-        // Of each row, the square of the norm up to each stop, then of the whole row.
-        let mut squares = [0; BLOCK];
-        let mut done = 0;
-        let heads = STOPS.map(|stop| {
-            let stop = stop.min(block.len());
-            add_squares(&mut squares, &block[done..stop]);
-            done = stop;
-            squares
-        });
-        add_squares(&mut squares, &block[done..]);
-        let norm = |square: i32, scale: f32| f32::sqrt(square as f32) * scale * (1.0 + MARGIN);
-        let largest = |head: &[i32; BLOCK]| {
-            let rows = squares.iter().zip(head).zip(scales);
-            rows.fold(0.0, |largest, ((square, head), scale)| norm(square - head, *scale).max(largest))
-        };
-        Self { tails: heads.map(|head| largest(&head)), scale: scales.iter().copied().fold(0.0, f32::max) }
+impl Bounds {
+    /// Makes room for so many blocks.
+    pub(crate) fn resize(&mut self, blocks: usize) {
+        self.norms.resize(blocks, 0.0);
+        self.parts.resize(blocks, PartBounds::default());
     }
+
+    /// Derives the bounds of a block from its rows and their scales.
+    pub(crate) fn derive(&mut self, block: usize, rows: &[Step], scales: &[f32]) {
+        (self.norms[block], self.parts[block]) = bounds_of(rows, scales);
+    }
+}
+
+/// Returns the norm and the other bounds of a block.
+fn bounds_of(block: &[Step], scales: &[f32]) -> (f32, PartBounds) {
+    // Of each row, the square of the norm up to each stop, then of the whole row.
+    let mut squares = [0; BLOCK];
+    let mut done = 0;
+    let heads = STOPS.map(|stop| {
+        let stop = stop.min(block.len());
+        add_squares(&mut squares, &block[done..stop]);
+        done = stop;
+        squares
+    });
+    add_squares(&mut squares, &block[done..]);
+    let norm = |square: i32, scale: f32| f32::sqrt(square as f32) * scale * (1.0 + MARGIN);
+    let largest = |head: &[i32; BLOCK]| {
+        let rows = squares.iter().zip(head).zip(scales);
+        rows.fold(0.0, |largest, ((square, head), scale)| norm(square - head, *scale).max(largest))
+    };
+    let tails = heads.map(|head| largest(&head));
+    (largest(&[0; BLOCK]), PartBounds { tails, scale: scales.iter().copied().fold(0.0, f32::max) })
 }
 
 #[cfg(test)]
@@ -58,18 +78,15 @@ mod tests {
             let numbers: Vec<i8> = (0..40).map(|at| if at < 8 { 100 } else { row * (at / 8) }).collect();
             factors.set(row as u32, &numbers);
         }
-        let bounds = BlockBounds::of(factors.block(0), &[2.0, 1.0, 0.5]);
+        let (norm, bounds) = bounds_of(factors.block(0), &[2.0, 1.0, 0.5]);
         // Row 0 is longest at its head, 8 numbers of 200; row 1 has 8 numbers each of 1, 2, 3, 4 behind it, and row
         // 2, at half the scale, the same.
         let square = |numbers: &[f32]| numbers.iter().map(|number| 8.0 * number * number).sum::<f32>();
-        let expected =
-            [square(&[200.0]), square(&[1.0, 2.0, 3.0, 4.0]), square(&[2.0, 3.0, 4.0]), square(&[4.0])];
-        for (found, expected) in bounds.tails.iter().zip(expected) {
-            assert!(
-                (found - expected.sqrt()).abs() <= 2.0 * MARGIN * expected.sqrt()
-                    && *found >= expected.sqrt(),
-                "{bounds:?}"
-            );
+        let expected = [square(&[1.0, 2.0, 3.0, 4.0]), square(&[2.0, 3.0, 4.0]), square(&[4.0])];
+        let found = bounds.tails.into_iter().chain([norm]);
+        for (found, expected) in found.zip(expected.into_iter().chain([square(&[200.0])])) {
+            let above = found / expected.sqrt() - 1.0;
+            assert!((0.0..2.0 * MARGIN).contains(&above), "{found} for {}", expected.sqrt());
         }
         assert_eq!(bounds.scale, 2.0);
     }

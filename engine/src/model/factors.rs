@@ -58,8 +58,11 @@ impl Factors {
         if bytes.len() as u64 != Self::byte_len(dim, rows) {
             return None;
         }
-        let read = |step: &[u8; STEP]| Step(step.map(|byte| byte as i8));
-        let factors = Self { dim, rows, steps: bytes.as_chunks().0.iter().map(read).collect() };
+        let mut steps = vec![ZEROS; bytes.len() / STEP];
+        for (step, bytes) in steps.iter_mut().zip(bytes.as_chunks::<STEP>().0) {
+            step.0.iter_mut().zip(bytes).for_each(|(number, byte)| *number = *byte as i8);
+        }
+        let factors = Self { dim, rows, steps };
         factors.filled_up_with_zeros().then_some(factors)
     }
 

@@ -16,7 +16,7 @@ pub mod update;
 use crate::algebra::packed_len;
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
 use crate::model::blend::Scenario;
-use crate::model::bounds::BlockBounds;
+use crate::model::bounds::Bounds;
 use crate::model::catalogue::Catalogue;
 pub use crate::model::factors::Step;
 use crate::model::factors::{BLOCK, Factors};
@@ -40,7 +40,7 @@ pub struct Model {
     /// n; row i is scale[i] · factors[i].
     pub(crate) scales: Vec<f32>,
     /// Of each block of rows.
-    pub(crate) bounds: Vec<BlockBounds>,
+    pub(crate) bounds: Bounds,
     /// G = QᵀQ of the dequantised rows, packed.
     pub(crate) gram: Vec<f32>,
     /// Mean row, d.
@@ -69,7 +69,7 @@ impl Model {
             hyper,
             factors: Factors::new(dim),
             scales: Vec::new(),
-            bounds: Vec::new(),
+            bounds: Bounds::default(),
             gram: vec![0.0; packed_len(dim)],
             mean: vec![0.0; dim],
             popularity: Vec::new(),
@@ -122,7 +122,7 @@ impl Model {
         self.popularity.push([0; HALF_LIVES]);
         self.neighbours.resize(self.len() * self.neighbours_max, Stored::default());
         self.withdrawn.push(false);
-        self.bounds.resize(self.len().div_ceil(BLOCK), BlockBounds::default());
+        self.bounds.resize(self.len().div_ceil(BLOCK));
     }
 
     /// Derives the bounds of each block that holds one of the given rows, which are in rising order.
@@ -133,7 +133,7 @@ impl Model {
                 continue;
             }
             let (first, last) = (block * BLOCK, (block * BLOCK + BLOCK).min(self.len()));
-            self.bounds[block] = BlockBounds::of(self.factors.block(block), &self.scales[first..last]);
+            self.bounds.derive(block, self.factors.block(block), &self.scales[first..last]);
         }
     }
 

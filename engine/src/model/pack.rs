@@ -14,7 +14,6 @@ use crate::error::PackError;
 use crate::ids::{Lineage, ModelVersion, short_hash};
 use crate::limits::{DIM_MAX, ITEM_ID_BYTES_MAX, ROWS_MAX};
 use crate::model::Model;
-use crate::model::bounds::BlockBounds;
 use crate::model::catalogue::Catalogue;
 use crate::model::factors::{BLOCK, Factors};
 use crate::model::hyper::Hyperparameters;
@@ -161,7 +160,7 @@ impl Model {
             field(model.catalogue.push(id), "ids", "each once")?;
         }
         field(sections.rest.is_empty(), "id_bytes", "the length of all ids")?;
-        model.bounds = vec![BlockBounds::default(); n.div_ceil(BLOCK)];
+        model.bounds.resize(n.div_ceil(BLOCK));
         model.update_bounds(0..n as u32);
         let sound_scales = model.scales.iter().all(|scale| scale.is_finite() && *scale >= 0.0);
         field(sound_scales, "scales", "finite, 0 or more")?;

@@ -162,7 +162,7 @@ impl UserState {
     ) {
         let bucket = bucket(self.len());
         self.prepare(model, request.scenario, bucket, workspace);
-        let Workspace { query, barred, top, read, .. } = workspace;
+        let Workspace { query, visits, barred, top, read, .. } = workspace;
         *read = Read::default();
         barred.reset(model.len());
         let seen = self.equations.iter().flat_map(|equations| equations.rows.iter().flatten());
@@ -172,12 +172,14 @@ impl UserState {
         }
         top.reset(request.count.min(COUNT_MAX) as usize);
         let priors = model.priors(request.scenario, bucket);
+        query.sort();
         match &request.allow {
-            Some(allow) => {
-                query.sort();
-                query.rank_only(model, priors, allow, barred, top);
+            Some(allow) => query.rank_only(model, priors, allow, barred, top),
+            None if top.count() > 0 => {
+                visits.plan(query, model, priors, self.last.rows_of(model), top.count());
+                *read = query.rank(model, priors, visits, barred, top);
             }
-            None => *read = query.rank(model, priors, self.last.rows_of(model), barred, top),
+            None => {}
         }
         list.clear();
         list.extend_from_slice(top.as_sorted());

@@ -3,8 +3,10 @@
 use crate::algebra::Solver;
 use crate::rank::features::Candidates;
 use crate::rank::query::Query;
-use crate::rank::scan::{Read, RowSet};
+use crate::rank::row_set::RowSet;
+use crate::rank::scan::Read;
 use crate::rank::top_k::TopK;
+use crate::rank::visits::Visits;
 
 /// Room for the solves, candidates, query and top k of one call, used again and again so that a list
 /// allocates nothing. It keeps nothing of a person between calls: one for each thread serves everyone.
@@ -13,6 +15,7 @@ pub struct Workspace {
     pub(super) solver: Solver,
     pub(super) query: Query,
     pub(super) candidates: Candidates,
+    pub(super) visits: Visits,
     pub(super) barred: RowSet,
     pub(super) top: TopK,
     pub(super) read: Read,

@@ -238,7 +238,18 @@ impl Candidates {
     }
 }
 
+/// Returns a reading of each number. (A loop, which compilers turn into vectors where they call `map` on each.)
+#[inline(always)]
+fn each(lanes: &Lanes, read: impl Fn(f32) -> f32) -> Lanes {
+    let mut out = [0.0; LANES];
+    for (out, lane) in out.iter_mut().zip(lanes) {
+        *out = read(*lane);
+    }
+    out
+}
+
 /// lg x = ln(1 + 1000 x): separates a thousandth from zero, and grows slowly above. lg 0 is exactly 0.
+#[inline(always)]
 fn lg(x: f32) -> f32 {
     ln(1.0 + 1000.0 * x)
 }
@@ -248,6 +259,7 @@ fn lg(x: f32) -> f32 {
 /// ```text
 /// ln x = e ln 2 + 2 (s + s³/3 + s⁵/5 + s⁷/7 + s⁹/9 + …)
 /// ```
+#[inline(always)]
 fn ln(x: f32) -> f32 {
     const ROOT_HALF: u32 = std::f32::consts::FRAC_1_SQRT_2.to_bits();
     let exponent = x.to_bits().wrapping_sub(ROOT_HALF) as i32 >> 23;
@@ -270,32 +282,32 @@ impl Sums {
             };
             std::array::from_fn(of)
         };
-        let whether = |counts: &Lanes| counts.map(|count| if count > 0.0 { 1.0 } else { 0.0 });
+        let whether = |counts: &Lanes| each(counts, |count| if count > 0.0 { 1.0 } else { 0.0 });
         match feature {
             blend::LISTED => whether(&self.listers),
-            blend::FORWARD => self.forward.map(lg),
-            blend::FORWARD_ROOT => self.forward.map(f32::sqrt),
-            blend::FORWARD_AT => self.forward_at[0].map(lg),
-            blend::FORWARD_1 => self.forward_at[1].map(lg),
-            blend::FORWARD_2 => self.forward_at[2].map(lg),
-            blend::FORWARD_SLOW => self.slow.map(lg),
-            blend::BACKWARD_0 => self.backward_0.map(lg),
-            blend::BACKWARD => self.backward.map(lg),
-            blend::BOTH => self.both.map(lg),
-            blend::BOTH_ROOT => self.both.map(f32::sqrt),
-            blend::FRESH_0 => self.fresh_0.map(lg),
-            blend::FRESH => self.fresh.map(lg),
-            blend::LISTERS => self.listers.map(|listers| f32::sqrt(listers / recents.max(1) as f32)),
-            blend::SECOND_HOP => self.hop.map(lg),
+            blend::FORWARD => each(&self.forward, lg),
+            blend::FORWARD_ROOT => each(&self.forward, f32::sqrt),
+            blend::FORWARD_AT => each(&self.forward_at[0], lg),
+            blend::FORWARD_1 => each(&self.forward_at[1], lg),
+            blend::FORWARD_2 => each(&self.forward_at[2], lg),
+            blend::FORWARD_SLOW => each(&self.slow, lg),
+            blend::BACKWARD_0 => each(&self.backward_0, lg),
+            blend::BACKWARD => each(&self.backward, lg),
+            blend::BOTH => each(&self.both, lg),
+            blend::BOTH_ROOT => each(&self.both, f32::sqrt),
+            blend::FRESH_0 => each(&self.fresh_0, lg),
+            blend::FRESH => each(&self.fresh, lg),
+            blend::LISTERS => each(&self.listers, |listers| f32::sqrt(listers / recents.max(1) as f32)),
+            blend::SECOND_HOP => each(&self.hop, lg),
             blend::LISTED_POPULARITY_1 => popularity(1),
             blend::LISTED_POPULARITY_3 => popularity(3),
-            blend::FORWARD_0_ROOT => self.forward_at[0].map(f32::sqrt),
-            blend::FORWARD_STAY => self.stayed.map(lg),
+            blend::FORWARD_0_ROOT => each(&self.forward_at[0], f32::sqrt),
+            blend::FORWARD_STAY => each(&self.stayed, lg),
             blend::OWN => self.own[0],
             blend::OWN_1 => self.own[1],
             blend::OWN_2 => self.own[2],
-            blend::OWN_COUNT => self.own_count.map(|count| ln(1.0 + count)),
-            blend::OWN_RECENT => self.own_recent.map(|count| ln(1.0 + count)),
+            blend::OWN_COUNT => each(&self.own_count, |count| ln(1.0 + count)),
+            blend::OWN_RECENT => each(&self.own_recent, |count| ln(1.0 + count)),
             blend::OWNED => whether(&self.own_count),
             blend::OWN_SESSION => self.own_session,
             blend::OWN_AGE => self.own_age,

@@ -27,7 +27,9 @@ pub(crate) struct Query {
     pub(crate) dot_scale: f32,
     /// Candidates with their boosts, each row once; in rising order of rows once [`Query::sort`] was called.
     pub(crate) boosts: Vec<(Row, f32)>,
-    /// An upper bound of the norm of what is left of u, as quantised, after each of [`STOPS`]; the first is |u|.
+    /// An upper bound of |u|, as quantised.
+    pub(crate) norm: f32,
+    /// The same of what is left of u after each of [`STOPS`].
     pub(crate) tails: [f32; STOPS.len()],
     /// u, before it is quantised.
     vector: Vec<f32>,
@@ -57,6 +59,7 @@ impl Query {
         self.user.clear();
         self.user.resize(self.vector.len().div_ceil(2), [0; 2]);
         self.dot_scale = 0.0;
+        self.norm = 0.0;
         self.tails = [0.0; STOPS.len()];
         let largest = self.vector.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         if largest == 0.0 || !largest.is_finite() {
@@ -71,6 +74,7 @@ impl Query {
             let square: i64 = numbers.map(|value| i64::from(*value) * i64::from(*value)).sum();
             (f64::sqrt(square as f64) * f64::from(self.dot_scale)) as f32 * (1.0 + MARGIN)
         };
+        self.norm = norm(&self.user);
         self.tails = STOPS.map(|stop| norm(self.user.get(stop..).unwrap_or_default()));
     }
 

@@ -2,12 +2,15 @@
 
 use crate::ids::Row;
 use crate::model::Model;
-use crate::model::bounds::{MARGIN, STOPS};
+use crate::model::bounds::{MARGIN, PartBounds, STOPS};
 use crate::model::factors::{BLOCK, Factors, Step};
 use crate::model::priors::Priors;
-use crate::rank::kernel::{self, Dots, Pair, Pass, dot};
+use crate::rank::kernel::{self, ALL_ROWS, Dots, LeftOff, Limits, Pair, Pass, dot};
 use crate::rank::query::Query;
+use crate::rank::row_set::RowSet;
 use crate::rank::top_k::TopK;
+use crate::rank::visits::{Visit, Visits};
+use std::ops::Range;
 
 impl Query {
     /// Calls `visit` with every row and its score, in rising order of rows. The candidates are sorted.
@@ -20,31 +23,18 @@ impl Query {
         }
     }
 
-    /// Offers a row to `top`; `boost` is what its features as a candidate give. The row is left off where what is
-    /// left of it cannot bring it above the threshold any more.
-    fn offer(&self, model: &Model, priors: &Priors, row: Row, boost: f32, top: &mut TopK) {
+    /// Offers a row to `top`; `boost` is what its features as a candidate give.
+    fn offer(&self, model: &Model, priors: &Priors, row: Row, boost: Option<f32>, top: &mut TopK) {
         let at = row as usize;
-        let (prior, scale) = (priors.values[at], self.dot_scale * model.scales[at]);
-        let need = Need::new(top.threshold(), prior, boost, scale);
-        let tails = &model.bounds[at / BLOCK].tails;
-        let mut numbers = self.user.iter().zip(model.factors.pairs_of(row));
-        let (mut found, mut done) = (0, 0);
-        for (stop, (of_user, of_row)) in STOPS.iter().zip(self.tails.iter().zip(tails)) {
-            found += dot(numbers.by_ref().take(stop - done));
-            done = *stop;
-            if found < need.limit(of_user * of_row) {
-                return;
-            }
-        }
-        found += dot(numbers);
-        top.offer(row, found as f32 * scale + prior + boost);
+        let dot = dot(self.user.iter().zip(model.factors.pairs_of(row)));
+        let score = dot as f32 * (self.dot_scale * model.scales[at]) + priors.values[at];
+        top.offer(row, boost.map_or(score, |boost| score + boost));
     }
 
-    /// Offers the best rows of the whole catalogue to `top`; those of `barred` are left out.
+    /// Offers the best rows of the whole catalogue to `top`; those of `barred` are left out. The candidates are
+    /// sorted.
     ///
-    /// The rows of `hint` (the list before: reading them first raises the threshold and cannot change the result) and
-    /// the candidates, the most promising ones first, are scored first and set a threshold. Then a block of rows is
-    /// skipped where
+    /// Some blocks of rows are read first and set a threshold ([`Visits`]). Then one is skipped where
     ///
     /// ```text
     /// |u| · max |q_i| + max prior_i  <  the k-th best score so far
@@ -55,36 +45,15 @@ impl Query {
     /// dimensions first that say most, long rows first, and rows that point one way into one block, so that little
     /// is read; rows moved by merges only make the bounds of their block less tight. Returns how much was read.
     pub(crate) fn rank(
-        &mut self,
+        &self,
         model: &Model,
         priors: &Priors,
-        hint: &[Row],
-        barred: &mut RowSet,
+        visits: &Visits,
+        barred: &RowSet,
         top: &mut TopK,
     ) -> Read {
         let mut read = Read::default();
-        if top.count() == 0 {
-            return read;
-        }
-        let mut boosts = std::mem::take(&mut self.boosts);
-        boosts.retain(|(row, _)| !model.withdrawn[*row as usize] && barred.insert(*row));
-        for row in hint {
-            if barred.insert(*row) && !model.is_withdrawn(*row) {
-                self.offer(model, priors, *row, 0.0, top);
-            }
-        }
-        let at_most = |(row, boost): &(Row, f32)| {
-            let at = *row as usize;
-            self.tails[0] * model.bounds[at / BLOCK].tails[0] + priors.values[at] + boost
-        };
-        if boosts.len() > top.count() {
-            boosts.select_nth_unstable_by(top.count(), |a, b| at_most(b).total_cmp(&at_most(a)));
-        }
-        for (row, boost) in &boosts {
-            self.offer(model, priors, *row, *boost, top);
-        }
-        self.boosts = boosts;
-        kernel::run(Scan { query: self, model, priors, barred, top, read: &mut read });
+        kernel::run(Scan { query: self, model, priors, visits, barred, top, read: &mut read });
         read
     }
 
@@ -101,7 +70,7 @@ impl Query {
         for row in rows.iter().copied().filter(|row| (*row as usize) < model.len()) {
             if !model.is_withdrawn(row) && barred.insert(row) {
                 let candidate = self.boosts.binary_search_by_key(&row, |(candidate, _)| *candidate);
-                let boost = candidate.map_or(0.0, |at| self.boosts[at].1);
+                let boost = candidate.ok().map(|at| self.boosts[at].1);
                 self.offer(model, priors, row, boost, top);
             }
         }
@@ -127,10 +96,10 @@ pub(crate) fn dot_rows(user: &[Pair], factors: &Factors) -> Vec<i32> {
     }
     impl Pass for All<'_> {
         #[inline(always)]
-        fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> bool) {
+        fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], &Limits, &mut Dots) -> Result<(), LeftOff>) {
             for block in self.factors.blocks() {
                 let mut out = [0; BLOCK];
-                dots(self.user, block, block, i32::MIN, &mut out);
+                dots(self.user, block, block, &ALL_ROWS, &mut out).expect("no row is below the least number");
                 self.found.extend(out);
             }
         }
@@ -146,6 +115,7 @@ struct Scan<'a> {
     query: &'a Query,
     model: &'a Model,
     priors: &'a Priors,
+    visits: &'a Visits,
     barred: &'a RowSet,
     top: &'a mut TopK,
     read: &'a mut Read,
@@ -164,85 +134,87 @@ pub struct Read {
 /// memory gives while four blocks are worked on).
 const AHEAD: usize = 4;
 
-impl Scan<'_> {
-    /// Returns whether a row of the block may be at least as good as the threshold.
-    #[inline(always)]
-    fn may_win(&self, block: usize, threshold: f32) -> bool {
-        let prior = self.priors.largest[block];
-        self.query.tails[0] * self.model.bounds[block].tails[0] + prior + MARGIN * prior.abs() >= threshold
-    }
-
-    /// Returns the first block from `from` on that may hold a winner.
-    #[inline(always)]
-    fn next(&self, from: usize, threshold: f32) -> Option<usize> {
-        (from..self.model.bounds.len()).find(|block| self.may_win(*block, threshold))
-    }
-}
+/// Blocks that are looked through at once for those that may hold a winner (choice).
+const STRETCH: usize = 512;
 
 impl Pass for Scan<'_> {
     #[inline(always)]
-    fn run(mut self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> bool) {
+    fn run(mut self, dots: impl Fn(&[Pair], &[Step], &[Step], &Limits, &mut Dots) -> Result<(), LeftOff>) {
         let mut out = [0; BLOCK];
         let mut threshold = self.top.threshold();
-        // A ring of the blocks to be read next; the last one in it is brought near.
-        let mut upcoming = [None; AHEAD];
-        let mut last = 0;
-        for slot in &mut upcoming {
-            *slot = self.next(last, threshold);
-            last = slot.map_or(last, |block| block + 1);
+        let planned = &self.visits.planned;
+        for (at, visit) in planned.iter().enumerate() {
+            let later = planned[(at + AHEAD).min(planned.len() - 1)].block;
+            if visit.at_most >= threshold {
+                self.read(visit, later, &mut threshold, &mut out, &dots);
+            }
         }
-        for at in 0.. {
-            let Some(block) = upcoming[at % AHEAD] else { break };
-            upcoming[at % AHEAD] = self.next(last, threshold);
-            last = upcoming[at % AHEAD].map_or(last, |block| block + 1);
-            // The threshold may have risen since the block was found.
-            if self.may_win(block, threshold) {
-                self.read(block, last - 1, &mut threshold, &mut out, &dots);
+        let mut found = [0; STRETCH];
+        let blocks = self.model.bounds.norms.len();
+        for first in (0..blocks).step_by(STRETCH) {
+            let found = self.may_win(first..blocks.min(first + STRETCH), threshold, &mut found);
+            for (at, block) in found.iter().enumerate() {
+                let later = found[(at + AHEAD).min(found.len() - 1)];
+                let visit = Visit { block: *block, candidates: 0..0, boost: 0.0, at_most: f32::INFINITY };
+                self.read(&visit, later, &mut threshold, &mut out, &dots);
             }
         }
     }
 }
 
 impl Scan<'_> {
+    /// Returns the blocks, not visited yet, of which a row may be at least as good as the threshold.
+    #[inline(always)]
+    fn may_win<'a>(
+        &self,
+        blocks: Range<usize>,
+        threshold: f32,
+        found: &'a mut [usize; STRETCH],
+    ) -> &'a [usize] {
+        let norms = &self.model.bounds.norms[blocks.clone()];
+        let priors = &self.priors.largest[blocks.clone()];
+        let mut count = 0;
+        for ((block, norm), prior) in blocks.zip(norms).zip(priors) {
+            // Written always and kept where it may win: there is nothing to be guessed wrong.
+            found[count % STRETCH] = block;
+            let may_win = self.query.norm * norm + prior + MARGIN * prior.abs() >= threshold;
+            count += usize::from(may_win && !self.visits.blocks.contains(block as Row));
+        }
+        &found[..count]
+    }
+
     /// Reads a block, as far as a row of it may still win, and offers its rows; `later` is one to be read soon.
     #[inline(always)]
     fn read(
         &mut self,
-        block: usize,
+        visit: &Visit,
         later: usize,
         threshold: &mut f32,
         out: &mut Dots,
-        dots: &impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> bool,
+        dots: &impl Fn(&[Pair], &[Step], &[Step], &Limits, &mut Dots) -> Result<(), LeftOff>,
     ) {
-        let Self { query, model, priors, barred, top, read } = self;
+        let Self { query, model, priors, barred, top, read, .. } = self;
+        let Visit { block, ref candidates, boost, .. } = *visit;
         let (user, rows, later) = (&query.user[..], model.factors.block(block), model.factors.block(later));
-        let bounds = &model.bounds[block];
-        let need = Need::new(*threshold, priors.largest[block], 0.0, query.dot_scale * bounds.scale);
-        out.fill(0);
+        let bounds = &model.bounds.parts[block];
+        let need = Need::new(*threshold, priors.largest[block], boost, query.dot_scale * bounds.scale);
+        let limits = need.limits(query, bounds);
         read.blocks += 1;
-        let mut done = 0;
-        for (at, stop) in STOPS.iter().enumerate().skip(1).take_while(|(_, stop)| **stop < user.len()) {
-            let limit = need.limit(query.tails[at] * bounds.tails[at]);
-            if limit == i32::MIN {
-                continue;
-            }
-            read.steps += (stop - done) as u64;
-            if !dots(&user[done..*stop], &rows[done..*stop], &later[done..*stop], limit, out) {
-                return;
-            }
-            done = *stop;
-        }
-        read.steps += (user.len() - done) as u64;
-        let limit = need.limit(0.0);
-        if !dots(&user[done..], &rows[done..], &later[done..], limit, out) {
+        if let Err(LeftOff { after }) = dots(user, rows, later, &limits, out) {
+            read.steps += after as u64;
             return;
         }
+        read.steps += user.len() as u64;
         let first = block * BLOCK;
         for (row, dot) in (first..model.len()).zip(*out) {
-            if dot < limit {
+            if dot < limits[STOPS.len()] {
                 continue;
             }
-            let score = dot as f32 * (query.dot_scale * model.scales[row]) + priors.values[row];
+            let mut score = dot as f32 * (query.dot_scale * model.scales[row]) + priors.values[row];
+            let own = |(candidate, _): &&(Row, f32)| *candidate as usize == row;
+            if let Some((_, boost)) = query.boosts[candidates.clone()].iter().find(own) {
+                score += boost;
+            }
             if score >= *threshold && !barred.contains(row as Row) && !model.withdrawn[row] {
                 top.offer(row as Row, score);
                 *threshold = top.threshold();
@@ -275,74 +247,18 @@ impl Need {
         Self { least: threshold - prior - boost - margin, one_over_scale: (1.0 - MARGIN) / scale }
     }
 
+    /// Returns the limits after each stop and at the end.
+    #[inline(always)]
+    fn limits(&self, query: &Query, bounds: &PartBounds) -> Limits {
+        let rest = |at: usize| query.tails.get(at).zip(bounds.tails.get(at)).map_or(0.0, |(u, q)| u * q);
+        std::array::from_fn(|at| self.limit(rest(at)))
+    }
+
     /// Returns the limit where what is left of the rows adds at most `rest`.
     #[inline(always)]
     fn limit(&self, rest: f32) -> i32 {
         let least = self.least - rest * (1.0 + MARGIN);
         // A conversion to an integer rounds towards 0, which is downwards, and saturates.
         if least > 0.0 { (least * self.one_over_scale) as i32 } else { i32::MIN }
-    }
-}
-
-/// A set of rows, as bits; emptying it takes time in proportion to its rows.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RowSet {
-    bits: Vec<u64>,
-    /// The rows of the set, in the order in which they came.
-    rows: Vec<Row>,
-    /// Only rows below this can be in the set.
-    len: usize,
-}
-
-impl RowSet {
-    /// Empties the set and makes room for rows below `len`.
-    pub(crate) fn reset(&mut self, len: usize) {
-        for row in self.rows.drain(..) {
-            self.bits[row as usize / 64] = 0;
-        }
-        self.len = len;
-        self.bits.resize(len.div_ceil(64), 0);
-    }
-
-    /// Adds a row and returns whether it is new; rows out of range are never new.
-    #[inline]
-    pub(crate) fn insert(&mut self, row: Row) -> bool {
-        if row as usize >= self.len {
-            return false;
-        }
-        let word = &mut self.bits[row as usize / 64];
-        let bit = 1 << (row % 64);
-        let new = *word & bit == 0;
-        if new {
-            *word |= bit;
-            self.rows.push(row);
-        }
-        new
-    }
-
-    /// Returns whether the row is in the set.
-    #[inline]
-    pub(crate) fn contains(&self, row: Row) -> bool {
-        self.bits.get(row as usize / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_set_takes_only_rows_of_the_catalogue_it_was_reset_to() {
-        let mut set = RowSet::default();
-        set.reset(200);
-        assert!(set.insert(199) && !set.insert(199) && !set.insert(200));
-        set.reset(5);
-        assert!(
-            !set.insert(5) && !set.insert(63) && !set.insert(199),
-            "rows within the last word, and beyond"
-        );
-        assert!(set.insert(4) && set.contains(4) && !set.contains(5));
-        set.reset(200);
-        assert!((0..200).all(|row| !set.contains(row)));
     }
 }

@@ -1,6 +1,6 @@
 //! The block in AVX2: four sums of eight rows each.
 
-use super::{Dots, Pair, Pass};
+use super::{Dots, LeftOff, Limits, Pair, Pass, parts};
 use crate::model::factors::{BLOCK, Step};
 use std::arch::x86_64::*;
 
@@ -9,30 +9,38 @@ const LANES: usize = 8;
 
 #[target_feature(enable = "avx2")]
 pub(super) fn run(pass: impl Pass) {
-    pass.run(|user, block, later, limit, out| dots(user, block, later, limit, out));
+    pass.run(|user, block, later, limits, out| dots(user, block, later, limits, out));
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dots(user: &[Pair], block: &[Step], later: &[Step], limit: i32, out: &mut Dots) -> bool {
-    let mut sums: [__m256i; BLOCK / LANES] = std::array::from_fn(|at| load_sum(&out.as_chunks().0[at]));
-    for ((u, step), later) in user.iter().zip(block).zip(later) {
-        // What is read later is on its way while this is worked on.
-        fetch(later);
-        let u = _mm256_set1_epi32(i32::from(u[0] as u16) | i32::from(u[1]) << 16);
-        for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<{ 2 * LANES }>().0) {
-            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(u, _mm256_cvtepi8_epi16(load(q))));
+fn dots(
+    user: &[Pair],
+    block: &[Step],
+    later: &[Step],
+    limits: &Limits,
+    out: &mut Dots,
+) -> Result<(), LeftOff> {
+    let mut sums = [_mm256_setzero_si256(); BLOCK / LANES];
+    for ((start, end), limit) in parts(user.len()).into_iter().zip(limits) {
+        for ((u, step), later) in user[start..end].iter().zip(&block[start..end]).zip(&later[start..end]) {
+            // What is read later is on its way while this is worked on.
+            fetch(later);
+            let u = _mm256_set1_epi32(i32::from(u[0] as u16) | i32::from(u[1]) << 16);
+            for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<{ 2 * LANES }>().0) {
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(u, _mm256_cvtepi8_epi16(load(q))));
+            }
+        }
+        let largest = sums.into_iter().reduce(|a, b| _mm256_max_epi32(a, b)).expect("a block has sums");
+        let below = _mm256_cmpgt_epi32(_mm256_set1_epi32(*limit), largest);
+        if _mm256_movemask_epi8(below) == -1 {
+            return Err(LeftOff { after: end });
         }
     }
-    let largest = sums.into_iter().reduce(|a, b| _mm256_max_epi32(a, b)).expect("a block has sums");
-    let below = _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), largest);
-    let any = _mm256_movemask_epi8(below) != -1;
-    if any {
-        for (sum, out) in sums.iter().zip(out.as_chunks_mut::<LANES>().0) {
-            store(*sum, out);
-        }
+    for (sum, out) in sums.iter().zip(out.as_chunks_mut::<LANES>().0) {
+        store(*sum, out);
     }
-    any
+    Ok(())
 }
 
 #[inline]
@@ -48,16 +56,6 @@ fn load(q: &[i8; 2 * LANES]) -> __m128i {
     // SAFETY: `q` has the 16 bytes that are read.
     unsafe {
         _mm_loadu_si128(q.as_ptr().cast())
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load_sum(sum: &[i32; LANES]) -> __m256i {
-    #[expect(unsafe_code, reason = "a load of a vector")]
-    // SAFETY: `sum` has the 32 bytes that are read.
-    unsafe {
-        _mm256_loadu_si256(sum.as_ptr().cast())
     }
 }
 

@@ -15,6 +15,7 @@ mod plain;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
 
+use crate::model::bounds::STOPS;
 use crate::model::factors::{BLOCK, Step};
 
 /// Two numbers of the user vector.
@@ -23,13 +24,33 @@ pub(crate) type Pair = [i16; 2];
 /// The dot products of a block's rows.
 pub(crate) type Dots = [i32; BLOCK];
 
+/// What the dot products must reach for a row to be wanted: what those of the first dimensions must after each of
+/// [`STOPS`], then what the whole ones must.
+pub(crate) type Limits = [i32; STOPS.len() + 1];
+
+/// No limits: every row is wanted.
+pub(crate) const ALL_ROWS: Limits = [i32::MIN; STOPS.len() + 1];
+
+/// A block was left off, since no row of it reaches a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOff {
+    /// Steps of it that were read.
+    pub(crate) after: usize,
+}
+
 /// What is done with the dot products of blocks, one after the other: it is compiled once for each form of the
 /// kernel, so that nothing is called between the blocks.
 pub(crate) trait Pass {
-    /// Does it. `dots(user, block, later, limit, out)` adds to `out` the dot products of a block's rows, or of a part
-    /// of them with that part of the user vector, and returns whether any sum is then at least the limit; where
-    /// none is, nothing may have been added. It may have the memory of `later`, which is read soon, brought near.
-    fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> bool);
+    /// Does it. `dots(user, block, later, limits, out)` writes the dot products of a block's rows to `out`, unless it
+    /// leaves the block off. It may have the memory of `later`, which is read soon, brought near.
+    fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], &Limits, &mut Dots) -> Result<(), LeftOff>);
+}
+
+/// Returns the parts of a block of so many steps between its stops, the last one to its end.
+#[inline(always)]
+fn parts(steps: usize) -> [(usize, usize); STOPS.len() + 1] {
+    let stop = |at: usize| STOPS.get(at).map_or(steps, |stop| steps.min(*stop));
+    std::array::from_fn(|at| (if at == 0 { 0 } else { stop(at - 1) }, stop(at)))
 }
 
 /// Runs a pass with the best form that the host has.
@@ -69,27 +90,26 @@ mod tests {
     struct Note<'a> {
         user: &'a [Pair],
         factors: &'a Factors,
-        limit: i32,
-        found: &'a mut Vec<Option<Dots>>,
+        limits: Limits,
+        found: &'a mut Vec<Result<Dots, LeftOff>>,
     }
 
     impl Pass for Note<'_> {
-        fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], i32, &mut Dots) -> bool) {
+        fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], &Limits, &mut Dots) -> Result<(), LeftOff>) {
             for block in self.factors.blocks() {
                 let mut out = [0; BLOCK];
-                let any = dots(self.user, block, block, self.limit, &mut out);
-                self.found.push(any.then_some(out));
+                self.found.push(dots(self.user, block, block, &self.limits, &mut out).map(|()| out));
             }
         }
     }
 
     proptest! {
         #[test]
-        fn every_form_gives_the_dot_products_and_who_reaches_the_limit(
+        fn every_form_gives_the_dot_products_or_leaves_off_where_no_row_reaches_a_limit(
             dim in 1usize..140,
             rows in 0usize..100,
             seed in any::<u64>(),
-            limit in -2_000_000i32..2_000_000,
+            limits in prop::array::uniform4(-1_000_000i32..1_000_000),
         ) {
             let mut state = seed;
             let mut random = || {
@@ -103,16 +123,23 @@ mod tests {
                 factors.set(row as u32, &(0..dim).map(|_| (random() as i8).max(-127)).collect::<Vec<_>>());
             }
             let (mut fast, mut slow) = (Vec::new(), Vec::new());
-            run(Note { user: &user, factors: &factors, limit, found: &mut fast });
-            Note { user: &user, factors: &factors, limit, found: &mut slow }.run(plain::dots);
+            run(Note { user: &user, factors: &factors, limits, found: &mut fast });
+            Note { user: &user, factors: &factors, limits, found: &mut slow }.run(plain::dots);
             prop_assert_eq!(&fast, &slow);
             for (block, found) in slow.iter().enumerate() {
-                let exact = |at: usize| match block * BLOCK + at {
-                    row if row < rows => dot(user.iter().zip(factors.pairs_of(row as u32))),
-                    _ => 0,
+                let up_to = |steps: usize| -> Dots {
+                    std::array::from_fn(|at| match block * BLOCK + at {
+                        row if row < rows => dot(user.iter().zip(factors.pairs_of(row as u32)).take(steps)),
+                        _ => 0,
+                    })
                 };
-                let exact: Dots = std::array::from_fn(exact);
-                prop_assert_eq!(*found, exact.iter().any(|dot| *dot >= limit).then_some(exact));
+                let ends = parts(user.len()).map(|(_, end)| end);
+                let below = |(end, limit): &(usize, i32)| up_to(*end).iter().all(|dot| dot < limit);
+                let expected = match ends.into_iter().zip(limits).find(below) {
+                    Some((after, _)) => Err(LeftOff { after }),
+                    None => Ok(up_to(user.len())),
+                };
+                prop_assert_eq!(*found, expected);
             }
         }
     }
@@ -125,7 +152,7 @@ mod tests {
         factors.push();
         factors.set(0, &vec![-127; dim]);
         let mut found = Vec::new();
-        run(Note { user: &user, factors: &factors, limit: i32::MIN, found: &mut found });
+        run(Note { user: &user, factors: &factors, limits: ALL_ROWS, found: &mut found });
         assert_eq!(found[0].unwrap()[0], 32767 * 127 * dim as i32);
     }
 }

@@ -1,17 +1,27 @@
 //! The block in plain loops, for every host.
 
-use super::{Dots, Pair};
+use super::{Dots, LeftOff, Limits, Pair, parts};
 use crate::model::factors::Step;
 
 #[inline]
-pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, out: &mut Dots) -> bool {
-    let mut sums = *out;
-    for (u, step) in user.iter().zip(block) {
-        let (first, second) = (i32::from(u[0]), i32::from(u[1]));
-        for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<2>().0) {
-            *sum += first * i32::from(q[0]) + second * i32::from(q[1]);
+pub(super) fn dots(
+    user: &[Pair],
+    block: &[Step],
+    _later: &[Step],
+    limits: &Limits,
+    out: &mut Dots,
+) -> Result<(), LeftOff> {
+    out.fill(0);
+    for ((start, end), limit) in parts(user.len()).into_iter().zip(limits) {
+        for (u, step) in user[start..end].iter().zip(&block[start..end]) {
+            let (first, second) = (i32::from(u[0]), i32::from(u[1]));
+            for (sum, q) in out.iter_mut().zip(step.0.as_chunks::<2>().0) {
+                *sum += first * i32::from(q[0]) + second * i32::from(q[1]);
+            }
+        }
+        if out.iter().all(|sum| sum < limit) {
+            return Err(LeftOff { after: end });
         }
     }
-    *out = sums;
-    sums.iter().any(|sum| *sum >= limit)
+    Ok(())
 }

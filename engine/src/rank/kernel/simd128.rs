@@ -1,6 +1,6 @@
 //! The block in WebAssembly's simd128: eight sums of four rows each.
 
-use super::{Dots, Pair};
+use super::{Dots, LeftOff, Limits, Pair, parts};
 use crate::model::factors::{BLOCK, Step};
 use std::arch::wasm32::*;
 
@@ -8,22 +8,30 @@ use std::arch::wasm32::*;
 const LANES: usize = 4;
 
 #[inline]
-pub(super) fn dots(user: &[Pair], block: &[Step], _later: &[Step], limit: i32, out: &mut Dots) -> bool {
-    let mut sums: [v128; BLOCK / LANES] = std::array::from_fn(|at| load_sum(&out.as_chunks().0[at]));
-    for (u, step) in user.iter().zip(block) {
-        let u = i32x4_splat(i32::from(u[0] as u16) | i32::from(u[1]) << 16);
-        for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<{ 2 * LANES }>().0) {
-            *sum = i32x4_add(*sum, i32x4_dot_i16x8(u, load(q)));
+pub(super) fn dots(
+    user: &[Pair],
+    block: &[Step],
+    _later: &[Step],
+    limits: &Limits,
+    out: &mut Dots,
+) -> Result<(), LeftOff> {
+    let mut sums = [i32x4_splat(0); BLOCK / LANES];
+    for ((start, end), limit) in parts(user.len()).into_iter().zip(limits) {
+        for (u, step) in user[start..end].iter().zip(&block[start..end]) {
+            let u = i32x4_splat(i32::from(u[0] as u16) | i32::from(u[1]) << 16);
+            for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<{ 2 * LANES }>().0) {
+                *sum = i32x4_add(*sum, i32x4_dot_i16x8(u, load(q)));
+            }
+        }
+        let largest = sums.into_iter().reduce(|a, b| i32x4_max(a, b)).expect("a block has sums");
+        if !v128_any_true(i32x4_ge(largest, i32x4_splat(*limit))) {
+            return Err(LeftOff { after: end });
         }
     }
-    let largest = sums.into_iter().reduce(|a, b| i32x4_max(a, b)).expect("a block has sums");
-    let any = v128_any_true(i32x4_ge(largest, i32x4_splat(limit)));
-    if any {
-        for (sum, out) in sums.iter().zip(out.as_chunks_mut::<LANES>().0) {
-            store(*sum, out);
-        }
+    for (sum, out) in sums.iter().zip(out.as_chunks_mut::<LANES>().0) {
+        store(*sum, out);
     }
-    any
+    Ok(())
 }
 
 /// Returns eight bytes as eight numbers of 16 bits.
@@ -33,15 +41,6 @@ fn load(q: &[i8; 2 * LANES]) -> v128 {
     // SAFETY: `q` has the 8 bytes that are read.
     unsafe {
         i16x8_load_extend_i8x8(q.as_ptr())
-    }
-}
-
-#[inline]
-fn load_sum(sum: &[i32; LANES]) -> v128 {
-    #[expect(unsafe_code, reason = "a load of a vector")]
-    // SAFETY: `sum` has the 16 bytes that are read; a load here needs no alignment.
-    unsafe {
-        v128_load(sum.as_ptr().cast())
     }
 }
 

@@ -1,0 +1,84 @@
+//! Which blocks are read first: those that the list before came from, and those that hold candidates.
+//!
+//! Reading them first raises the threshold, and cannot change the result. Of a candidate's block all rows are scored,
+//! since they share its memory; so no block is read twice.
+
+use crate::ids::Row;
+use crate::model::Model;
+use crate::model::bounds::MARGIN;
+use crate::model::factors::BLOCK;
+use crate::model::priors::Priors;
+use crate::rank::query::Query;
+use crate::rank::row_set::RowSet;
+use std::ops::Range;
+
+/// The blocks that are read first, in that order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Visits {
+    pub(crate) planned: Vec<Visit>,
+    /// The same blocks.
+    pub(crate) blocks: RowSet,
+}
+
+/// A block that is read first.
+#[derive(Clone, Debug)]
+pub(crate) struct Visit {
+    pub(crate) block: usize,
+    /// Where its candidates stand among the query's.
+    pub(crate) candidates: Range<usize>,
+    /// The largest boost of a row of it, at least 0: a row that is no candidate has none.
+    pub(crate) boost: f32,
+    /// The most that a row of it can score; of a block of the list before, infinite.
+    pub(crate) at_most: f32,
+}
+
+impl Visits {
+    /// Plans the visits for a query whose candidates are in rising order of rows: blocks of `hint`, then those with the
+    /// largest bounds, as many as the list has items, then the others in no order.
+    pub(crate) fn plan(&mut self, query: &Query, model: &Model, priors: &Priors, hint: &[Row], count: usize) {
+        self.planned.clear();
+        for (at, (row, boost)) in query.boosts.iter().enumerate() {
+            let block = *row as usize / BLOCK;
+            match self.planned.last_mut().filter(|visit| visit.block == block) {
+                Some(visit) => {
+                    visit.candidates.end = at + 1;
+                    visit.boost = visit.boost.max(*boost);
+                }
+                None => self.planned.push(Visit {
+                    block,
+                    candidates: at..at + 1,
+                    boost: boost.max(0.0),
+                    at_most: 0.0,
+                }),
+            }
+        }
+        for visit in &mut self.planned {
+            let (prior, boost) = (priors.largest[visit.block], visit.boost);
+            let margin = MARGIN * (prior.abs() + boost);
+            visit.at_most = query.norm * model.bounds.norms[visit.block] + prior + boost + margin;
+        }
+        self.blocks.reset(model.bounds.norms.len());
+        let with_candidates = self.planned.len();
+        for block in hint.iter().filter(|row| (**row as usize) < model.len()).map(|row| *row as usize / BLOCK)
+        {
+            if self.blocks.insert(block as Row) {
+                let known = &mut self.planned[..with_candidates];
+                match known.binary_search_by_key(&block, |visit| visit.block) {
+                    Ok(at) => known[at].at_most = f32::INFINITY,
+                    Err(_) => self.planned.push(Visit {
+                        block,
+                        candidates: 0..0,
+                        boost: 0.0,
+                        at_most: f32::INFINITY,
+                    }),
+                }
+            }
+        }
+        for visit in &self.planned {
+            self.blocks.insert(visit.block as Row);
+        }
+        if count < self.planned.len() {
+            self.planned.select_nth_unstable_by(count, |a, b| b.at_most.total_cmp(&a.at_most));
+        }
+    }
+}
