@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod drift;
 mod evidence;
+mod parallel;
 pub mod preview;
 pub mod publish;
 pub mod row_versions;

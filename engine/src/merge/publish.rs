@@ -10,6 +10,7 @@
 use crate::algebra::{Solver, packed_len};
 use crate::ids::{ModelVersion, Row};
 use crate::merge::evidence::{Evidence, TRANSITION_ONE, WEIGHT_ONE, outer_sum};
+use crate::merge::parallel;
 use crate::merge::statistics::{Pair, Readings, RowStatistics, Statistics};
 use crate::merge::waiting::{Threshold, Waiting, shed};
 use crate::merge::window::{Contributions, Window};
@@ -68,11 +69,8 @@ impl Statistics {
         self.merged += weight as f64 / WEIGHT_ONE;
         self.fold_people(&window, &hyper);
         let mut changed: BTreeSet<Row> = std::mem::take(&mut self.catalogue_changes);
-        for (row, evidence) in &passed {
-            self.fold_row(*row, evidence, &hyper);
-            changed.insert(*row);
-        }
-        self.solve_rows(&passed.into_keys().collect::<Vec<Row>>(), &hyper);
+        changed.extend(passed.keys());
+        self.update_rows(passed.into_iter().map(|(row, evidence)| (row, Some(evidence))), &hyper);
         self.version = self.version.next();
 
         self.raise_popularity_bases();
@@ -107,77 +105,50 @@ impl Statistics {
         (c, self.m * age + shares as f64 / f64::from(SHARE_STEPS))
     }
 
-    /// Ages one row and adds what stands behind it.
-    fn fold_row(&mut self, row: Row, evidence: &Evidence, hyper: &Hyperparameters) {
-        let passed = self.merged - self.rows[row as usize].aged_at;
-        let statistics = &mut self.rows[row as usize];
-        statistics.aged_at = self.merged;
-        let age = decay(passed, f64::from(hyper.factor_half_life)) as f32;
-        statistics.fold_equations(evidence, age, self.dim);
-        for (at, count) in statistics.popularity.iter_mut().enumerate() {
-            let half_life = f64::from(hyper.popularity_half_lives[at]);
-            let sum = if at >= ENTRIES { evidence.entries } else { evidence.positive() };
-            *count = *count * decay(passed, half_life) + sum as f64 / WEIGHT_ONE;
-        }
-
-        let age = decay(passed, f64::from(hyper.transitions.half_life)) as f32;
-        let fresh_age = decay(passed, f64::from(hyper.transitions.fresh_half_life)) as f32;
-        let ages = [age, age, fresh_age];
-        let aged = |sums: Readings| std::array::from_fn(|at| sums[at] * ages[at]);
-        statistics.totals = aged(statistics.totals);
-        let before = std::mem::take(&mut statistics.neighbours);
-        let mut neighbours: BTreeMap<Row, Readings> =
-            before.into_iter().map(|pair| (pair.row, aged(pair.sums))).collect();
-        for (neighbour, [forward, backward]) in &evidence.neighbours {
-            let new = [forward, backward, forward].map(|sum| (*sum as f64 / TRANSITION_ONE) as f32);
-            let held = neighbours.entry(*neighbour).or_default();
-            for (at, new) in new.into_iter().enumerate() {
-                held[at] += new;
-                statistics.totals[at] += new;
+    /// Solves rows, rising, again, those with evidence after it is folded in; then updates Gram and sum.
+    fn update_rows(&mut self, rows: impl Iterator<Item = (Row, Option<Evidence>)>, hyper: &Hyperparameters) {
+        let steps = Steps::new(self, &self.c, self.m, hyper);
+        let (dim, merged, neighbours_kept) = (self.dim, self.merged, 4 * self.neighbours_max);
+        let mut rows = rows.peekable();
+        let published = self.factors.chunks_exact(dim).zip(&self.scales);
+        let held = (0..).zip(self.rows.iter_mut().zip(published));
+        let updates = held.filter_map(|(row, (statistics, (factors, scale)))| {
+            let (_, evidence) = rows.next_if(|(next, _)| *next == row)?;
+            Some(Update { row, statistics, evidence, factors, scale: *scale, solved: None })
+        });
+        let mut updates: Vec<Update<'_>> = updates.collect();
+        parallel::by_parts(&mut updates, |part| {
+            let mut steps = steps.clone();
+            for Update { statistics, evidence, factors, scale, solved, .. } in part {
+                if let Some(evidence) = evidence.take() {
+                    statistics.fold(&evidence, merged, dim, neighbours_kept, hyper);
+                }
+                *solved = steps.solve(statistics, factors, *scale).map(|step| step.quantised());
             }
-        }
-        statistics.neighbours = neighbours.into_iter().map(|(row, sums)| Pair { row, sums }).collect();
-        // More neighbours are kept than published, so that one that becomes frequent has its earlier
-        // count.
-        let keep = 4 * self.neighbours_max;
-        if statistics.neighbours.len() > keep {
-            let statistics = &mut self.rows[row as usize];
-            let mut ranked = statistics.ranked_neighbours(hyper.transitions.shrinkage);
-            ranked.truncate(keep);
-            let kept: BTreeSet<Row> = ranked.into_iter().map(|neighbour| neighbour.row).collect();
-            statistics.neighbours.retain(|pair| kept.contains(&pair.row));
+        });
+        let solved = updates.into_iter().filter_map(|update| Some((update.row, update.solved?)));
+        for (row, (factors, scale)) in solved.collect::<Vec<_>>() {
+            self.replace(row, &factors, scale);
         }
     }
 
-    /// Solves touched rows again and updates Gram and sum.
-    fn solve_rows(&mut self, rows: &[Row], hyper: &Hyperparameters) {
-        let d = self.dim;
-        let mut steps = Steps::new(self, &self.c, self.m, hyper);
-        let mut after = vec![0.0; d];
-        for row in rows.iter().map(|row| *row as usize) {
-            let range = row * d..(row + 1) * d;
-            let factors = &self.factors[range.clone()];
-            let Some(Step { from, to, fraction }) = steps.solve(&self.rows[row], factors, self.scales[row])
-            else {
-                continue;
-            };
-            for ((after, q), old) in after.iter_mut().zip(to).zip(from) {
-                *after = old + fraction * (q - old);
-            }
-            self.scales[row] = quantise(&after, &mut self.factors[range.clone()]);
-            for (value, factor) in after.iter_mut().zip(&self.factors[range]) {
-                *value = f32::from(*factor) * self.scales[row];
-            }
-            let mut at = 0;
-            for i in 0..d {
-                self.sum[i] += f64::from(after[i]) - f64::from(from[i]);
-                for j in 0..=i {
-                    self.gram[at] +=
-                        f64::from(after[i]) * f64::from(after[j]) - f64::from(from[i]) * f64::from(from[j]);
-                    at += 1;
-                }
+    /// Puts a solved row in the place of the one published before.
+    fn replace(&mut self, row: Row, factors: &[i8], scale: f32) {
+        let range = row as usize * self.dim..(row as usize + 1) * self.dim;
+        let numbers = |factors: &[i8], scale: f32| -> Vec<f64> {
+            factors.iter().map(|factor| f64::from(f32::from(*factor) * scale)).collect()
+        };
+        let before = numbers(&self.factors[range.clone()], self.scales[row as usize]);
+        let after = numbers(factors, scale);
+        let mut gram = self.gram.iter_mut();
+        for i in 0..self.dim {
+            self.sum[i] += after[i] - before[i];
+            for ((after_j, before_j), entry) in after[..=i].iter().zip(&before).zip(&mut gram) {
+                *entry += after[i] * after_j - before[i] * before_j;
             }
         }
+        self.factors[range].copy_from_slice(factors);
+        self.scales[row as usize] = scale;
     }
 
     /// Returns the patch from the version before, over the given rows.
@@ -247,7 +218,7 @@ impl Statistics {
         hyper.bounds.step_max = f32::INFINITY;
         let rows: Vec<Row> =
             (0..self.rows.len() as Row).filter(|row| !self.rows[*row as usize].b.is_empty()).collect();
-        self.solve_rows(&rows, &hyper);
+        self.update_rows(rows.into_iter().map(|row| (row, None)), &hyper);
         self.raise_popularity_bases();
         self.catalogue_changes.clear();
         self.version = self.version.next();
@@ -260,7 +231,64 @@ impl Statistics {
         model
     }
 }
+/// A row that is being updated.
+struct Update<'a> {
+    row: Row,
+    statistics: &'a mut RowStatistics,
+    /// What stands behind it now.
+    evidence: Option<Evidence>,
+    /// The row as published.
+    factors: &'a [i8],
+    scale: f32,
+    /// The row as it will be published, where it has a solution.
+    solved: Option<(Vec<i8>, f32)>,
+}
+
 impl RowStatistics {
+    /// Ages a row to the merged weight and adds what stands behind it. Beside those published, some neighbours are
+    /// kept, so that one that becomes frequent has its earlier count.
+    fn fold(
+        &mut self,
+        evidence: &Evidence,
+        merged: f64,
+        dim: usize,
+        neighbours_kept: usize,
+        hyper: &Hyperparameters,
+    ) {
+        let passed = merged - self.aged_at;
+        self.aged_at = merged;
+        self.fold_equations(evidence, decay(passed, f64::from(hyper.factor_half_life)) as f32, dim);
+        for (at, count) in self.popularity.iter_mut().enumerate() {
+            let half_life = f64::from(hyper.popularity_half_lives[at]);
+            let sum = if at >= ENTRIES { evidence.entries } else { evidence.positive() };
+            *count = *count * decay(passed, half_life) + sum as f64 / WEIGHT_ONE;
+        }
+
+        let age = decay(passed, f64::from(hyper.transitions.half_life)) as f32;
+        let fresh_age = decay(passed, f64::from(hyper.transitions.fresh_half_life)) as f32;
+        let ages = [age, age, fresh_age];
+        let aged = |sums: Readings| std::array::from_fn(|at| sums[at] * ages[at]);
+        self.totals = aged(self.totals);
+        let before = std::mem::take(&mut self.neighbours);
+        let mut neighbours: BTreeMap<Row, Readings> =
+            before.into_iter().map(|pair| (pair.row, aged(pair.sums))).collect();
+        for (neighbour, [forward, backward]) in &evidence.neighbours {
+            let new = [forward, backward, forward].map(|sum| (*sum as f64 / TRANSITION_ONE) as f32);
+            let held = neighbours.entry(*neighbour).or_default();
+            for (at, new) in new.into_iter().enumerate() {
+                held[at] += new;
+                self.totals[at] += new;
+            }
+        }
+        self.neighbours = neighbours.into_iter().map(|(row, sums)| Pair { row, sums }).collect();
+        if self.neighbours.len() > neighbours_kept {
+            let mut ranked = self.ranked_neighbours(hyper.transitions.shrinkage);
+            ranked.truncate(neighbours_kept);
+            let kept: BTreeSet<Row> = ranked.into_iter().map(|neighbour| neighbour.row).collect();
+            self.neighbours.retain(|pair| kept.contains(&pair.row));
+        }
+    }
+
     /// Ages A, b and N and adds what stands behind the row.
     pub(super) fn fold_equations(&mut self, evidence: &Evidence, age: f32, dim: usize) {
         self.a.resize(packed_len(dim), 0.0);
@@ -278,6 +306,7 @@ impl RowStatistics {
 }
 
 /// Solves rows, and bounds how far each may move in one publish.
+#[derive(Clone)]
 pub(super) struct Steps {
     solver: Solver,
     alpha: f32,
@@ -297,6 +326,17 @@ pub(super) struct Step<'a> {
     pub(super) to: &'a [f32],
     /// How much of the way one publish may go: 1 where the step is not bounded.
     pub(super) fraction: f32,
+}
+
+impl Step<'_> {
+    /// Returns where the step leads, quantised, with its scale.
+    fn quantised(&self) -> (Vec<i8>, f32) {
+        let way = |(old, q): (&f32, &f32)| old + self.fraction * (q - old);
+        let after: Vec<f32> = self.from.iter().zip(self.to).map(way).collect();
+        let mut factors = vec![0; after.len()];
+        let scale = quantise(&after, &mut factors);
+        (factors, scale)
+    }
 }
 
 impl Steps {
