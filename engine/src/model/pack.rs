@@ -137,15 +137,16 @@ impl Model {
         model.scales = sections.numbers(n, f32::from_le_bytes);
         model.gram = sections.numbers(packed_len(d), f32::from_le_bytes);
         model.mean = sections.numbers(d, f32::from_le_bytes);
-        model.popularity =
-            sections.numbers(n * HALF_LIVES, u16::from_le_bytes).as_chunks::<HALF_LIVES>().0.to_vec();
+        let levels = |bytes: [u8; 2 * HALF_LIVES]| {
+            std::array::from_fn(|at| u16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]))
+        };
+        model.popularity = sections.numbers(n, levels);
         model.scales_of_popularity = header.popularity;
-        let rows_and_forward = sections.numbers(n * m, u32::from_le_bytes);
-        model.neighbours = rows_and_forward
-            .into_iter()
-            .zip(sections.take(n * m))
+        let rows_and_forward = sections.take(4 * n * m).as_chunks().0;
+        let neighbours = rows_and_forward.iter().zip(sections.take(n * m));
+        model.neighbours = neighbours
             .map(|(row_and_forward, backward_and_fresh)| Stored {
-                row_and_forward,
+                row_and_forward: u32::from_le_bytes(*row_and_forward),
                 backward_and_fresh: *backward_and_fresh,
             })
             .collect();
@@ -184,7 +185,7 @@ impl<'a> Sections<'a> {
         taken
     }
 
-    fn numbers<T, const N: usize>(&mut self, count: usize, read: fn([u8; N]) -> T) -> Vec<T> {
+    fn numbers<T, const N: usize>(&mut self, count: usize, read: impl Fn([u8; N]) -> T) -> Vec<T> {
         self.take(count * N).as_chunks::<N>().0.iter().map(|chunk| read(*chunk)).collect()
     }
 

@@ -12,7 +12,6 @@ use crate::ids::{ItemKey, Lineage, ModelVersion, Row, short_hash};
 use crate::limits::{ITEM_ID_BYTES_MAX, ROWS_MAX};
 use crate::model::Model;
 use crate::model::popularity::{HALF_LIVES, Scale, shifted};
-use crate::model::priors::Derived;
 use crate::model::transitions::Stored;
 use serde::{Deserialize, Serialize};
 
@@ -142,7 +141,7 @@ impl Model {
             }
         }
         self.scales_of_popularity = patch.popularity;
-        self.derived = Derived::default();
+        let in_use = std::mem::take(&mut self.derived).in_use();
         let rows: Vec<Row> = patch.rows.iter().map(|changed| changed.row).collect();
         for changed in patch.rows {
             let row = changed.row as usize;
@@ -158,6 +157,10 @@ impl Model {
             neighbours[..changed.neighbours.len()].copy_from_slice(&changed.neighbours);
         }
         self.update_bounds(rows.into_iter());
+        // Now, so that the first list after the patch need not wait for them.
+        for (scenario, bucket) in in_use {
+            self.priors(scenario, bucket);
+        }
         Ok(())
     }
 

@@ -15,6 +15,15 @@ pub(crate) struct Derived {
     pub(crate) priors: [[OnceLock<Priors>; BUCKETS]; Scenario::ALL.len()],
 }
 
+impl Derived {
+    /// Returns for which lists priors have been asked for.
+    pub(crate) fn in_use(&self) -> Vec<(Scenario, usize)> {
+        let all =
+            Scenario::ALL.into_iter().flat_map(|scenario| (0..BUCKETS).map(move |bucket| (scenario, bucket)));
+        all.filter(|(scenario, bucket)| self.priors[*scenario as usize][*bucket].get().is_some()).collect()
+    }
+}
+
 impl PartialEq for Derived {
     /// Caches add nothing to a model, so they cannot tell two models apart.
     fn eq(&self, _other: &Self) -> bool {
