@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// The item left out of each person's pairs, and those that it is ranked among
     #[arg(long, requires = "pairs")]
     left_out: Option<PathBuf>,
+    /// Only the case of this name: real, gaussian, shop or million
+    #[arg(long)]
+    only: Option<String>,
     /// Fewer rounds and smaller cases; the page is left as it is
     #[arg(long)]
     quick: bool,
@@ -64,9 +67,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             step = step.args([name.as_ref(), file.as_os_str()]);
         }
     }
+    if let Some(only) = &options.only {
+        step = step.args(["--only", only]);
+    }
     if options.quick {
         step = step.args(["--quick"]);
-    } else {
+    } else if options.only.is_none() {
         step = step.args(["--page".as_ref(), paths::root().join("docs/benchmarks.md").as_os_str()]);
     }
     step.passed_through().run()?;

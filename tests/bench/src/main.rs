@@ -46,6 +46,9 @@ struct Args {
     /// The item that is left out of each person's pairs, and those that it is ranked among.
     #[arg(long)]
     left_out: Option<PathBuf>,
+    /// Only the case of this name (real, gaussian, shop, million); nothing but its times.
+    #[arg(long)]
+    only: Option<String>,
     /// Fewer rounds, and no case of a million rows.
     #[arg(long)]
     quick: bool,
@@ -98,9 +101,16 @@ fn main() -> Result<()> {
     let mut hosts = hosts(&args)?;
     let rounds = if args.quick { 5 } else { 21 };
     let mut report = Report::default();
-    for case in &cases {
+    for case in cases.iter().filter(|case| args.only.as_ref().is_none_or(|only| case.name == only)) {
         run_case(case, &mut hosts, rounds, &mut report)?;
+        if args.only.is_some() {
+            continue;
+        }
         report.compared.extend(compare(case, &mut hosts, args.quick)?);
+    }
+    if args.only.is_some() {
+        println!("{}", report.table());
+        return Ok(());
     }
     eprintln!("deltas and a publish");
     report.deltas = Some(deltas::measure(rounds)?);
@@ -130,7 +140,7 @@ fn cases(args: &Args) -> Result<Vec<Case>> {
     }
     cases.push(Case::gaussian(&args.work, "gaussian", 100_000, 64, true)?);
     cases.push(Case::shop(&args.work, 10_000, 64)?);
-    if !args.quick {
+    if !args.quick || args.only.is_some() {
         cases.push(Case::gaussian(&args.work, "million", 1_000_000, 64, false)?);
     }
     for (of, name) in [("real", "real_5000"), ("gaussian", "gaussian_5000")] {
