@@ -31,6 +31,9 @@ fn dots(
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(u, _mm256_cvtepi8_epi16(load(q))));
             }
         }
+        if *limit == i32::MIN {
+            continue;
+        }
         let largest = sums.into_iter().reduce(|a, b| _mm256_max_epi32(a, b)).expect("a block has sums");
         let below = _mm256_cmpgt_epi32(_mm256_set1_epi32(*limit), largest);
         if _mm256_movemask_epi8(below) == -1 {

@@ -23,6 +23,9 @@ pub(super) fn dots(
                 *sum = i32x4_add(*sum, i32x4_dot_i16x8(u, load(q)));
             }
         }
+        if *limit == i32::MIN {
+            continue;
+        }
         let largest = sums.into_iter().reduce(|a, b| i32x4_max(a, b)).expect("a block has sums");
         if !v128_any_true(i32x4_ge(largest, i32x4_splat(*limit))) {
             return Err(LeftOff { after: end });
