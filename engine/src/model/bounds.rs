@@ -27,8 +27,8 @@ pub(crate) struct Bounds {
 pub(crate) struct PartBounds {
     /// At least the norm of what is left of each row after each of [`STOPS`].
     pub(crate) tails: [f32; STOPS.len()],
-    /// The largest scale.
-    pub(crate) scale: f32,
+    /// One over the largest scale, infinite where all are 0.
+    pub(crate) one_over_scale: f32,
 }
 
 impl Bounds {
@@ -62,7 +62,8 @@ fn bounds_of(block: &[Step], scales: &[f32]) -> (f32, PartBounds) {
         rows.fold(0.0, |largest, ((square, head), scale)| norm(square - head, *scale).max(largest))
     };
     let tails = heads.map(|head| largest(&head));
-    (largest(&[0; BLOCK]), PartBounds { tails, scale: scales.iter().copied().fold(0.0, f32::max) })
+    let one_over_scale = 1.0 / scales.iter().copied().fold(0.0, f32::max);
+    (largest(&[0; BLOCK]), PartBounds { tails, one_over_scale })
 }
 
 #[cfg(test)]
@@ -88,6 +89,6 @@ mod tests {
             let above = found / expected.sqrt() - 1.0;
             assert!((0.0..2.0 * MARGIN).contains(&above), "{found} for {}", expected.sqrt());
         }
-        assert_eq!(bounds.scale, 2.0);
+        assert_eq!(bounds.one_over_scale, 0.5);
     }
 }

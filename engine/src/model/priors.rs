@@ -2,6 +2,7 @@
 //! block of rows.
 
 use crate::model::blend::{BUCKETS, COLD, POPULARITY, STATIC, Scenario, Weights};
+use crate::model::bounds::MARGIN;
 use crate::model::factors::BLOCK;
 use crate::model::popularity::HALF_LIVES;
 use std::sync::OnceLock;
@@ -31,7 +32,7 @@ impl PartialEq for Derived {
     }
 }
 
-/// Static priors of all rows, with the largest of each block.
+/// Static priors of all rows, with the largest of each block, raised by [`MARGIN`].
 #[derive(Clone, Debug)]
 pub(crate) struct Priors {
     pub(crate) values: Vec<f32>,
@@ -40,7 +41,10 @@ pub(crate) struct Priors {
 
 impl Priors {
     pub(crate) fn new(values: Vec<f32>) -> Self {
-        let largest = |block: &[f32]| block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let largest = |block: &[f32]| {
+            let largest = block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            largest + MARGIN * largest.abs()
+        };
         Self { largest: values.chunks(BLOCK).map(largest).collect(), values }
     }
 }

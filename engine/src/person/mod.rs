@@ -176,8 +176,8 @@ impl UserState {
         match &request.allow {
             Some(allow) => query.rank_only(model, priors, allow, barred, top),
             None if top.count() > 0 => {
-                visits.plan(query, model, priors, self.last.rows_of(model), top.count());
-                *read = query.rank(model, priors, visits, barred, top);
+                visits.plan(query, model, priors, top.count());
+                *read = query.rank(model, priors, self.last.rows_of(model), visits, barred, top);
             }
             None => {}
         }

@@ -25,6 +25,9 @@ const SLOW_DECAY: f32 = 0.9;
 /// Neighbours of the newest item whose own neighbours are read.
 const HOPS: usize = 8;
 
+/// Half-lives whose popularity counts where a row is listed: that of the feature `listed_popularity_1`, and of `_3`.
+const POPULARITIES: [usize; 2] = [1, 3];
+
 /// One event of a history with a row, as the features read it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PastEvent {
@@ -60,6 +63,8 @@ struct Sums {
     backward_0: Lanes,
     fresh_0: Lanes,
     listers: Lanes,
+    /// ln(1 + pop) at [`POPULARITIES`].
+    popularity: [Lanes; POPULARITIES.len()],
     own: [Lanes; 3],
     own_count: Lanes,
     own_recent: Lanes,
@@ -140,6 +145,7 @@ impl Candidates {
                 }
             }
         }
+        self.read_popularity(model);
     }
 
     /// Returns the candidates with all their features, in no order of rows; dense features are 0.
@@ -170,6 +176,17 @@ impl Candidates {
             sums.rows.into_iter().zip(boosts)
         });
         eights.take(self.len)
+    }
+
+    /// Reads the popularity of every row: all at once, so that the memory is asked for many at a time.
+    fn read_popularity(&mut self, model: &Model) {
+        for index in 0..self.len {
+            let sums = &mut self.sums[index / LANES];
+            let row = sums.rows[index % LANES];
+            for (values, half_life) in sums.popularity.iter_mut().zip(POPULARITIES) {
+                values[index % LANES] = model.popularity_feature(row, half_life);
+            }
+        }
     }
 
     fn read_second_hop(&mut self, model: &Model, from: Row) {
@@ -248,10 +265,13 @@ fn each(lanes: &Lanes, read: impl Fn(f32) -> f32) -> Lanes {
     out
 }
 
-/// lg x = ln(1 + 1000 x): separates a thousandth from zero, and grows slowly above. lg 0 is exactly 0.
-#[inline(always)]
-fn lg(x: f32) -> f32 {
-    ln(1.0 + 1000.0 * x)
+/// lg x = ln(1 + 1000 x) of each number: separates a thousandth from zero, and grows slowly above. lg 0 is exactly 0.
+#[inline]
+fn lg(lanes: &Lanes) -> Lanes {
+    if *lanes == [0.0; LANES] {
+        return *lanes;
+    }
+    each(lanes, |x| ln(1.0 + 1000.0 * x))
 }
 
 /// ln x for finite x ≥ 1, to 2·10⁻⁷ of itself or of 1: with x = 2ᵉm, m in [√½, √2), and s = (m − 1)/(m + 1),
@@ -274,35 +294,37 @@ impl Sums {
     /// Returns one listed feature of each row. Of a row that is not listed, or not an own one, the sums are 0, and so
     /// are their readings.
     fn feature(&self, feature: usize, model: &Model, recents: usize) -> Lanes {
-        let popularity = |half_life: usize| {
-            let mean = model.popularity_mean()[half_life];
-            let of = |lane: usize| match self.listers[lane] {
-                0.0 => 0.0,
-                _ => model.popularity_feature(self.rows[lane], half_life) - mean,
-            };
-            std::array::from_fn(of)
+        let popularity = |at: usize| {
+            let mean = model.popularity_mean()[POPULARITIES[at]];
+            let mut values = self.popularity[at].map(|value| value - mean);
+            values
+                .iter_mut()
+                .zip(self.listers)
+                .filter(|(_, listers)| *listers == 0.0)
+                .for_each(|(value, _)| *value = 0.0);
+            values
         };
         let whether = |counts: &Lanes| each(counts, |count| if count > 0.0 { 1.0 } else { 0.0 });
         match feature {
             blend::LISTED => whether(&self.listers),
-            blend::FORWARD => each(&self.forward, lg),
+            blend::FORWARD => lg(&self.forward),
             blend::FORWARD_ROOT => each(&self.forward, f32::sqrt),
-            blend::FORWARD_AT => each(&self.forward_at[0], lg),
-            blend::FORWARD_1 => each(&self.forward_at[1], lg),
-            blend::FORWARD_2 => each(&self.forward_at[2], lg),
-            blend::FORWARD_SLOW => each(&self.slow, lg),
-            blend::BACKWARD_0 => each(&self.backward_0, lg),
-            blend::BACKWARD => each(&self.backward, lg),
-            blend::BOTH => each(&self.both, lg),
+            blend::FORWARD_AT => lg(&self.forward_at[0]),
+            blend::FORWARD_1 => lg(&self.forward_at[1]),
+            blend::FORWARD_2 => lg(&self.forward_at[2]),
+            blend::FORWARD_SLOW => lg(&self.slow),
+            blend::BACKWARD_0 => lg(&self.backward_0),
+            blend::BACKWARD => lg(&self.backward),
+            blend::BOTH => lg(&self.both),
             blend::BOTH_ROOT => each(&self.both, f32::sqrt),
-            blend::FRESH_0 => each(&self.fresh_0, lg),
-            blend::FRESH => each(&self.fresh, lg),
+            blend::FRESH_0 => lg(&self.fresh_0),
+            blend::FRESH => lg(&self.fresh),
             blend::LISTERS => each(&self.listers, |listers| f32::sqrt(listers / recents.max(1) as f32)),
-            blend::SECOND_HOP => each(&self.hop, lg),
-            blend::LISTED_POPULARITY_1 => popularity(1),
-            blend::LISTED_POPULARITY_3 => popularity(3),
+            blend::SECOND_HOP => lg(&self.hop),
+            blend::LISTED_POPULARITY_1 => popularity(0),
+            blend::LISTED_POPULARITY_3 => popularity(1),
             blend::FORWARD_0_ROOT => each(&self.forward_at[0], f32::sqrt),
-            blend::FORWARD_STAY => each(&self.stayed, lg),
+            blend::FORWARD_STAY => lg(&self.stayed),
             blend::OWN => self.own[0],
             blend::OWN_1 => self.own[1],
             blend::OWN_2 => self.own[2],
@@ -373,7 +395,9 @@ mod tests {
         let model = model();
         let listed = read(&model, &[0], false);
         let of = |row: Row| listed.iter().find(|(listed, _)| *listed == row).map(|(_, features)| *features);
-        let close = |found: f32, part: f32| assert!((found - lg(part)).abs() < 0.05, "{found} for {part}");
+        let close = |found: f32, part: f32| {
+            assert!((found - lg(&[part; LANES])[0]).abs() < 0.05, "{found} for {part}")
+        };
         close(of(1).unwrap()[FORWARD], 0.75);
         close(of(2).unwrap()[FORWARD_AT], 0.25);
         // 3 follows 1, which follows 0 three times of four: the second hop only.

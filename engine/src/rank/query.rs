@@ -25,6 +25,8 @@ pub(crate) struct Query {
     pub(crate) user: Vec<Pair>,
     /// Turns an integer dot product, times the row's scale, into u·q.
     pub(crate) dot_scale: f32,
+    /// One over it, infinite where it is 0.
+    pub(crate) one_over_dot_scale: f32,
     /// Candidates with their boosts, each row once; in rising order of rows once [`Query::sort`] was called.
     pub(crate) boosts: Vec<(Row, f32)>,
     /// An upper bound of |u|, as quantised.
@@ -59,6 +61,7 @@ impl Query {
         self.user.clear();
         self.user.resize(self.vector.len().div_ceil(2), [0; 2]);
         self.dot_scale = 0.0;
+        self.one_over_dot_scale = f32::INFINITY;
         self.norm = 0.0;
         self.tails = [0.0; STOPS.len()];
         let largest = self.vector.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
@@ -66,6 +69,7 @@ impl Query {
             return;
         }
         self.dot_scale = largest / 32767.0;
+        self.one_over_dot_scale = 1.0 / self.dot_scale;
         for (user, value) in self.user.as_flattened_mut().iter_mut().zip(&self.vector) {
             *user = f32::round_ties_even(value / self.dot_scale) as i16;
         }

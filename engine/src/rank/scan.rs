@@ -34,7 +34,8 @@ impl Query {
     /// Offers the best rows of the whole catalogue to `top`; those of `barred` are left out. The candidates are
     /// sorted.
     ///
-    /// Some blocks of rows are read first and set a threshold ([`Visits`]). Then one is skipped where
+    /// The rows of `hint` (the list before) are scored first, then the blocks of candidates ([`Visits`]): they set a
+    /// threshold, and cannot change the result. Then a block of rows is skipped where
     ///
     /// ```text
     /// |u| · max |q_i| + max prior_i  <  the k-th best score so far
@@ -48,10 +49,12 @@ impl Query {
         &self,
         model: &Model,
         priors: &Priors,
+        hint: &[Row],
         visits: &Visits,
-        barred: &RowSet,
+        barred: &mut RowSet,
         top: &mut TopK,
     ) -> Read {
+        self.rank_only(model, priors, hint, barred, top);
         let mut read = Read::default();
         kernel::run(Scan { query: self, model, priors, visits, barred, top, read: &mut read });
         read
@@ -134,8 +137,11 @@ pub struct Read {
 /// memory gives while four blocks are worked on).
 const AHEAD: usize = 4;
 
-/// Blocks that are looked through at once for those that may hold a winner (choice).
+/// Blocks that are looked through for those that may hold a winner before these are read (choice).
 const STRETCH: usize = 512;
+
+/// Blocks of them whose bounds are tested at once, in vectors.
+const BLOCKS_AT_ONCE: usize = 32;
 
 impl Pass for Scan<'_> {
     #[inline(always)]
@@ -174,11 +180,23 @@ impl Scan<'_> {
         let norms = &self.model.bounds.norms[blocks.clone()];
         let priors = &self.priors.largest[blocks.clone()];
         let mut count = 0;
-        for ((block, norm), prior) in blocks.zip(norms).zip(priors) {
-            // Written always and kept where it may win: there is nothing to be guessed wrong.
-            found[count % STRETCH] = block;
-            let may_win = self.query.norm * norm + prior + MARGIN * prior.abs() >= threshold;
-            count += usize::from(may_win && !self.visits.blocks.contains(block as Row));
+        for ((first, norms), priors) in blocks
+            .step_by(BLOCKS_AT_ONCE)
+            .zip(norms.chunks(BLOCKS_AT_ONCE))
+            .zip(priors.chunks(BLOCKS_AT_ONCE))
+        {
+            let mut may_win = [false; BLOCKS_AT_ONCE];
+            for ((may_win, norm), prior) in may_win.iter_mut().zip(norms).zip(priors) {
+                *may_win = self.query.norm * norm + prior >= threshold;
+            }
+            if may_win == [false; BLOCKS_AT_ONCE] {
+                continue;
+            }
+            for (block, may_win) in (first..).zip(may_win) {
+                // Written always and kept where it may win: there is nothing to be guessed wrong.
+                found[count % STRETCH] = block;
+                count += usize::from(may_win && !self.visits.blocks.contains(block as Row));
+            }
         }
         &found[..count]
     }
@@ -197,7 +215,8 @@ impl Scan<'_> {
         let Visit { block, ref candidates, boost, .. } = *visit;
         let (user, rows, later) = (&query.user[..], model.factors.block(block), model.factors.block(later));
         let bounds = &model.bounds.parts[block];
-        let need = Need::new(*threshold, priors.largest[block], boost, query.dot_scale * bounds.scale);
+        let one_over_scale = query.one_over_dot_scale * bounds.one_over_scale;
+        let need = Need::new(*threshold, priors.largest[block], boost, one_over_scale);
         let limits = need.limits(query, bounds);
         read.blocks += 1;
         if let Err(LeftOff { after }) = dots(user, rows, later, &limits, out) {
@@ -206,18 +225,22 @@ impl Scan<'_> {
         }
         read.steps += user.len() as u64;
         let first = block * BLOCK;
-        for (row, dot) in (first..model.len()).zip(*out) {
-            if dot < limits[STOPS.len()] {
-                continue;
-            }
-            let mut score = dot as f32 * (query.dot_scale * model.scales[row]) + priors.values[row];
-            let own = |(candidate, _): &&(Row, f32)| *candidate as usize == row;
-            if let Some((_, boost)) = query.boosts[candidates.clone()].iter().find(own) {
-                score += boost;
-            }
+        let candidates = &query.boosts[candidates.clone()];
+        let mut offer = |row: usize, boost: Option<f32>| {
+            let score = out[row - first] as f32 * (query.dot_scale * model.scales[row]) + priors.values[row];
+            let score = boost.map_or(score, |boost| score + boost);
             if score >= *threshold && !barred.contains(row as Row) && !model.withdrawn[row] {
                 top.offer(row as Row, score);
                 *threshold = top.threshold();
+            }
+        };
+        let may_win = |(row, _): &&(Row, f32)| out[*row as usize - first] >= limits[STOPS.len()];
+        candidates.iter().filter(may_win).for_each(|(row, boost)| offer(*row as usize, Some(*boost)));
+        // Without a boost a row must reach more.
+        let limit = need.without_boost(boost).limit(0.0);
+        for (row, _) in (first..model.len()).zip(out.iter()).filter(|(_, dot)| **dot >= limit) {
+            if candidates.iter().all(|(candidate, _)| *candidate as usize != row) {
+                offer(row, None);
             }
         }
     }
@@ -242,9 +265,15 @@ struct Need {
 
 impl Need {
     #[inline(always)]
-    fn new(threshold: f32, prior: f32, boost: f32, scale: f32) -> Self {
+    fn new(threshold: f32, prior: f32, boost: f32, one_over_scale: f32) -> Self {
         let margin = MARGIN * (threshold.abs() + prior.abs() + boost.abs());
-        Self { least: threshold - prior - boost - margin, one_over_scale: (1.0 - MARGIN) / scale }
+        Self { least: threshold - prior - boost - margin, one_over_scale: (1.0 - MARGIN) * one_over_scale }
+    }
+
+    /// Returns what a row must reach that has not the boost.
+    #[inline(always)]
+    fn without_boost(&self, boost: f32) -> Self {
+        Self { least: self.least + boost - MARGIN * boost.abs(), ..*self }
     }
 
     /// Returns the limits after each stop and at the end.

@@ -1,7 +1,7 @@
-//! Which blocks are read first: those that the list before came from, and those that hold candidates.
+//! Which blocks are read first: those that hold candidates.
 //!
-//! Reading them first raises the threshold, and cannot change the result. Of a candidate's block all rows are scored,
-//! since they share its memory; so no block is read twice.
+//! Reading them first raises the threshold, and cannot change the result. Of such a block all rows are scored, since
+//! they share its memory; so no block is read twice.
 
 use crate::ids::Row;
 use crate::model::Model;
@@ -28,14 +28,14 @@ pub(crate) struct Visit {
     pub(crate) candidates: Range<usize>,
     /// The largest boost of a row of it, at least 0: a row that is no candidate has none.
     pub(crate) boost: f32,
-    /// The most that a row of it can score; of a block of the list before, infinite.
+    /// The most that a row of it can score.
     pub(crate) at_most: f32,
 }
 
 impl Visits {
-    /// Plans the visits for a query whose candidates are in rising order of rows: blocks of `hint`, then those with the
-    /// largest bounds, as many as the list has items, then the others in no order.
-    pub(crate) fn plan(&mut self, query: &Query, model: &Model, priors: &Priors, hint: &[Row], count: usize) {
+    /// Plans the visits for a query whose candidates are in rising order of rows: the blocks with the largest bounds, as
+    /// many as the list has items, then the others in no order.
+    pub(crate) fn plan(&mut self, query: &Query, model: &Model, priors: &Priors, count: usize) {
         self.planned.clear();
         for (at, (row, boost)) in query.boosts.iter().enumerate() {
             let block = *row as usize / BLOCK;
@@ -54,26 +54,9 @@ impl Visits {
         }
         for visit in &mut self.planned {
             let (prior, boost) = (priors.largest[visit.block], visit.boost);
-            let margin = MARGIN * (prior.abs() + boost);
-            visit.at_most = query.norm * model.bounds.norms[visit.block] + prior + boost + margin;
+            visit.at_most = query.norm * model.bounds.norms[visit.block] + prior + boost + MARGIN * boost;
         }
         self.blocks.reset(model.bounds.norms.len());
-        let with_candidates = self.planned.len();
-        for block in hint.iter().filter(|row| (**row as usize) < model.len()).map(|row| *row as usize / BLOCK)
-        {
-            if self.blocks.insert(block as Row) {
-                let known = &mut self.planned[..with_candidates];
-                match known.binary_search_by_key(&block, |visit| visit.block) {
-                    Ok(at) => known[at].at_most = f32::INFINITY,
-                    Err(_) => self.planned.push(Visit {
-                        block,
-                        candidates: 0..0,
-                        boost: 0.0,
-                        at_most: f32::INFINITY,
-                    }),
-                }
-            }
-        }
         for visit in &self.planned {
             self.blocks.insert(visit.block as Row);
         }
