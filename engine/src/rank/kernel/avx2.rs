@@ -22,8 +22,10 @@ fn dots(
     out: &mut Dots,
 ) -> Result<(), LeftOff> {
     let mut sums = [_mm256_setzero_si256(); BLOCK / LANES];
-    for ((start, end), limit) in parts(user.len()).into_iter().zip(limits) {
-        for ((u, step), later) in user[start..end].iter().zip(&block[start..end]).zip(&later[start..end]) {
+    for (part, limit) in parts(user.len(), limits) {
+        for ((u, step), later) in
+            user[part.clone()].iter().zip(&block[part.clone()]).zip(&later[part.clone()])
+        {
             // What is read later is on its way while this is worked on.
             fetch(later);
             let u = _mm256_set1_epi32(i32::from(u[0] as u16) | i32::from(u[1]) << 16);
@@ -31,13 +33,10 @@ fn dots(
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(u, _mm256_cvtepi8_epi16(load(q))));
             }
         }
-        if *limit == i32::MIN {
-            continue;
-        }
         let largest = sums.into_iter().reduce(|a, b| _mm256_max_epi32(a, b)).expect("a block has sums");
-        let below = _mm256_cmpgt_epi32(_mm256_set1_epi32(*limit), largest);
+        let below = _mm256_cmpgt_epi32(_mm256_set1_epi32(limit), largest);
         if _mm256_movemask_epi8(below) == -1 {
-            return Err(LeftOff { after: end });
+            return Err(LeftOff { after: part.end });
         }
     }
     for (sum, out) in sums.iter().zip(out.as_chunks_mut::<LANES>().0) {

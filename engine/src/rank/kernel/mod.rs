@@ -17,6 +17,7 @@ mod simd128;
 
 use crate::model::bounds::STOPS;
 use crate::model::factors::{BLOCK, Step};
+use std::ops::Range;
 
 /// Two numbers of the user vector.
 pub(crate) type Pair = [i16; 2];
@@ -46,11 +47,15 @@ pub(crate) trait Pass {
     fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], &Limits, &mut Dots) -> Result<(), LeftOff>);
 }
 
-/// Returns the parts of a block of so many steps between its stops, the last one to its end.
+/// Returns the parts of a block of so many steps, each with the limit at its end. A stop without a limit ends no part.
 #[inline(always)]
-fn parts(steps: usize) -> [(usize, usize); STOPS.len() + 1] {
-    let stop = |at: usize| STOPS.get(at).map_or(steps, |stop| steps.min(*stop));
-    std::array::from_fn(|at| (if at == 0 { 0 } else { stop(at - 1) }, stop(at)))
+fn parts(steps: usize, limits: &Limits) -> impl Iterator<Item = (Range<usize>, i32)> {
+    let mut start = 0;
+    limits.iter().enumerate().filter_map(move |(at, limit)| {
+        let end = STOPS.get(at).map_or(steps, |stop| steps.min(*stop));
+        let ends = at == STOPS.len() || *limit != i32::MIN;
+        ends.then(|| (std::mem::replace(&mut start, end)..end, *limit))
+    })
 }
 
 /// Runs a pass with the best form that the host has.
@@ -109,7 +114,7 @@ mod tests {
             dim in 1usize..140,
             rows in 0usize..100,
             seed in any::<u64>(),
-            limits in prop::array::uniform4(-1_000_000i32..1_000_000),
+            limits in prop::array::uniform4(prop_oneof![Just(i32::MIN), -1_000_000i32..1_000_000]),
         ) {
             let mut state = seed;
             let mut random = || {
@@ -133,9 +138,9 @@ mod tests {
                         _ => 0,
                     })
                 };
-                let ends = parts(user.len()).map(|(_, end)| end);
+                let stops = STOPS.iter().map(|stop| user.len().min(*stop)).chain([user.len()]);
                 let below = |(end, limit): &(usize, i32)| up_to(*end).iter().all(|dot| dot < limit);
-                let expected = match ends.into_iter().zip(limits).find(below) {
+                let expected = match stops.zip(limits).find(below) {
                     Some((after, _)) => Err(LeftOff { after }),
                     None => Ok(up_to(user.len())),
                 };

@@ -12,15 +12,15 @@ pub(super) fn dots(
     out: &mut Dots,
 ) -> Result<(), LeftOff> {
     out.fill(0);
-    for ((start, end), limit) in parts(user.len()).into_iter().zip(limits) {
-        for (u, step) in user[start..end].iter().zip(&block[start..end]) {
+    for (part, limit) in parts(user.len(), limits) {
+        for (u, step) in user[part.clone()].iter().zip(&block[part.clone()]) {
             let (first, second) = (i32::from(u[0]), i32::from(u[1]));
             for (sum, q) in out.iter_mut().zip(step.0.as_chunks::<2>().0) {
                 *sum += first * i32::from(q[0]) + second * i32::from(q[1]);
             }
         }
-        if out.iter().all(|sum| sum < limit) {
-            return Err(LeftOff { after: end });
+        if out.iter().all(|sum| *sum < limit) {
+            return Err(LeftOff { after: part.end });
         }
     }
     Ok(())

@@ -16,19 +16,16 @@ pub(super) fn dots(
     out: &mut Dots,
 ) -> Result<(), LeftOff> {
     let mut sums = [i32x4_splat(0); BLOCK / LANES];
-    for ((start, end), limit) in parts(user.len()).into_iter().zip(limits) {
-        for (u, step) in user[start..end].iter().zip(&block[start..end]) {
+    for (part, limit) in parts(user.len(), limits) {
+        for (u, step) in user[part.clone()].iter().zip(&block[part.clone()]) {
             let u = i32x4_splat(i32::from(u[0] as u16) | i32::from(u[1]) << 16);
             for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<{ 2 * LANES }>().0) {
                 *sum = i32x4_add(*sum, i32x4_dot_i16x8(u, load(q)));
             }
         }
-        if *limit == i32::MIN {
-            continue;
-        }
         let largest = sums.into_iter().reduce(|a, b| i32x4_max(a, b)).expect("a block has sums");
-        if !v128_any_true(i32x4_ge(largest, i32x4_splat(*limit))) {
-            return Err(LeftOff { after: end });
+        if !v128_any_true(i32x4_ge(largest, i32x4_splat(limit))) {
+            return Err(LeftOff { after: part.end });
         }
     }
     for (sum, out) in sums.iter().zip(out.as_chunks_mut::<LANES>().0) {
