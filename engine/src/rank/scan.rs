@@ -255,9 +255,7 @@ impl Scan<'_> {
 /// ⇒  dot ≥ (threshold − prior − boost − |tail of u| · |tail of q|) / scale, where that is above 0
 /// ```
 ///
-/// For all rows of a block it is enough to put the largest of each in.
-///
-/// lowered by more than all rounding.
+/// lowered by more than all rounding. For all rows of a block it is enough to put the largest of each in.
 struct Need {
     least: f32,
     one_over_scale: f32,
