@@ -172,7 +172,6 @@ impl UserState {
         }
         top.reset(request.count.min(COUNT_MAX) as usize);
         let priors = model.priors(request.scenario, bucket);
-        query.sort();
         match &request.allow {
             Some(allow) => query.rank_only(model, priors, allow, barred, top),
             None if top.count() > 0 => {
@@ -219,7 +218,6 @@ impl UserState {
     ) {
         let bucket = bucket(self.len());
         self.prepare(model, scenario, bucket, workspace);
-        workspace.query.sort();
         out.clear();
         let priors = &model.priors(scenario, bucket).values;
         workspace.query.for_each(model, priors, |_, score| out.push(score));
@@ -288,6 +286,7 @@ impl UserState {
         let own = scenario == Scenario::Continue;
         read_history(model, &self.stored.history, &equations.rows, own, candidates);
         query.boosts.extend(candidates.boosts(model, weights));
+        query.boosts.sort_unstable_by_key(|(row, _)| *row);
     }
 }
 

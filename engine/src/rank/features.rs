@@ -25,9 +25,6 @@ const SLOW_DECAY: f32 = 0.9;
 /// Neighbours of the newest item whose own neighbours are read.
 const HOPS: usize = 8;
 
-/// Half-lives whose popularity counts where a row is listed: that of the feature `listed_popularity_1`, and of `_3`.
-const POPULARITIES: [usize; 2] = [1, 3];
-
 /// One event of a history with a row, as the features read it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PastEvent {
@@ -63,8 +60,6 @@ struct Sums {
     backward_0: Lanes,
     fresh_0: Lanes,
     listers: Lanes,
-    /// ln(1 + pop) at [`POPULARITIES`].
-    popularity: [Lanes; POPULARITIES.len()],
     own: [Lanes; 3],
     own_count: Lanes,
     own_recent: Lanes,
@@ -145,7 +140,6 @@ impl Candidates {
                 }
             }
         }
-        self.read_popularity(model);
     }
 
     /// Returns the candidates with all their features, in no order of rows; dense features are 0.
@@ -176,17 +170,6 @@ impl Candidates {
             sums.rows.into_iter().zip(boosts)
         });
         eights.take(self.len)
-    }
-
-    /// Reads the popularity of every row: all at once, so that the memory is asked for many at a time.
-    fn read_popularity(&mut self, model: &Model) {
-        for index in 0..self.len {
-            let sums = &mut self.sums[index / LANES];
-            let row = sums.rows[index % LANES];
-            for (values, half_life) in sums.popularity.iter_mut().zip(POPULARITIES) {
-                values[index % LANES] = model.popularity_feature(row, half_life);
-            }
-        }
     }
 
     fn read_second_hop(&mut self, model: &Model, from: Row) {
@@ -294,15 +277,12 @@ impl Sums {
     /// Returns one listed feature of each row. Of a row that is not listed, or not an own one, the sums are 0, and so
     /// are their readings.
     fn feature(&self, feature: usize, model: &Model, recents: usize) -> Lanes {
-        let popularity = |at: usize| {
-            let mean = model.popularity_mean()[POPULARITIES[at]];
-            let mut values = self.popularity[at].map(|value| value - mean);
-            values
-                .iter_mut()
-                .zip(self.listers)
-                .filter(|(_, listers)| *listers == 0.0)
-                .for_each(|(value, _)| *value = 0.0);
-            values
+        let popularity = |half_life: usize| {
+            let mean = model.popularity_mean()[half_life];
+            std::array::from_fn(|lane| match self.listers[lane] {
+                0.0 => 0.0,
+                _ => model.popularity_feature(self.rows[lane], half_life) - mean,
+            })
         };
         let whether = |counts: &Lanes| each(counts, |count| if count > 0.0 { 1.0 } else { 0.0 });
         match feature {
@@ -321,8 +301,8 @@ impl Sums {
             blend::FRESH => lg(&self.fresh),
             blend::LISTERS => each(&self.listers, |listers| f32::sqrt(listers / recents.max(1) as f32)),
             blend::SECOND_HOP => lg(&self.hop),
-            blend::LISTED_POPULARITY_1 => popularity(0),
-            blend::LISTED_POPULARITY_3 => popularity(1),
+            blend::LISTED_POPULARITY_1 => popularity(1),
+            blend::LISTED_POPULARITY_3 => popularity(3),
             blend::FORWARD_0_ROOT => each(&self.forward_at[0], f32::sqrt),
             blend::FORWARD_STAY => lg(&self.stayed),
             blend::OWN => self.own[0],

@@ -27,7 +27,7 @@ pub(crate) struct Query {
     pub(crate) dot_scale: f32,
     /// One over it, infinite where it is 0.
     pub(crate) one_over_dot_scale: f32,
-    /// Candidates with their boosts, each row once; in rising order of rows once [`Query::sort`] was called.
+    /// Candidates with their boosts, each row once, in rising order of rows.
     pub(crate) boosts: Vec<(Row, f32)>,
     /// An upper bound of |u|, as quantised.
     pub(crate) norm: f32,
@@ -80,11 +80,6 @@ impl Query {
         };
         self.norm = norm(&self.user);
         self.tails = STOPS.map(|stop| norm(self.user.get(stop..).unwrap_or_default()));
-    }
-
-    /// Puts the candidates in rising order of rows.
-    pub(crate) fn sort(&mut self) {
-        self.boosts.sort_unstable_by_key(|(row, _)| *row);
     }
 }
 

@@ -13,26 +13,30 @@ use crate::rank::visits::{Visit, Visits};
 use std::ops::Range;
 
 impl Query {
-    /// Calls `visit` with every row and its score, in rising order of rows. The candidates are sorted.
+    /// Returns the score of a row from its dot product; `boost` is what its features as a candidate give.
+    #[inline(always)]
+    fn score(&self, model: &Model, row: usize, dot: i32, prior: f32, boost: Option<f32>) -> f32 {
+        let score = dot as f32 * (self.dot_scale * model.scales[row]) + prior;
+        boost.map_or(score, |boost| score + boost)
+    }
+
+    /// Calls `visit` with every row and its score, in rising order of rows.
     pub(crate) fn for_each(&self, model: &Model, priors: &[f32], mut visit: impl FnMut(Row, f32)) {
         let mut boosts = self.boosts.iter().peekable();
         for (row, dot) in dot_rows(&self.user, &model.factors).into_iter().enumerate() {
-            let score = dot as f32 * (self.dot_scale * model.scales[row]) + priors[row];
             let boost = boosts.next_if(|(candidate, _)| *candidate as usize == row);
-            visit(row as Row, boost.map_or(score, |(_, boost)| score + boost));
+            visit(row as Row, self.score(model, row, dot, priors[row], boost.map(|(_, boost)| *boost)));
         }
     }
 
-    /// Offers a row to `top`; `boost` is what its features as a candidate give.
+    /// Offers a row to `top`.
     fn offer(&self, model: &Model, priors: &Priors, row: Row, boost: Option<f32>, top: &mut TopK) {
         let at = row as usize;
         let dot = dot(self.user.iter().zip(model.factors.pairs_of(row)));
-        let score = dot as f32 * (self.dot_scale * model.scales[at]) + priors.values[at];
-        top.offer(row, boost.map_or(score, |boost| score + boost));
+        top.offer(row, self.score(model, at, dot, priors.values[at], boost));
     }
 
-    /// Offers the best rows of the whole catalogue to `top`; those of `barred` are left out. The candidates are
-    /// sorted.
+    /// Offers the best rows of the whole catalogue to `top`; those of `barred` are left out.
     ///
     /// The rows of `hint` (the list before) are scored first, then the blocks of candidates ([`Visits`]): they set a
     /// threshold, and cannot change the result. Then a block of rows is skipped where
@@ -60,8 +64,7 @@ impl Query {
         read
     }
 
-    /// Offers the given rows to `top`, each once; those of `barred` are left out. The candidates are
-    /// sorted.
+    /// Offers the given rows to `top`, each once; those of `barred` are left out.
     pub(crate) fn rank_only(
         &self,
         model: &Model,
@@ -227,8 +230,7 @@ impl Scan<'_> {
         let first = block * BLOCK;
         let candidates = &query.boosts[candidates.clone()];
         let mut offer = |row: usize, boost: Option<f32>| {
-            let score = out[row - first] as f32 * (query.dot_scale * model.scales[row]) + priors.values[row];
-            let score = boost.map_or(score, |boost| score + boost);
+            let score = query.score(model, row, out[row - first], priors.values[row], boost);
             if score >= *threshold && !barred.contains(row as Row) && !model.withdrawn[row] {
                 top.offer(row as Row, score);
                 *threshold = top.threshold();

@@ -33,8 +33,7 @@ pub(crate) struct Visit {
 }
 
 impl Visits {
-    /// Plans the visits for a query whose candidates are in rising order of rows: the blocks with the largest bounds, as
-    /// many as the list has items, then the others in no order.
+    /// Plans the visits: the blocks with the largest bounds, as many as the list has items, then the others in no order.
     pub(crate) fn plan(&mut self, query: &Query, model: &Model, priors: &Priors, count: usize) {
         self.planned.clear();
         for (at, (row, boost)) in query.boosts.iter().enumerate() {

@@ -101,21 +101,21 @@ fn main() -> Result<()> {
     let mut hosts = hosts(&args)?;
     let rounds = if args.quick { 5 } else { 21 };
     let mut report = Report::default();
+    if let Some(only) = &args.only {
+        ensure!(cases.iter().any(|case| case.name == only), "there is no case {only} (real needs --events)");
+    }
     for case in cases.iter().filter(|case| args.only.as_ref().is_none_or(|only| case.name == only)) {
         run_case(case, &mut hosts, rounds, &mut report)?;
-        if args.only.is_some() {
-            continue;
+        if args.only.is_none() {
+            report.compared.extend(compare(case, &mut hosts, args.quick)?);
         }
-        report.compared.extend(compare(case, &mut hosts, args.quick)?);
     }
-    if args.only.is_some() {
-        println!("{}", report.table());
-        return Ok(());
+    if args.only.is_none() {
+        eprintln!("deltas and a publish");
+        report.deltas = Some(deltas::measure(rounds)?);
+        report.publish = Some(deltas::publish(if args.quick { 10_000 } else { 100_000 }, 3));
     }
-    eprintln!("deltas and a publish");
-    report.deltas = Some(deltas::measure(rounds)?);
-    report.publish = Some(deltas::publish(if args.quick { 10_000 } else { 100_000 }, 3));
-    if let (Some(pairs), Some(left_out)) = (&args.pairs, &args.left_out) {
+    if let (None, Some(pairs), Some(left_out)) = (&args.only, &args.pairs, &args.left_out) {
         eprintln!("sweeps");
         let mut python = python(&args)?;
         report.swept =

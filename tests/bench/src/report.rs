@@ -261,8 +261,9 @@ every host, with a scan of every row, and the peers' with a scan in f64 (recall)
 const CHANGES: &str = "
 ## What single changes brought
 
-Paired runs of the build before and after each change, at the time of the change. The ratios to the peers above depend
-on the machine's memory: where it is slow or shared, a peer that reads all rows in f32 loses most.
+As measured at the time of each change. Times of lists, publish and sweeps are paired runs of the builds before and
+after; the scan was measured before against a slower `stream`, and the deltas in another run. The ratios to the peers
+above depend on the machine's memory: where it is slow or shared, a peer that reads all rows in f32 loses most.
 
 | change | natively | in V8 |
 |---|---|---|
@@ -272,10 +273,10 @@ on the machine's memory: where it is slow or shared, a peer that reads all rows 
 | ids in one text, keys as their own hash, packs read without copies | two thirds of a load are hashing now | |
 | the window keeps deltas as they come | 134 µs → 1 µs a delta | |
 | a publish folds and solves rows on all processors | .65 of the time on two | |
-| sweeps add up four observations at once, in AVX2 without fused operations | .5 of the time | |
+| sweeps add up four observations at once, in AVX2 without fused operations | about half of the time | |
 
 Without gain: AVX-512 VNNI; batches of 8 or 16 blocks at a stop; leading dimensions apart in memory; other stops (4 to 12
-dimensions apart); fetching 1, 2, 8 or 16 blocks ahead; two steps at once or loads ahead of time in simd128 (1.05 ×
-slower); boxes or balls around the leading 4 to 24 dimensions of a block (19 % of the bytes instead of 20 %); scaling
+dimensions apart); fetching 1, 2, 8 or 16 blocks ahead; two steps at once or loads ahead of time in simd128 (1.05 to
+1.08 × slower); boxes or balls around the leading 4 to 24 dimensions of a block (19 % of the bytes instead of 20 %); scaling
 dimensions apart for the bounds (20 %). Norms of tails by row instead of by block would read 16 %.
 ";
