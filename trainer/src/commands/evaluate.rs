@@ -15,7 +15,7 @@ use nearfield_trainer::replay::Flow;
 use nearfield_trainer::train::Trained;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Measures recommendation quality and prints one JSON object.

@@ -16,8 +16,9 @@
 //! gives NDCG@10 of the item that comes; without, a judge is one person and gives NDCG@100 of all that
 //! was held out, since there is no item that comes next.
 
-use super::dense::{Side, inner};
+use super::dense::inner;
 use super::descent::descend;
+use super::solve::Side;
 use super::{Options, Shape, Sweep, Trial, ials};
 use crate::evaluate::figures::rank;
 use crate::event_log::EventLog;
@@ -516,7 +517,7 @@ mod tests {
 
     #[test]
     fn sweeps_are_told_one_by_one_and_end_when_neither_loss_nor_figure_moves() {
-        let log = log(60, 20, |person, item| person % 2 == item % 2 && drawn(person, item, 0.7));
+        let log = log(100, 30, |person, item| person % 2 == item % 2 && drawn(person, item, 0.7));
         let said = Said::default();
         let report = train(&log, log.events.len(), &Options::default(), &said).unwrap().report;
         let seen = &report.held_out_sweeps;

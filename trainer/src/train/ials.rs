@@ -1,7 +1,8 @@
 //! Sweeps of alternating least squares, in parallel over rows; the result does not depend on the
 //! number of threads.
 
-use super::dense::{Observation, Side, eigenvectors, gram, inner, pack, rotate};
+use super::dense::{Observation, eigenvectors, gram, inner, pack, rotate};
+use super::solve::Side;
 use crate::event_log::EventLog;
 use nearfield_engine::algebra::NormalEquations;
 use nearfield_engine::ids::Row;
@@ -175,10 +176,7 @@ fn solve_side(
     let all = alpha * other.len() as f32;
     own.par_chunks_mut(dim).zip(observations).for_each(|(own, observations)| {
         let weight: f32 = observations.iter().map(|(_, weight, _)| weight).sum();
-        match other.solve(alpha, lambda * (weight + all), observations) {
-            Some(x) => own.copy_from_slice(x.as_slice()),
-            None => own.fill(0.0),
-        }
+        other.improve(alpha, lambda * (weight + all), observations, own);
     });
 }
 

@@ -22,6 +22,7 @@ mod factors;
 mod held_out;
 mod ials;
 mod order;
+mod solve;
 pub mod sweeps;
 
 use crate::event_log::EventLog;
