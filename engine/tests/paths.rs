@@ -255,6 +255,66 @@ fn the_choice_is_counted_by_its_rank_in_the_list_shown() {
 }
 
 #[test]
+fn what_is_learnt_privately_is_in_no_delta_and_ranks_all_the_same() {
+    let (_, model) = taught();
+    let mut workspace = Workspace::new();
+    let (mut open, mut private) = (UserState::new(), UserState::new());
+    for (turn, item) in ["i0", "i4", "new"].into_iter().enumerate() {
+        let event = Event::new(Kind::Click, item, NOW + turn as u64);
+        open.learn(&model, &event, event.time_ms).unwrap();
+        private.learn_privately(&model, &event, event.time_ms).unwrap();
+        let lists = [&mut open, &mut private]
+            .map(|person| person.recommend(&model, &Request::default(), &mut workspace));
+        assert_eq!(lists[0], lists[1]);
+    }
+    assert_eq!(private.quality(), open.quality(), "the person's own figures count all");
+    assert!(open.quality().total() > 0);
+    assert!(private.preview_delta(&model, &mut workspace).is_none(), "neither an event nor a rank is told");
+    assert!(!private.delta_due(NOW + 60_000));
+
+    // What comes after is told, and only that.
+    click(&mut private, &model, "i2", NOW + 9);
+    let delta = private.take_delta(&model, DeltaId([1; 16]), &mut workspace).unwrap();
+    assert_eq!(delta.items.iter().map(|item| item.row()).collect::<Vec<_>>(), [2]);
+    assert_eq!(delta.metrics.len(), 1);
+    assert_eq!(delta.metrics[0].bins.iter().sum::<u16>(), 1);
+}
+
+#[test]
+fn a_private_event_keeps_what_was_unsent_before_it() {
+    let (_, model) = taught();
+    let mut person = UserState::new();
+    click(&mut person, &model, "i0", NOW);
+    let event = Event::new(Kind::Click, "i2", NOW + 1);
+    person.learn_privately(&model, &event, NOW + 1).unwrap();
+    assert_eq!(person.learn_privately(&model, &event, NOW + 1), Ok(Learned::Applied), "it has no id");
+    let delta = person.take_delta(&model, DeltaId([1; 16]), &mut Workspace::new()).unwrap();
+    assert_eq!(delta.items.iter().map(|item| item.row()).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn a_list_shown_by_another_copy_counts_as_if_shown_by_this_one() {
+    let (_, model) = taught();
+    let mut workspace = Workspace::new();
+    let mut person = UserState::new();
+    click(&mut person, &model, "i0", NOW);
+    let mut copy = UserState::from_bytes(&person.to_bytes()).unwrap();
+    let list = person.recommend(&model, &Request::default(), &mut workspace);
+    let rows: Vec<Row> = list.iter().map(|item| item.row).collect();
+    let chosen = model.item_id(rows[2]).to_owned();
+    copy.was_shown(&model, model.version(), &rows);
+    for state in [&mut person, &mut copy] {
+        click(state, &model, &chosen, NOW + 1);
+    }
+    assert_eq!(copy.quality().bins, [0, 1, 0, 0, 0]);
+    assert_eq!(copy.to_bytes(), person.to_bytes());
+
+    copy.was_shown(&model, model.version(), &[Row::MAX, 0, model.len() as Row]);
+    let lists = [&mut person, &mut copy].map(|it| it.recommend(&model, &Request::default(), &mut workspace));
+    assert_eq!(lists[0], lists[1], "rows that the model does not have change nothing");
+}
+
+#[test]
 fn a_patched_model_equals_a_downloaded_one_to_the_byte() {
     let (mut statistics, mut model, deltas) = two_groups();
     let start = model.clone();

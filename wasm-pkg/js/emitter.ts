@@ -1,12 +1,12 @@
 // Listeners, and errors that happened before anybody listened.
 
 import { NearfieldError, asNearfieldError } from './error.js';
-import type { SyncReport } from './reports.js';
+import type { SyncReport } from './central/reports.js';
 
 /** The events of `on`, and what their listeners are given. */
 export interface NearfieldEvents {
   /** The list may have changed: ask `recommend` again. */
-  recommendations: { reason: 'event' | 'model' | 'forget' };
+  recommendations: { reason: 'event' | 'model' | 'forget' | 'consent' };
   /** A newer model is in use. */
   model: { lineage: string; version: number; from: number; via: 'patch' | 'pack'; bytes: number };
   /** Central answered deltas. */

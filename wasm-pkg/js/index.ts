@@ -6,18 +6,18 @@
  *
  * @packageDocumentation
  */
-export { init, initSync, goldenDigest, type WasmSource } from './binding.js';
-export { type Consent } from './consent.js';
+export { init, initSync, goldenDigest, type WasmSource } from './core/binding.js';
+export { type Consent, type ConsentInForce } from './person/consent.js';
 export { NearfieldError } from './error.js';
-export { TRACK_ITEMS_MAX, type TrackItem, type TrackParameters } from './events.js';
+export { TRACK_ITEMS_MAX, type TrackItem, type TrackParameters } from './core/events.js';
 export { type NearfieldEvents } from './emitter.js';
-export { verifyManifest, type HeldModel, type Manifest } from './manifest.js';
-export { Model } from './model.js';
+export { verifyManifest, type HeldModel, type Manifest } from './core/manifest.js';
+export { Model } from './core/model.js';
 export { Nearfield, type Inspection } from './nearfield.js';
 export { type OpenOptions } from './options.js';
-export { Ranking, type Recommendation, type RecommendRequest } from './ranking.js';
-export { indexedDbStorage, memoryStorage, type StorageAdapter, type StorageKey } from './storage.js';
-export { type SentDelta, type SyncReport } from './reports.js';
+export { Ranking, type Recommendation, type RecommendRequest } from './core/ranking.js';
+export { memoryStorage, type PutOptions, type StorageAdapter, type StorageKey } from './storage/adapter.js';
+export { type SentDelta, type SyncReport } from './central/reports.js';
 export {
   User,
   type DeltaPreview,
@@ -27,4 +27,4 @@ export {
   type Settled,
   type SyncAnswer,
   type Tracked,
-} from './user.js';
+} from './core/user.js';

@@ -1,19 +1,19 @@
 // One person on one site: learns, ranks, keeps, and syncs in the background.
 
-import { BackgroundLoop } from './background.js';
-import { consentFrom, type Consent } from './consent.js';
-import { Device } from './device.js';
+import { BackgroundLoop } from './central/background.js';
+import { changed, type Consent, type ConsentInForce } from './person/consent.js';
+import type { Device } from './person/device.js';
 import { Emitter, type NearfieldEvents } from './emitter.js';
 import { NearfieldError } from './error.js';
-import { toEvents, type TrackParameters } from './events.js';
-import type { Model } from './model.js';
-import { open, openStorage, type Opened } from './open.js';
+import { toEvents, type TrackParameters } from './core/events.js';
+import type { Model } from './core/model.js';
+import { open, type Opened } from './open.js';
 import type { OpenOptions } from './options.js';
 import { watchPage } from './page.js';
-import type { Recommendation, RecommendRequest } from './ranking.js';
-import type { SentDelta, SyncReport } from './reports.js';
-import { Sync } from './sync.js';
-import type { DeltaPreview, HistoryEntry, OutboxEntry, Quality, Tracked } from './user.js';
+import type { Recommendation, RecommendRequest } from './core/ranking.js';
+import type { SentDelta, SyncReport } from './central/reports.js';
+import { Sync } from './central/sync.js';
+import type { DeltaPreview, HistoryEntry, OutboxEntry, Quality, Tracked } from './core/user.js';
 
 /** All that is kept about the person. */
 export interface Inspection {
@@ -28,7 +28,7 @@ export interface Inspection {
   quality: Quality;
   /** Bytes of the state, all of the above included. */
   stateBytes: number;
-  consent: Consent;
+  consent: ConsentInForce;
 }
 
 /**
@@ -41,42 +41,36 @@ export interface Inspection {
  * ```
  */
 export class Nearfield {
-  readonly #options: OpenOptions;
   readonly #now: () => number;
-  readonly #emitter = new Emitter();
+  readonly #emitter: Emitter;
   readonly #device: Device;
   readonly #sync: Sync;
   readonly #loop: BackgroundLoop<SyncReport>;
   readonly #hasCentral: boolean;
   readonly #unwatch: () => void;
-  /** Without consent the storage is memory, and the chosen one is not even opened. */
-  #storageOpened: boolean;
   #closed = false;
 
-  private constructor(options: OpenOptions, opened: Opened) {
-    this.#options = options;
+  private constructor(options: OpenOptions, opened: Opened, emitter: Emitter) {
+    const { central, device, modelIsNew } = opened;
     this.#now = options.now ?? Date.now;
-    this.#hasCentral = opened.central !== undefined;
-    this.#storageOpened = opened.consent.personalise;
-    this.#device = new Device(options, opened, this.#emitter);
-    this.#sync = new Sync(options, this.#device, opened, this.#emitter, (inMs) => this.#loop.wake(inMs));
-    const everyMs = opened.central ? (options.syncEveryMs ?? 60_000) : 0;
+    this.#emitter = emitter;
+    this.#hasCentral = central !== undefined;
+    this.#device = device;
+    this.#sync = new Sync(options, opened, emitter, (inMs) => this.#loop.wake(inMs));
+    const everyMs = central ? (options.syncEveryMs ?? 60_000) : 0;
     this.#loop = new BackgroundLoop(
       everyMs,
       (round) => this.#sync.round(round),
-      (thrown) => this.#emitter.report(thrown, 'sync.failed'),
+      (thrown) => emitter.report(thrown, 'sync.failed'),
     );
-    for (const error of opened.errors) this.#emitter.report(error, 'storage.failed');
-    if (opened.modelIsNew) this.#device.saveModel();
+    if (modelIsNew) device.saveModel();
     this.#unwatch = watchPage(
       () => this.#sync.leave(),
       () => this.#loop.wake(0),
     );
-    if (opened.nextName && this.#sync.sends) this.#device.takeUnder(opened.nextName);
-    if (opened.central) {
-      if (everyMs > 0) this.#loop.wake(opened.modelIsNew ? everyMs : 0);
-      else if (this.#device.user.outbox().length > 0) this.#loop.wake(0);
-    }
+    if (everyMs > 0) this.#loop.wake(modelIsNew ? everyMs : 0);
+    else if (central && device.user.outbox().length > 0) this.#loop.wake(0);
+    this.#askForToken();
   }
 
   /**
@@ -85,12 +79,17 @@ export class Nearfield {
    * Rejects with `central.*`, `manifest.*` or `pack.*` if there is no model yet and none can be had.
    */
   static async open(options: OpenOptions): Promise<Nearfield> {
-    return new Nearfield(options, await open(options));
+    const emitter = new Emitter();
+    return new Nearfield(options, await open(options, emitter), emitter);
   }
 
-  /** Opens with a state that `snapshot` gave, instead of the stored one. Throws `state.*`. */
+  /**
+   * Opens with a state that `snapshot` gave. Where `storage` is given and there is consent to keep, it
+   * takes the place of the stored one; else it stays in memory. Throws `state.*`.
+   */
   static async restore(state: Uint8Array, options: OpenOptions): Promise<Nearfield> {
-    return new Nearfield(options, await open(options, state));
+    const emitter = new Emitter();
+    return new Nearfield(options, await open(options, emitter, state), emitter);
   }
 
   /** What was sent in this page, oldest first. */
@@ -112,7 +111,7 @@ export class Nearfield {
   track(kind: string, parameters: TrackParameters | string): Tracked {
     this.#mustBeOpen();
     const now = this.#now();
-    const tracked = this.#device.user.learn(this.#device.model, toEvents(kind, parameters, now), now);
+    const tracked = this.#device.replica.learn(this.#device.model, toEvents(kind, parameters, now), now, this.#device.consent.share);
     this.#device.saveState();
     this.#sync.learned(now);
     if (tracked.applied > 0) this.#emitter.emit('recommendations', { reason: 'event' });
@@ -122,7 +121,7 @@ export class Nearfield {
   /** The person's list, best first, at once. */
   recommend(request: RecommendRequest = {}): Recommendation[] {
     this.#mustBeOpen();
-    return this.#device.user.recommend(this.#device.model, request).items();
+    return this.#device.replica.recommend(this.#device.model, request).items();
   }
 
   /** The most popular items: the same for everyone. */
@@ -155,7 +154,7 @@ export class Nearfield {
       outbox: this.#device.user.outbox(),
       quality: this.#device.user.quality(),
       stateBytes: this.#device.user.toBytes().length,
-      consent: { ...this.#device.consent },
+      consent: this.#device.consent,
     };
   }
 
@@ -172,39 +171,42 @@ export class Nearfield {
   }
 
   /**
-   * Changes the consent and gives the one in force. Without `personalise` the stored state is
-   * deleted and all continues in memory; without `share` what was not sent yet is dropped and never
-   * sent.
+   * Changes the consent and gives the one in force. Resolves once storage has followed.
+   *
+   * Without `personalise` all that is stored is deleted, the rest stays in memory and nothing leaves;
+   * given later, what is in memory joins what is stored. Without `share` what was not sent yet is
+   * dropped, and what is learnt is never sent, not even after `share` is given.
    */
-  async consent(changes: Partial<Consent> = {}): Promise<Consent> {
+  async consent(changes: Partial<Consent> = {}): Promise<ConsentInForce> {
     this.#mustBeOpen();
-    const before = this.#device.consent;
-    this.#device.consent = consentFrom({ ...before, ...changes });
-    const { personalise, share } = this.#device.consent;
-    // What was done without consent to share must not go out after it is given, and what waits
-    // must not go out after it is taken back.
-    if (share !== before.share) this.#device.user.discardDeltas();
-    if (before.personalise && !personalise) {
-      await this.#device.writes.remove('state', 'next', 'token', 'model', 'manifest');
-    } else if (personalise) {
-      if (!this.#storageOpened) {
-        const errors: NearfieldError[] = [];
-        this.#device.writes.storage = await openStorage(this.#options, errors);
-        this.#storageOpened = true;
-        for (const error of errors) this.#emitter.report(error, 'storage.unavailable');
-      }
-      this.#device.saveState();
-      if (!before.personalise) this.#device.saveModel(true);
+    const device = this.#device;
+    const [given, before] = [device.given, device.consent];
+    device.given = changed(given, changes);
+    const after = device.consent;
+    if (before.share && !after.share) device.stopSharing();
+    if (before.personalise && !after.personalise) await device.stopKeeping();
+    if (!before.personalise && after.personalise) {
+      await device.keep();
+      device.saveModel(true);
+      this.#emitter.emit('recommendations', { reason: 'consent' });
     }
-    return { ...this.#device.consent };
+    if (after.share && !before.share) this.#askForToken();
+    if (given.personalise !== device.given.personalise || given.share !== device.given.share) await device.saveConsent();
+    return device.consent;
+  }
+
+  /** Resolves once all that was tracked so far is in storage; rejects if it could not be written. */
+  async flush(): Promise<void> {
+    this.#mustBeOpen();
+    await this.#device.saved();
   }
 
   /** Forgets the person: history, taste, outbox and token, in memory and in storage. */
   async forget(): Promise<void> {
     this.#mustBeOpen();
-    this.#device.forget();
+    const forgotten = this.#device.forget();
     this.#emitter.emit('recommendations', { reason: 'forget' });
-    await this.#device.writes.remove('state', 'next', 'token');
+    await forgotten;
   }
 
   /** Calls `listener` at every such event, and returns how to stop that. */
@@ -219,6 +221,14 @@ export class Nearfield {
     this.#unwatch();
     await this.#loop.stop();
     await this.#device.close();
+  }
+
+  /** Asks for a device token in the background, so that a page that goes away can send. */
+  #askForToken(): void {
+    if (!this.#device.sends || this.#device.token) return;
+    this.#loop.run({}).catch((thrown: unknown) => {
+      if (!this.#closed) this.#emitter.report(thrown, 'sync.failed');
+    });
   }
 
   #mustBeOpen(): void {

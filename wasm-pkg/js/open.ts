@@ -1,87 +1,123 @@
-// Opening: storage, the person's state, and a model from storage or from central.
+// Opening: the storage, the consent, a model from storage or from central, and what is kept of the person.
 
-import { init } from './binding.js';
-import { Central } from './central.js';
-import { consentFrom, type Consent } from './consent.js';
-import { decodeName, type DeltaName } from './delta-name.js';
-import { NearfieldError, asNearfieldError } from './error.js';
-import { verifyManifest } from './manifest.js';
-import { Model } from './model.js';
+import { Central } from './central/central.js';
+import { init } from './core/binding.js';
+import { verifyManifest } from './core/manifest.js';
+import { Model } from './core/model.js';
+import { User } from './core/user.js';
+import type { Emitter } from './emitter.js';
+import { NearfieldError } from './error.js';
 import { checkOptions, type OpenOptions } from './options.js';
-import { indexedDbStorage, memoryStorage, type StorageAdapter, type StorageKey } from './storage.js';
-import { User } from './user.js';
+import { changed, decodeConsent, type Consent } from './person/consent.js';
+import { Device } from './person/device.js';
+import { memoryStorage, type StorageKey } from './storage/adapter.js';
+import { IndexedDb } from './storage/indexed-db.js';
+import { sole, type SiteStorage } from './storage/site-storage.js';
 
-/** What opening found. */
+/** What opening gives. */
 export interface Opened {
   central: Central | undefined;
-  storage: StorageAdapter;
-  consent: Consent;
-  model: Model;
+  device: Device;
   /** The model did not come from storage. */
   modelIsNew: boolean;
-  user: User;
-  /** The name that the last visit may have sent what it left unsent under. */
-  nextName: DeltaName | undefined;
-  token: Uint8Array | undefined;
-  /** The manifest that was accepted last. */
-  manifest: Uint8Array | undefined;
-  /** What failed on the way without stopping it. */
-  errors: NearfieldError[];
 }
 
-/** Opens with a stored state, or with the one that `snapshot` holds. */
-export async function open(options: OpenOptions, snapshot?: Uint8Array): Promise<Opened> {
+/** Opens with what is stored, or with the state that `snapshot` holds. */
+export async function open(options: OpenOptions, emitter: Emitter, snapshot?: Uint8Array): Promise<Opened> {
   checkOptions(options);
   await init();
-  const errors: NearfieldError[] = [];
-  const consent = consentFrom(options.consent);
+  const { site, lasting } = storageOf(options, snapshot !== undefined);
   const central = options.endpoint === undefined ? undefined : new Central(options.endpoint);
-  const storage = consent.personalise ? await openStorage(options, errors) : memoryStorage();
-  const kept = async (key: StorageKey) => {
-    try {
-      return await storage.get(key);
-    } catch (thrown) {
-      errors.push(asNearfieldError(thrown, 'storage.failed'));
-      return undefined;
-    }
-  };
-
-  const stored = snapshot ? undefined : await kept('state');
-  let user: User;
+  const ownsModel = !(options.model instanceof Model);
+  const kept = (key: StorageKey) =>
+    site.get(key).catch((thrown: unknown) => void emitter.report(thrown, 'storage.failed'));
+  let user: User | undefined;
+  let begun: Begun | undefined;
   try {
-    user = new User(snapshot ?? stored);
-  } catch (thrown) {
-    if (snapshot) throw thrown;
-    // A damaged state is worth less than a shop that opens; an event reports it.
-    errors.push(asNearfieldError(thrown, 'state.damaged'));
-    user = new User();
-  }
-
-  let modelIsNew = false;
-  let manifest: Uint8Array | undefined;
-  let model: Model | undefined = options.model instanceof Model ? options.model : undefined;
-  const pack = model ? undefined : await kept('model');
-  if (pack) {
-    try {
-      model = Model.load(pack);
-    } catch (thrown) {
-      errors.push(asNearfieldError(thrown, 'pack.damaged'));
+    user = snapshot && User.fromBytes(snapshot);
+    const { given, remembered } = await consentOf(options, kept);
+    begun = await beginModel(options, central, given.personalise ? kept : async () => undefined, emitter);
+    const { model, manifest, modelIsNew } = begun;
+    const device = new Device(
+      {
+        tab: crypto.randomUUID(),
+        site,
+        lasting,
+        given,
+        hasCentral: central !== undefined,
+        model,
+        ownsModel,
+        manifest,
+        snapshot: user,
+      },
+      emitter,
+    );
+    if (given.personalise) {
+      await device.keep();
+      if (!remembered) device.saveConsent().catch((thrown: unknown) => emitter.report(thrown, 'storage.failed'));
     }
+    return { central, device, modelIsNew };
+  } catch (thrown) {
+    user?.free();
+    if (ownsModel) begun?.model.free();
+    site.close();
+    throw thrown;
   }
-  if (model) {
-    manifest = await kept('manifest');
-  } else {
-    if (options.model instanceof Uint8Array) model = Model.load(options.model);
-    else ({ model, manifest } = await download(options, central));
-    modelIsNew = true;
+}
+
+/** The storage that the options ask for. */
+function storageOf({ storage, site }: OpenOptions, restores: boolean): { site: SiteStorage; lasting: boolean } {
+  if (typeof storage === 'object') return { site: sole(storage), lasting: true };
+  // A restored person is kept by whoever took the snapshot.
+  const chosen = storage ?? (restores || !('indexedDB' in globalThis) ? 'memory' : 'indexeddb');
+  if (chosen === 'memory') return { site: sole(memoryStorage()), lasting: false };
+  return { site: new IndexedDb(site), lasting: true };
+}
+
+type Kept = (key: StorageKey) => Promise<Uint8Array | undefined>;
+
+/** What was given, now or at an earlier visit, and whether storage remembers all of it. */
+async function consentOf({ consent }: OpenOptions, kept: Kept): Promise<{ given: Consent; remembered: boolean }> {
+  // Whoever refuses to have anything kept has nothing read, either.
+  if (consent?.personalise === false) return { given: changed({ personalise: false, share: false }, consent), remembered: true };
+  const stored = decodeConsent(await kept('consent'));
+  const given = changed(stored, consent);
+  return { given, remembered: given.personalise === stored.personalise && given.share === stored.share };
+}
+
+interface Begun {
+  model: Model;
+  /** The manifest that was accepted last. */
+  manifest: Uint8Array | undefined;
+  modelIsNew: boolean;
+}
+
+/** The model to begin with: the one given or the stored one, whichever is newer, or else central's. */
+async function beginModel(options: OpenOptions, central: Central | undefined, kept: Kept, emitter: Emitter): Promise<Begun> {
+  if (options.model instanceof Model) return { model: options.model, manifest: await kept('manifest'), modelIsNew: false };
+  const handed = options.model && Model.load(options.model);
+  const stored = await storedModel(kept, emitter);
+  const manifest = await kept('manifest');
+  if (handed) {
+    const newer = stored?.lineage === handed.lineage && stored.version > handed.version;
+    (newer ? handed : stored)?.free();
+    return { model: newer ? stored : handed, manifest, modelIsNew: !newer };
   }
-  const token = await kept('token');
-  const nextName = stored && decodeName(await kept('next'));
-  return { central, storage, consent, model, modelIsNew, user, nextName, token, manifest, errors };
+  if (stored) return { model: stored, manifest, modelIsNew: false };
+  return { ...(await download(options, central)), modelIsNew: true };
+}
+
+async function storedModel(kept: Kept, emitter: Emitter): Promise<Model | undefined> {
+  const pack = await kept('model');
+  try {
+    return pack && Model.load(pack);
+  } catch (thrown) {
+    return void emitter.report(thrown, 'pack.damaged');
+  }
 }
 
 /** Downloads the newest model. */
-async function download(options: OpenOptions, central: Central | undefined): Promise<Pick<Opened, 'model' | 'manifest'>> {
+async function download(options: OpenOptions, central: Central | undefined): Promise<Omit<Begun, 'modelIsNew'>> {
   if (!central) throw new NearfieldError('options.model', 'without an endpoint a model must be given', { field: 'model' });
   const now = (options.now ?? Date.now)();
   const bytes = await central.manifest();
@@ -90,18 +126,5 @@ async function download(options: OpenOptions, central: Central | undefined): Pro
     return { model: manifest.load(await central.pack(manifest.version)), manifest: bytes };
   } finally {
     manifest.free();
-  }
-}
-
-/** Opens the storage that was asked for; where a browser refuses it, memory, and `errors` says why. */
-export async function openStorage({ storage, site }: OpenOptions, errors: NearfieldError[]): Promise<StorageAdapter> {
-  if (typeof storage === 'object') return storage;
-  if (storage === 'memory' || (storage === undefined && !('indexedDB' in globalThis))) return memoryStorage();
-  try {
-    return await indexedDbStorage(site);
-  } catch (thrown) {
-    // Private windows may refuse a database: the visit continues in memory, and an event says so.
-    errors.push(asNearfieldError(thrown, 'storage.unavailable'));
-    return memoryStorage();
   }
 }

@@ -1,9 +1,9 @@
 // How to open, and what is wrong with the options.
 
-import type { Consent } from './consent.js';
+import type { Consent } from './person/consent.js';
 import { NearfieldError } from './error.js';
-import { Model } from './model.js';
-import type { StorageAdapter } from './storage.js';
+import { Model } from './core/model.js';
+import type { StorageAdapter } from './storage/adapter.js';
 
 /** How to open. */
 export interface OpenOptions {
@@ -13,9 +13,12 @@ export interface OpenOptions {
   publicKey?: string;
   /** The site's name, as central has it. */
   site: string;
-  /** Where to keep what was learnt (default: IndexedDB where there is one, else memory). */
+  /** Where to keep what was learnt, once there is consent (default: IndexedDB where there is one, else memory). */
   storage?: 'indexeddb' | 'memory' | StorageAdapter;
-  /** What the person agreed to (default: keep and share, but not share under GPC or Do Not Track). */
+  /**
+   * What the person agreed to. What is left out is as it was given at an earlier visit, or else not
+   * given: then nothing is stored and nothing is sent.
+   */
   consent?: Partial<Consent>;
   /** A model to begin with: a pack, or a `Model` that many users share, which this never updates. */
   model?: Model | Uint8Array;

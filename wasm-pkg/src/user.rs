@@ -72,7 +72,8 @@ impl User {
         self.inner.to_bytes()
     }
 
-    /// Learns from one event, and returns `applied`, `duplicate` or `context`.
+    /// Learns from one event, and returns `applied`, `duplicate` or `context`. Where the person does not
+    /// share, no delta will carry it.
     ///
     /// # Errors
     /// `event.*` names the field and the limit; nothing is changed.
@@ -87,10 +88,15 @@ impl User {
         event_id: Option<String>,
         session_id: Option<String>,
         now_ms: f64,
+        shares: bool,
     ) -> Result<String, JsValue> {
         let (event, now_ms) = event(kind, item_id, time_ms, value, event_id, session_id, now_ms)?;
-        let learned = self.inner.learn(&model.inner, &event, now_ms).map_err(IntoJs::into_js)?;
-        let name = match learned {
+        let learned = if shares {
+            self.inner.learn(&model.inner, &event, now_ms)
+        } else {
+            self.inner.learn_privately(&model.inner, &event, now_ms)
+        };
+        let name = match learned.map_err(IntoJs::into_js)? {
             Learned::Applied => "applied",
             Learned::Duplicate => "duplicate",
             Learned::ContextOnly => "context",
@@ -111,6 +117,17 @@ impl User {
         let scenario = if continuing { Scenario::Continue } else { Scenario::Discover };
         let request = Request { count, scenario, allow, deny };
         packed(&with_workspace(|workspace| self.inner.recommend(&model.inner, &request, workspace)))
+    }
+
+    /// Takes the head of a list that another copy of this state showed for the one shown last.
+    ///
+    /// # Errors
+    /// `event.bad_number` where the version is not a number in range.
+    #[wasm_bindgen(js_name = wasShown)]
+    pub fn was_shown(&mut self, model: &Model, version: f64, rows: &[u32]) -> Result<(), JsValue> {
+        let version = ModelVersion(whole(version, "event", "version")?);
+        self.inner.was_shown(&model.inner, version, rows);
+        Ok(())
     }
 
     /// Returns whether a delta should go out.

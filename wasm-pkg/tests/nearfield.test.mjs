@@ -2,9 +2,12 @@
 
 import 'fake-indexeddb/auto';
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { Model, Nearfield, NearfieldError, User, goldenDigest, init, memoryStorage, verifyManifest } from '../dist/index.js';
 import { answer, central, deltas, file, publicKey } from './central.mjs';
+
+const BOTH = { personalise: true, share: true };
 
 let server;
 let opened = [];
@@ -19,7 +22,7 @@ afterEach(async () => {
 });
 
 function options(more = {}) {
-  return { endpoint: server.endpoint, publicKey, site: 'test', storage: 'memory', syncEveryMs: 0, ...more };
+  return { endpoint: server.endpoint, publicKey, site: 'test', storage: 'memory', syncEveryMs: 0, consent: BOTH, ...more };
 }
 
 async function open(more) {
@@ -181,6 +184,161 @@ describe('keeping', () => {
   });
 });
 
+describe('keeping apart', () => {
+  /** A storage in memory that has no room for what `refuses` says. */
+  const full = (refuses) => {
+    const storage = memoryStorage();
+    const put = async (entries, options) => {
+      if (refuses(entries)) throw new DOMException('full', 'QuotaExceededError');
+      return storage.put(entries, options);
+    };
+    return { ...storage, put };
+  };
+
+  test('a model that exceeds the quota does not take the state down', async () => {
+    const storage = full((entries) => entries.model);
+    const nf = await open({ storage });
+    const errors = [];
+    nf.on('error', (error) => errors.push(error.code));
+    nf.track('click', 'tent-1');
+    await nf.close();
+    assert.deepEqual([...new Set(errors)], ['storage.quota']);
+    const again = await open({ storage });
+    assert.equal(again.inspect().history.length, 1);
+  });
+
+  test('a state that exceeds the quota takes the room of the model', async () => {
+    let holdsModel = false;
+    const storage = full((entries) => {
+      if ('model' in entries) holdsModel = entries.model !== null;
+      return 'state' in entries && holdsModel;
+    });
+    const nf = await open({ storage });
+    await nf.flush();
+    assert.equal(holdsModel, false);
+    nf.track('click', 'tent-1');
+    await nf.flush();
+    assert.ok(await storage.get('state'));
+    assert.equal(await storage.get('model'), undefined);
+  });
+
+  test('a quota that leaves no room at all is reported, and nothing is sent', async () => {
+    const nf = await open({ storage: full((entries) => entries.state) });
+    nf.track('click', 'tent-1');
+    await assert.rejects(nf.flush(), coded('storage.quota'));
+    await assert.rejects(nf.sync(), coded('storage.quota'));
+    assert.equal(server.count('/v1/sync'), 0);
+  });
+
+  for (const kind of ['indexeddb', 'adapter']) {
+    test(`a state of a newer package is kept, reported, and used again by it (${kind})`, async () => {
+      const site = 'test';
+      const storage = kind === 'indexeddb' ? 'indexeddb' : memoryStorage();
+      const first = await open({ site, storage });
+      await first.forget();
+      first.track('click', 'tent-1');
+      await first.close();
+      const edit = await editor(site, storage);
+      const older = await edit.get('state');
+      const newer = older.slice();
+      new DataView(newer.buffer).setUint16(4, 0xffff, true);
+      await edit.put('state', newer);
+
+      const downgraded = await open({ site, storage });
+      const errors = [];
+      downgraded.on('error', (error) => errors.push(error.code));
+      assert.deepEqual(errors, ['state.newer_schema']);
+      downgraded.track('click', 'lamp-1');
+      await downgraded.sync();
+      assert.equal(downgraded.recommend({ count: 3 }).length, 3);
+      await downgraded.close();
+      assert.deepEqual(await edit.get('state'), newer);
+
+      await edit.put('state', older);
+      edit.close();
+      const again = await open({ site, storage });
+      assert.deepEqual(again.inspect().history.map(({ item_id }) => item_id), ['tent-1']);
+      await again.forget();
+    });
+  }
+
+  test('states of every older schema migrate', async () => {
+    const storage = memoryStorage();
+    const schema1 = readFileSync(new URL('../../engine/tests/states/schema-1.bin', import.meta.url));
+    await storage.put({ state: new Uint8Array(schema1) });
+    const nf = await open({ storage });
+    assert.equal(nf.inspect().history.length, 7);
+    nf.track('click', 'tent-1');
+    await nf.close();
+    assert.notEqual((await storage.get('state'))[4], 1, 'written in the newest schema');
+    assert.equal((await open({ storage })).inspect().history.length, 8);
+  });
+
+  test('the database opens again after another connection made it close', async () => {
+    const site = 'test';
+    const nf = await open({ site, storage: 'indexeddb' });
+    await nf.forget();
+    nf.track('click', 'tent-1');
+    await nf.flush();
+    // A newer package upgrades the database: the connection in use must make way.
+    const { version } = (await indexedDB.databases()).find(({ name }) => name === `nearfield:${site}`);
+    await new Promise((done, failed) => {
+      const request = indexedDB.open(`nearfield:${site}`, version + 1);
+      request.onsuccess = () => done(request.result.close());
+      request.onerror = failed;
+    });
+    nf.track('click', 'tent-2');
+    await nf.flush();
+    await nf.close();
+    assert.equal((await open({ site, storage: 'indexeddb' })).inspect().history.length, 2);
+  });
+
+  test('events are written relaxed and coalesced; only what names a delta waits for durability', async () => {
+    const storage = memoryStorage();
+    const puts = [];
+    const watched = { ...storage, put: (entries, options) => (puts.push({ ...options, keys: Object.keys(entries) }), storage.put(entries, options)) };
+    const nf = await open({ storage: watched });
+    await eventually(() => puts.some(({ durable, keys }) => durable && keys.includes('next')), 'the first name');
+    await nf.flush();
+    puts.length = 0;
+    for (let event = 0; event < 10; event += 1) nf.track('view_item', `tent-${event}`);
+    await nf.flush();
+    assert.ok(puts.length <= 2, `${puts.length} writes for ten events`);
+    assert.ok(puts.every(({ durable, keys }) => !durable && !keys.includes('model')));
+    await nf.sync();
+    await nf.flush();
+    assert.ok(puts.some(({ durable }) => durable));
+  });
+
+  test('a model handed over as bytes wins over an older stored one, and yields to a newer', async () => {
+    const storage = memoryStorage();
+    await (await open({ storage, model: file('2.pack') })).close();
+    const newer = await open({ storage, model: file('3.pack') });
+    assert.equal(newer.inspect().version, 3);
+    await newer.close();
+    assert.equal((await open({ storage, model: file('2.pack') })).inspect().version, 3);
+  });
+});
+
+/** Reads and writes what a closed Nearfield has stored. */
+async function editor(site, storage) {
+  if (typeof storage === 'object') {
+    return { get: (key) => storage.get(key), put: (key, bytes) => storage.put({ [key]: bytes }), close() {} };
+  }
+  const request = indexedDB.open(`nearfield:${site}`);
+  const database = await new Promise((done) => (request.onsuccess = () => done(request.result)));
+  const run = (mode, work) =>
+    new Promise((done) => {
+      const request = work(database.transaction('kept', mode).objectStore('kept'));
+      request.onsuccess = () => done(request.result);
+    });
+  return {
+    get: (key) => run('readonly', (store) => store.get(key)),
+    put: (key, bytes) => run('readwrite', (store) => store.put(bytes, key)),
+    close: () => database.close(),
+  };
+}
+
 describe('sending', () => {
   test('what is inspected is what is sent, and it is acknowledged', async () => {
     const nf = await open();
@@ -298,6 +456,40 @@ describe('sending', () => {
     assert.deepEqual(bodies.map((body) => deltas(body)[0].base), [2, 3]);
   });
 
+  test('the token is there before the first event, so that a person who visits once also teaches', async () => {
+    const storage = memoryStorage();
+    const nf = await open({ storage });
+    await eventually(() => server.count('/v1/device') === 1, 'the asking for a token');
+    await nf.sync();
+    await nf.flush();
+    assert.ok(await storage.get('token'));
+    assert.equal(server.count('/v1/sync'), 0);
+  });
+
+  test('an expired token is renewed before anything is sent, and the deltas stay', async () => {
+    const token = (name, until) => {
+      const bytes = new Uint8Array(41).fill(name);
+      new DataView(bytes.buffer).setBigUint64(17, BigInt(until), true);
+      return bytes;
+    };
+    let now = Date.now();
+    const tokens = [token(1, now + 3_600_000), token(2, now + 9_000_000)];
+    server.routes['/v1/device'] = () => ({ body: tokens.shift() });
+    const nf = await open({ now: () => now });
+    await nf.sync();
+    nf.track('click', 'tent-1');
+    server.routes['/v1/sync'] = () => null;
+    await assert.rejects(nf.sync(), coded('central.unreachable'));
+    const [{ id }] = nf.inspect().outbox;
+    now += 3_600_001;
+    const bodies = [];
+    server.routes['/v1/sync'] = ({ body }) => (bodies.push(body), { body: answer(body) });
+    const { sent } = await nf.sync();
+    assert.deepEqual(sent.map((delta) => [delta.id, delta.outcome]), [[id, 'acknowledged']]);
+    assert.equal(server.count('/v1/device'), 2);
+    assert.ok(bodies.every((body) => body.includes(Buffer.alloc(16, 2))), 'the old token is not sent any more');
+  });
+
   test('what was learnt goes out after the idle time', async () => {
     const nf = await open({ idleMs: 50 });
     nf.track('click', 'tent-1');
@@ -383,13 +575,12 @@ describe('sending', () => {
     });
 
     test('a page without a token makes its delta when it has one', async () => {
+      server.routes['/v1/device'] = () => ({ status: 503 });
       const storage = memoryStorage();
       const nf = await open({ storage });
       nf.track('click', 'tent-1');
-      await pause();
-      server.routes['/v1/device'] = () => ({ status: 503 });
-      hide();
       await eventually(() => server.count('/v1/device') === 1, 'the asking for a token');
+      hide();
       await nf.close();
       assert.equal(await storage.get('next'), undefined, 'nothing can have been sent');
       assert.equal(server.count('/v1/sync'), 0);
@@ -419,15 +610,119 @@ describe('consent', () => {
   });
 
   test('without consent to share no delta request is made, nor later for what came before', async () => {
-    const nf = await open({ consent: { share: false } });
+    const nf = await open({ consent: { personalise: true, share: false } });
     for (let event = 0; event < 25; event += 1) nf.track('click', `tent-${event % 5}`);
     await nf.sync();
+    assert.equal(server.count('/v1/sync') + server.count('/v1/device'), 0);
     await nf.consent({ share: true });
     await nf.sync();
-    assert.equal(server.count('/v1/sync') + server.count('/v1/device'), 0);
+    assert.equal(server.count('/v1/sync'), 0);
     nf.track('click', 'lamp-1');
     const { sent } = await nf.sync();
     assert.deepEqual(sent.map(({ items }) => items), [1]);
+  });
+
+  test('without any consent nothing is stored, nothing is read, and only the model is asked for', async () => {
+    const storage = memoryStorage();
+    const touched = [];
+    const watched = {
+      get: (key) => (touched.push(`get ${key}`), storage.get(key)),
+      put: (entries, options) => (touched.push(`put ${Object.keys(entries)}`), storage.put(entries, options)),
+    };
+    for (const consent of [undefined, {}, { share: true }, { personalise: false, share: true }]) {
+      const nf = await open({ storage: watched, consent });
+      nf.track('click', 'tent-1');
+      await nf.sync();
+      await nf.flush();
+      assert.ok(ids(nf.recommend({ count: 1 }))[0].startsWith('tent-'), 'the visit itself is personal');
+      assert.deepEqual(nf.inspect().consent, { personalise: false, share: false });
+      await nf.close();
+    }
+    assert.deepEqual([...new Set(touched)], ['get consent'], 'a consent of an earlier visit is looked for');
+    assert.deepEqual([server.count('/v1/device'), server.count('/v1/sync')], [0, 0]);
+  });
+
+  test('without consent no database is created', async () => {
+    const site = 'test';
+    await new Promise((done) => (indexedDB.deleteDatabase(`nearfield:${site}`).onsuccess = done));
+    const nf = await open({ site, storage: 'indexeddb', consent: undefined });
+    nf.track('click', 'tent-1');
+    await nf.flush();
+    await nf.forget();
+    await nf.close();
+    assert.deepEqual((await indexedDB.databases()).filter(({ name }) => name === `nearfield:${site}`), []);
+  });
+
+  test('what was given is remembered, and what is given at opening wins field by field', async () => {
+    const storage = memoryStorage();
+    await (await open({ storage, consent: { personalise: true, share: false } })).close();
+    const visit = async (consent, then) => {
+      const nf = await open({ storage, consent });
+      const inForce = nf.inspect().consent;
+      await then?.(nf);
+      await nf.close();
+      return inForce;
+    };
+    assert.deepEqual(await visit(undefined), { personalise: true, share: false });
+    assert.deepEqual(await visit({ share: true }), { personalise: true, share: true });
+    assert.deepEqual(await visit(undefined, (nf) => nf.consent({ personalise: false })), { personalise: true, share: true });
+    assert.deepEqual(await visit(undefined), { personalise: false, share: false });
+  });
+
+  for (const kind of ['indexeddb', 'adapter']) {
+    test(`late consent joins what is in memory to what is stored (${kind})`, async () => {
+      const storage = kind === 'indexeddb' ? 'indexeddb' : memoryStorage();
+      const first = await open({ storage });
+      await first.forget();
+      for (let item = 0; item < 6; item += 1) first.track('click', `tent-${item}`);
+      await first.close();
+      const second = await open({ storage, consent: { personalise: false } });
+      second.track('click', 'lamp-1');
+      assert.deepEqual(second.inspect().history.map(({ item_id }) => item_id), ['lamp-1']);
+      await second.consent({ personalise: true });
+      const all = ['tent-0', 'tent-1', 'tent-2', 'tent-3', 'tent-4', 'tent-5', 'lamp-1'];
+      assert.deepEqual(second.inspect().history.map(({ item_id }) => item_id), all);
+      await second.close();
+      const third = await open({ storage });
+      assert.deepEqual(third.inspect().history.map(({ item_id }) => item_id), all);
+      await third.forget();
+    });
+  }
+
+  test('consent that is taken back while the token is under way stops the send, and the token is not kept', async () => {
+    for (const withdrawal of [{ share: false }, { personalise: false }]) {
+      const storage = memoryStorage();
+      let arrived;
+      server.routes['/v1/device'] = () => (arrived?.(), { body: 'token-1' });
+      const nf = await open({ storage, consent: { personalise: true, share: false } });
+      nf.track('click', 'tent-1');
+      await nf.consent({ share: true });
+      nf.track('click', 'tent-2');
+      const asked = new Promise((done) => (arrived = done));
+      const sync = nf.sync();
+      await asked;
+      await nf.consent(withdrawal);
+      await sync;
+      assert.equal(await storage.get('token'), undefined);
+      await nf.close();
+      assert.equal(server.count('/v1/sync'), 0);
+    }
+  });
+
+  test('a withdrawal drops what waits, in memory and in storage', async () => {
+    const storage = memoryStorage();
+    const nf = await open({ storage });
+    nf.track('click', 'tent-1');
+    server.routes['/v1/sync'] = () => null;
+    await assert.rejects(nf.sync(), coded('central.unreachable'));
+    nf.track('click', 'tent-2');
+    await nf.consent({ share: false });
+    assert.deepEqual(nf.inspect().outbox, []);
+    await nf.close();
+    assert.equal(await storage.get('token'), undefined);
+    const again = await open({ storage });
+    assert.equal(again.inspect().history.length, 2);
+    assert.equal(again.inspectDelta(), null);
   });
 
   test('consent that is taken back deletes what was stored', async () => {
@@ -435,17 +730,26 @@ describe('consent', () => {
     const nf = await open({ storage });
     nf.track('click', 'tent-1');
     await nf.consent({ personalise: false });
-    assert.equal(await storage.get('state'), undefined);
-    assert.equal(await storage.get('model'), undefined);
+    nf.track('click', 'tent-2');
+    await nf.flush();
+    for (const key of ['state', 'heard', 'next', 'token', 'consent', 'model', 'manifest']) {
+      assert.equal(await storage.get(key), undefined, key);
+    }
+    assert.equal(nf.inspect().history.length, 2, 'the visit goes on in memory');
   });
 
-  test('Global Privacy Control and Do Not Track stop sharing unless consent is explicit', async () => {
-    for (const signal of [{ globalPrivacyControl: true }, { doNotTrack: '1' }]) {
+  test('Global Privacy Control and Do Not Track keep sharing off, whatever was given, and are named', async () => {
+    for (const [name, signal] of Object.entries({ gpc: { globalPrivacyControl: true }, dnt: { doNotTrack: '1' } })) {
       const before = Object.getOwnPropertyDescriptor(globalThis, 'navigator');
       Object.defineProperty(globalThis, 'navigator', { value: signal, configurable: true });
       try {
-        assert.equal((await open()).inspect().consent.share, false);
-        assert.equal((await open({ consent: { share: true } })).inspect().consent.share, true);
+        const nf = await open();
+        nf.track('click', 'tent-1');
+        await nf.sync();
+        assert.deepEqual(nf.inspect().consent, { personalise: true, share: false, signal: name });
+        assert.deepEqual(await nf.consent({ share: true }), { personalise: true, share: false, signal: name });
+        assert.equal(nf.inspectDelta(), null);
+        assert.deepEqual([server.count('/v1/device'), server.count('/v1/sync')], [0, 0]);
       } finally {
         if (before) Object.defineProperty(globalThis, 'navigator', before);
         else delete globalThis.navigator;

@@ -61,7 +61,8 @@ export class DevicePanels {
     at('pulse-would').textContent = `${delta?.bytes ?? 0} B`;
     at('delta-share').textContent = delta ? `weight ${(delta.share * 100).toFixed(0)} %` : '';
     if (!delta) {
-      const why = !kept.consent.share ? 'Sharing is off. Nothing leaves, and the list goes on learning.'
+      const why = kept.consent.signal ? `Your browser sends ${kept.consent.signal === 'gpc' ? 'Global Privacy Control' : 'Do Not Track'}: nothing leaves, and the list goes on learning.`
+        : !kept.consent.share ? 'Sharing is off. Nothing leaves, and the list goes on learning.'
         : kept.outbox.length > 0 ? `${kept.outbox.length} on the way.` : 'Nothing to say. Click something.';
       at('delta').replaceChildren(empty(why));
       return;

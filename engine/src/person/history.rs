@@ -95,6 +95,13 @@ impl History {
         self.evict();
     }
 
+    /// Keeps the newest event from every delta.
+    pub(super) fn withhold_newest(&mut self) {
+        if let Some(newest) = self.entries.back_mut() {
+            newest.progress = Progress::Done;
+        }
+    }
+
     /// Removes the oldest entry where the ring holds too many, and returns it.
     pub(super) fn evict(&mut self) -> Option<HistoryEntry> {
         if self.entries.len() > HISTORY_MAX { self.entries.pop_front() } else { None }

@@ -143,6 +143,35 @@ impl UserState {
         Ok(Learned::Applied)
     }
 
+    /// As [`UserState::learn`], for a person who does not share: no delta will carry the event, nor the
+    /// rank that its item had.
+    ///
+    /// # Errors
+    /// [`EventError`] names the field; nothing is changed.
+    pub fn learn_privately(
+        &mut self,
+        model: &Model,
+        event: &Event,
+        now_ms: u64,
+    ) -> Result<Learned, EventError> {
+        let unsent = self.stored.quality.unsent.clone();
+        let learned = self.learn(model, event, now_ms)?;
+        if learned == Learned::Applied {
+            self.stored.quality.unsent = unsent;
+            self.stored.history.withhold_newest();
+        }
+        Ok(learned)
+    }
+
+    /// Takes the head of a list that was shown elsewhere, as by another copy of this state, for the one
+    /// shown last: the next choice is counted by its rank in it. `rows`, best first, are those of the
+    /// model's lineage; one that the model does not have is left out.
+    pub fn was_shown(&mut self, model: &Model, version: ModelVersion, rows: &[Row]) {
+        let known = rows.iter().copied().filter(|row| (*row as usize) < model.len());
+        let rows: Vec<Row> = known.take(SHOWN).collect();
+        self.last = LastList { made_by: Some((model.lineage, version)), shown: !rows.is_empty(), rows };
+    }
+
     /// Returns the best items of the whole catalogue for this person, best first.
     ///
     /// The list is remembered as the one shown: the next choice is counted by its rank in it.

@@ -1,6 +1,6 @@
 // What the exchange with central reports.
 
-import type { Settled } from './user.js';
+import type { Settled } from '../core/user.js';
 
 /** A delta that was sent in this page. */
 export interface SentDelta extends Settled {

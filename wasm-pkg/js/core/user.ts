@@ -1,7 +1,7 @@
 // One person's state in the core, with types and errors of our own.
 
 import { raw, type RawUser } from './binding.js';
-import { guarded } from './error.js';
+import { guarded } from '../error.js';
 import { toEvents, type Event, type TrackParameters } from './events.js';
 import type { Model } from './model.js';
 import { Ranking, type RecommendRequest } from './ranking.js';
@@ -100,19 +100,26 @@ export class User {
    * The third argument is an item id or GA4's parameters.
    */
   track(model: Model, kind: string, item: TrackParameters | string, now_ms: number = Date.now()): Tracked {
-    return this.learn(model, toEvents(kind, item, now_ms), now_ms);
+    const events = toEvents(kind, item, now_ms);
+    if (events.length > 1) for (const event of events) User.check(event, now_ms);
+    const tracked = { applied: 0, duplicate: 0, context: 0 };
+    for (const event of events) tracked[this.learn(model, event, now_ms)] += 1;
+    return tracked;
   }
 
-  /** Learns from events of the core; all of them or, on an error, none. */
-  learn(model: Model, events: readonly Event[], now_ms: number): Tracked {
-    const arguments_ = (event: Event) =>
-      [event.kind, event.item_id, event.time_ms, event.value, event.event_id, event.session_id, now_ms] as const;
-    if (events.length > 1) for (const event of events) guarded(() => raw().checkEvent(...arguments_(event)));
-    const tracked = { applied: 0, duplicate: 0, context: 0 };
-    for (const event of events) {
-      tracked[guarded(() => this.#raw.track(model.raw, ...arguments_(event))) as keyof Tracked] += 1;
-    }
-    return tracked;
+  /** Checks an event without learning from it. Throws `event.*`. */
+  static check(event: Event, now_ms: number): void {
+    guarded(() => raw().checkEvent(...fields(event), now_ms));
+  }
+
+  /** Learns from one event. Where the person does not share, no delta will carry it. */
+  learn(model: Model, event: Event, now_ms: number, shares = true): keyof Tracked {
+    return guarded(() => this.#raw.track(model.raw, ...fields(event), now_ms, shares)) as keyof Tracked;
+  }
+
+  /** Takes the head of a list that another copy of this state showed for the one shown last. */
+  wasShown(model: Model, version: number, rows: Uint32Array): void {
+    guarded(() => this.#raw.wasShown(model.raw, version, rows));
   }
 
   /** The person's list. */
@@ -196,6 +203,10 @@ export class User {
   [Symbol.dispose](): void {
     this.free();
   }
+}
+
+function fields({ kind, item_id, time_ms, value, event_id, session_id }: Event) {
+  return [kind, item_id, time_ms, value, event_id, session_id] as const;
 }
 
 /** 128 random bits from the browser's generator: the name of a delta. */

@@ -1,7 +1,7 @@
 // The shared model of the core, with types and errors of our own.
 
 import { raw, type RawModel } from './binding.js';
-import { guarded } from './error.js';
+import { guarded } from '../error.js';
 import { Ranking } from './ranking.js';
 
 /** The shared model: the same bytes for everyone. Free it, or leave it to the collector. */

@@ -2,7 +2,7 @@
 // after failures.
 
 import { CentralError, backoffMs } from './central.js';
-import { NearfieldError } from './error.js';
+import { NearfieldError } from '../error.js';
 
 /** What one round is asked to do. */
 export interface Round {

@@ -2,14 +2,14 @@
 
 import type { Round } from './background.js';
 import { CentralError, type Central } from './central.js';
-import type { Device } from './device.js';
-import type { Emitter } from './emitter.js';
-import { NearfieldError } from './error.js';
-import { verifyManifest, type Manifest } from './manifest.js';
-import type { Opened } from './open.js';
-import type { OpenOptions } from './options.js';
+import type { Device } from '../person/device.js';
+import type { Emitter } from '../emitter.js';
+import { NearfieldError } from '../error.js';
+import type { Opened } from '../open.js';
+import { verifyManifest, type Manifest } from '../core/manifest.js';
+import type { OpenOptions } from '../options.js';
 import type { SentDelta, SyncReport } from './reports.js';
-import type { User } from './user.js';
+import { hasExpired } from '../person/token.js';
 
 const SENT_MAX = 500;
 
@@ -39,31 +39,25 @@ export class Sync {
 
   constructor(
     options: OpenOptions,
-    device: Device,
-    opened: Opened,
+    { central, device, modelIsNew }: Opened,
     emitter: Emitter,
     wake: (inMs: number) => void,
   ) {
     this.idleMs = options.idleMs ?? 60_000;
     this.#device = device;
-    this.#central = opened.central;
+    this.#central = central;
     this.#site = options.site;
     this.#publicKey = options.publicKey;
     this.#now = options.now ?? Date.now;
     this.#emitter = emitter;
     this.#wake = wake;
-    this.#modelCheckedAt = opened.modelIsNew ? this.#now() : -Infinity;
-  }
-
-  /** Whether deltas go out at all. */
-  get sends(): boolean {
-    return this.#central !== undefined && this.#device.consent.share;
+    this.#modelCheckedAt = modelIsNew ? this.#now() : -Infinity;
   }
 
   /** Notes an event: the idle time begins again. */
   learned(now: number): void {
     this.#lastEventAt = performance.now();
-    if (this.sends) this.#wake(this.#device.user.deltaDue(now) ? 0 : this.idleMs);
+    if (this.#device.sends) this.#wake(this.#device.user.deltaDue(now) ? 0 : this.idleMs);
   }
 
   /** Runs one round: the model first, so that deltas are made on the newest. */
@@ -71,7 +65,7 @@ export class Sync {
     const from = this.#device.model.version;
     const sent: SentDelta[] = [];
     const failures: unknown[] = [];
-    const attempt = (step: Promise<void>) => step.catch((thrown: unknown) => void failures.push(thrown));
+    const attempt = (step: Promise<unknown>) => step.catch((thrown: unknown) => void failures.push(thrown));
     const flush = round.flush || this.#flushNext;
     this.#flushNext = false;
     const due = this.#due(flush);
@@ -79,6 +73,8 @@ export class Sync {
     const hidden = !flush && globalThis.document?.visibilityState === 'hidden';
     const wanted = () => this.#newerOffered && !hidden;
     if ((round.poll && !hidden) || wanted() || (due && this.#modelIsUnchecked)) await attempt(this.#poll());
+    // Asked for before there is anything to send, so that a page that goes away can send.
+    if (this.#central && this.#device.sends) await attempt(this.#usableToken(this.#central));
     // A model that was refused is no reason to keep deltas back; a central that is away is.
     if (!failures.some((thrown) => thrown instanceof CentralError)) await attempt(this.#send(due, sent));
     if (wanted()) await attempt(this.#poll());
@@ -97,9 +93,9 @@ export class Sync {
     const device = this.#device;
     device.saveModelIfUnsaved();
     const central = this.#central;
-    if (!central || !this.sends || device.user.unsent === 0) return;
-    const { nextNameIsDurable, token } = device;
-    if (!token || !nextNameIsDurable || this.#modelIsUnchecked) {
+    if (!central || !this.#device.sends || device.user.unsent === 0) return;
+    const { nextNameIsDurable, token, epoch } = device;
+    if (!token || hasExpired(token, this.#now()) || !nextNameIsDurable || this.#modelIsUnchecked) {
       // A delta is made when it can be sent: perhaps the page lives on, else at the next visit.
       device.saveState();
       this.#flushNext = true;
@@ -107,10 +103,9 @@ export class Sync {
     }
     if (!device.take()) return;
     device.saveState();
-    const { user } = device;
     central
-      .sync(user.encodeSync(this.#site, token), true)
-      .then((answer) => this.#settle(user, answer))
+      .sync(device.user.encodeSync(this.#site, token), true)
+      .then((answer) => this.#settle(epoch, answer))
       .catch((thrown: unknown) => {
         this.#emitter.report(thrown, 'sync.failed');
         this.#wake(this.idleMs);
@@ -125,7 +120,7 @@ export class Sync {
 
   /** Whether what was learnt is to go out now. */
   #due(flush: boolean): boolean {
-    if (!this.sends) return false;
+    if (!this.#device.sends || (!flush && this.#device.user.unsent === 0)) return false;
     const idleInMs = this.#lastEventAt + this.idleMs - performance.now();
     if (flush || idleInMs <= 0 || this.#device.user.deltaDue(this.#now())) return true;
     // Woken early, or for another reason: the idle time is still to come.
@@ -139,7 +134,7 @@ export class Sync {
     const central = this.#central;
     if (!central) return;
     let made = false;
-    while (this.sends) {
+    while (this.#device.sends) {
       if (device.user.outbox().length === 0) {
         if (made || !due) return;
         made = true;
@@ -153,28 +148,36 @@ export class Sync {
     }
   }
 
+  /** A token that holds, asked for where there is none; undefined where none is wanted any more. */
+  async #usableToken(central: Central): Promise<Uint8Array | undefined> {
+    const device = this.#device;
+    const { token, epoch } = device;
+    if (token && !hasExpired(token, this.#now())) return token;
+    const issued = await central.device();
+    // The consent was taken back, or the person forgotten, while the token was under way.
+    if (epoch !== device.epoch || !device.sends) return undefined;
+    device.keepToken(issued);
+    return issued;
+  }
+
   /** Sends the oldest deltas of the outbox. A token that central does not take is replaced once. */
   async #exchange(central: Central, sent: SentDelta[]): Promise<void> {
     const device = this.#device;
     for (let renewed = false; ; renewed = true) {
-      if (!device.token) {
-        device.token = await central.device();
-        await device.writes.save('token');
-      }
-      const { user } = device;
-      const oldest = user.outbox()[0]?.id;
-      // Forgotten, or no longer shared, while the token was under way.
-      if (oldest === undefined || !this.sends) return;
+      const token = await this.#usableToken(central);
+      const oldest = device.user.outbox()[0]?.id;
+      const { epoch } = device;
+      if (!token || oldest === undefined || !device.sends) return;
       try {
-        const answer = await central.sync(user.encodeSync(this.#site, device.token), false);
-        sent.push(...this.#settle(user, answer));
+        const answer = await central.sync(device.user.encodeSync(this.#site, token), false);
+        sent.push(...this.#settle(epoch, answer));
       } catch (thrown) {
         if (renewed || !(thrown instanceof CentralError) || thrown.code !== 'central.token') throw thrown;
-        device.token = undefined;
+        if (epoch === device.epoch) device.token = undefined;
         continue;
       }
       // Asking again at once would get the same answer.
-      if (user === device.user && user.outbox()[0]?.id === oldest) {
+      if (epoch === device.epoch && device.user.outbox()[0]?.id === oldest) {
         throw new NearfieldError('sync.unanswered', 'central answered none of the deltas that were sent');
       }
       return;
@@ -182,12 +185,12 @@ export class Sync {
   }
 
   /** Takes central's answer, and gives what it settled. */
-  #settle(user: User, answer: Uint8Array): SentDelta[] {
+  #settle(epoch: number, answer: Uint8Array): SentDelta[] {
     const device = this.#device;
-    // Forgotten or closed meanwhile: the answer is about nobody.
-    if (user !== device.user || device.freed) return [];
-    const waiting = new Map(user.outbox().map((entry) => [entry.id, entry]));
-    const { results, lineage, version } = user.settle(answer);
+    // Forgotten, withdrawn or closed meanwhile: the answer is about nobody.
+    if (epoch !== device.epoch || device.freed) return [];
+    const waiting = new Map(device.user.outbox().map((entry) => [entry.id, entry]));
+    const { results, lineage, version } = device.settle(answer);
     const settled: SentDelta[] = [];
     for (const result of results) {
       const entry = waiting.get(result.id);
@@ -196,7 +199,6 @@ export class Sync {
     this.sent.push(...settled);
     if (this.sent.length > SENT_MAX) this.sent.splice(0, this.sent.length - SENT_MAX);
     this.#newerOffered = lineage !== device.model.lineage || version > device.model.version;
-    device.saveState();
     this.#emitter.emit('sync', { sent: settled, version: device.model.version, updated: false });
     return settled;
   }

@@ -1,6 +1,6 @@
 // What `track` is given, in GA4's words or plain ones, as single events of the core.
 
-import { NearfieldError } from './error.js';
+import { NearfieldError } from '../error.js';
 
 /** One item of a GA4 `items` array. Other GA4 fields may be there and are not read. */
 export interface TrackItem {

@@ -1,7 +1,7 @@
 // The signed manifest of the core.
 
 import { raw, type RawManifest } from './binding.js';
-import { guarded } from './error.js';
+import { guarded } from '../error.js';
 import { Model } from './model.js';
 
 /** What a signed manifest offers, and the way to it. */

@@ -1,6 +1,6 @@
 // Central's HTTP, and how long to wait after it failed.
 
-import { NearfieldError } from './error.js';
+import { NearfieldError } from '../error.js';
 
 /** A failed request to central, with what a retry needs to know. */
 export class CentralError extends NearfieldError {

@@ -1,8 +1,8 @@
 // The wasm module: found, compiled once, and named by types of our own, so that the published
 // declarations need nothing of wasm-bindgen's.
 
-import start, * as core from '../pkg/nearfield.js';
-import { NearfieldError, asNearfieldError } from './error.js';
+import start, * as core from '../../pkg/nearfield.js';
+import { NearfieldError, asNearfieldError } from '../error.js';
 
 /** Where the `.wasm` may come from; without one it is read from next to this module. */
 export type WasmSource = URL | string | BufferSource | Response | WebAssembly.Module;

@@ -1,0 +1,169 @@
+// One person's state in this tab: a base that is known, and on top of it what was learnt here.
+
+import type { Event } from '../core/events.js';
+import type { Model } from '../core/model.js';
+import type { Ranking, RecommendRequest } from '../core/ranking.js';
+import { User, type Tracked } from '../core/user.js';
+
+/** The head of a list that was shown. */
+export interface ShownList {
+  lineage: string;
+  version: number;
+  /** Rows of the first items, best first. */
+  rows: number[];
+}
+
+/** One event that was learnt in this tab. Messages between tabs carry it. */
+export interface Observation {
+  /** Counts the events of this tab, from 1. */
+  number: number;
+  event: Event;
+  now_ms: number;
+  /** Whether a delta may tell of it. */
+  shares: boolean;
+  /** The list that had been shown before, and not yet been counted. */
+  list?: ShownList;
+}
+
+/** As far as a choice's rank is told: the engine counts all beyond as one. */
+const SHOWN = 20;
+
+// A choice: as many events as the history holds, so that what is dropped would be no part of it.
+const PENDING_MAX = 512;
+
+/**
+ * A state that survives its own loss: after a trap of the core, or when another tab's state is taken
+ * over, what was learnt here and is not in the base is learnt again on top of it.
+ */
+export class Replica {
+  #user: User;
+  #base: Uint8Array;
+  /** What is not known to be in storage, oldest first. */
+  #pending: Observation[] = [];
+  /** The last event that the base holds, and the last one learnt. */
+  #baseNumber = 0;
+  #number = 0;
+  /** A list that was shown, until the first event after it. */
+  #shown: ShownList | undefined;
+
+  constructor(user: User) {
+    this.#user = user;
+    this.#base = user.toBytes();
+  }
+
+  /** The state itself, to read and to make deltas of; `toBytes` must follow what changes it. */
+  get user(): User {
+    return this.#user;
+  }
+
+  /** The number of the last event learnt here. */
+  get number(): number {
+    return this.#number;
+  }
+
+  /** What is not known to be in storage, oldest first. */
+  get pending(): readonly Observation[] {
+    return this.#pending;
+  }
+
+  /** Learns from events; all of them or, on an error, none. */
+  learn(model: Model, events: readonly Event[], now_ms: number, shares: boolean): Tracked {
+    if (events.length > 1) for (const event of events) User.check(event, now_ms);
+    const tracked: Tracked = { applied: 0, duplicate: 0, context: 0 };
+    for (const event of events) {
+      const outcome = this.#user.learn(model, event, now_ms, shares);
+      tracked[outcome] += 1;
+      if (outcome === 'applied') this.#learned({ number: (this.#number += 1), event, now_ms, shares });
+    }
+    return tracked;
+  }
+
+  /** Learns what another tab has learnt. */
+  repeat(model: Model, observation: Observation): void {
+    repeat(this.#user, model, observation);
+  }
+
+  recommend(model: Model, request: RecommendRequest): Ranking {
+    const list = this.#user.recommend(model, request);
+    const { lineage, version } = model;
+    this.#shown = list.length > 0 ? { lineage, version, rows: Array.from(list.rows.subarray(0, SHOWN)) } : undefined;
+    return list;
+  }
+
+  /** The state as bytes, which are the base from now on. */
+  toBytes(): Uint8Array {
+    this.#base = this.#user.toBytes();
+    this.#baseNumber = this.#number;
+    return this.#base;
+  }
+
+  /** Takes a state that holds this tab's events up to `heard`, and learns the later ones again. */
+  adopt(model: Model, bytes: Uint8Array, heard: number): void {
+    const user = User.fromBytes(bytes);
+    this.#user.free();
+    this.#user = user;
+    this.#base = bytes;
+    this.#baseNumber = heard;
+    this.kept(heard);
+    this.#replay(model);
+  }
+
+  /** Notes that storage has this tab's events up to `number`. */
+  kept(number: number): void {
+    this.#pending = this.#pending.filter((observation) => observation.number > number);
+  }
+
+  /** Makes the state anew, in a core that lost it. */
+  rebuild(model: Model): void {
+    this.#user = User.fromBytes(this.#base);
+    this.#replay(model);
+  }
+
+  /** Drops all that was to be sent, of what is known and of what will be learnt again. */
+  discardDeltas(): void {
+    this.#user.discardDeltas();
+    for (const observation of this.#pending) observation.shares = false;
+    this.toBytes();
+  }
+
+  /** Begins anew with a person of whom nothing is known. */
+  forget(): void {
+    const old = this.#user;
+    this.#user = new User();
+    this.#pending = [];
+    this.#shown = undefined;
+    this.toBytes();
+    old.free();
+  }
+
+  free(): void {
+    this.#user.free();
+  }
+
+  #learned(observation: Observation): void {
+    if (this.#shown) observation.list = this.#shown;
+    this.#shown = undefined;
+    this.#pending.push(observation);
+    if (this.#pending.length >= 2 * PENDING_MAX) {
+      this.toBytes();
+      this.#pending.splice(0, this.#pending.length - PENDING_MAX);
+    }
+  }
+
+  #replay(model: Model): void {
+    for (const observation of this.#pending) {
+      if (observation.number > this.#baseNumber) repeat(this.#user, model, observation);
+    }
+    if (this.#shown) show(this.#user, model, this.#shown);
+  }
+}
+
+function repeat(user: User, model: Model, { event, now_ms, shares, list }: Observation): void {
+  if (list) show(user, model, list);
+  user.learn(model, event, now_ms, shares);
+}
+
+function show(user: User, model: Model, { lineage, version, rows }: ShownList): void {
+  // Rows of another lineage are other items.
+  if (lineage === model.lineage) user.wasShown(model, version, Uint32Array.from(rows));
+}

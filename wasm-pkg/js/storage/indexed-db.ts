@@ -1,0 +1,206 @@
+// IndexedDB: one database for each site, one transaction for each write.
+
+import { openDB, type IDBPDatabase, type IDBPObjectStore } from 'idb';
+import { NearfieldError } from '../error.js';
+import type { Entries, PersonKey, PutOptions, StorageKey } from './adapter.js';
+import { asStorageError } from './error.js';
+import { PERSON_KEYS, type Claim, type Claimed, type Fence, type KeptPerson, type SiteStorage } from './site-storage.js';
+
+const STORE = 'kept';
+const FENCE = 'fence';
+
+/** The fence as it is stored, with the end of the lease in Unix milliseconds. */
+interface StoredFence extends Fence {
+  until: number;
+}
+
+type Store = IDBPObjectStore<unknown, [string], string, 'readwrite'>;
+
+/** The storage of a site in IndexedDB. It opens when first used, and again after it was closed. */
+export class IndexedDb implements SiteStorage {
+  readonly #name: string;
+  #database: Promise<IDBPDatabase | undefined> | undefined;
+  #closed = false;
+
+  constructor(site: string) {
+    this.#name = `nearfield:${site}`;
+  }
+
+  async get(key: StorageKey): Promise<Uint8Array | undefined> {
+    return this.#run('readonly', 'relaxed', false, (store) => store.get(key) as Promise<Uint8Array | undefined>);
+  }
+
+  async put(entries: Entries, { durable }: PutOptions): Promise<void> {
+    await this.#run('readwrite', durable ? 'strict' : 'relaxed', true, (store) => write(store, entries));
+  }
+
+  async putPerson(entries: Entries<PersonKey>, { writer, generation }: Fence, { durable }: PutOptions): Promise<void> {
+    await this.#run('readwrite', durable ? 'strict' : 'relaxed', true, async (store) => {
+      const stored = await fenceOf(store);
+      if (stored?.writer !== writer || stored.generation !== generation) {
+        throw new NearfieldError('storage.superseded', 'another tab writes this site now');
+      }
+      await write(store, entries);
+    });
+  }
+
+  async claim({ writer, leaseMs, force }: Claim): Promise<Claimed | undefined> {
+    return this.#run('readwrite', 'relaxed', true, async (store) => {
+      const stored = await fenceOf(store);
+      const now = Date.now();
+      // A lease that ends later than any lease may was written by a clock that was wrong.
+      const holds = stored && stored.writer !== writer && stored.until > now && stored.until <= now + leaseMs;
+      if (holds && !force) return undefined;
+      const fence = { writer, generation: stored?.generation ?? now };
+      await store.put({ ...fence, until: now + leaseMs }, FENCE);
+      const kept: KeptPerson = {};
+      for (const key of PERSON_KEYS) {
+        const bytes = (await store.get(key)) as Uint8Array | undefined;
+        if (bytes) kept[key] = bytes;
+      }
+      return { fence, kept };
+    });
+  }
+
+  async release(writer: string): Promise<void> {
+    await this.#run('readwrite', 'relaxed', false, async (store) => {
+      const stored = await fenceOf(store);
+      if (stored?.writer === writer) await store.put({ ...stored, until: 0 }, FENCE);
+    });
+  }
+
+  async forget(): Promise<number | undefined> {
+    return this.#run('readwrite', 'strict', false, async (store) => {
+      const stored = await fenceOf(store);
+      for (const key of PERSON_KEYS) await store.delete(key);
+      if (!stored) return undefined;
+      const generation = Math.max(stored.generation + 1, Date.now());
+      await store.put({ ...stored, generation }, FENCE);
+      return generation;
+    });
+  }
+
+  async clear(): Promise<void> {
+    await this.#run('readwrite', 'strict', false, (store) => store.clear());
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#disconnect();
+  }
+
+  /** Runs `work` in one transaction. Without `create`, a database that is not there stays so. */
+  async #run<T>(
+    mode: 'readonly' | 'readwrite',
+    durability: IDBTransactionDurability,
+    create: boolean,
+    work: (store: Store) => Promise<T>,
+  ): Promise<T | undefined>;
+  async #run<T>(
+    mode: 'readonly' | 'readwrite',
+    durability: IDBTransactionDurability,
+    create: true,
+    work: (store: Store) => Promise<T>,
+  ): Promise<T>;
+  async #run<T>(
+    mode: 'readonly' | 'readwrite',
+    durability: IDBTransactionDurability,
+    create: boolean,
+    work: (store: Store) => Promise<T>,
+  ): Promise<T | undefined> {
+    try {
+      const transaction = await this.#transaction(mode, durability, create);
+      if (!transaction) return undefined;
+      const done = transaction.done;
+      // Waited for below; until then its failure is no unhandled rejection.
+      done.catch(() => undefined);
+      try {
+        const result = await work(transaction.store as unknown as Store);
+        await done;
+        return result;
+      } catch (thrown) {
+        try {
+          transaction.abort();
+        } catch {
+          // It has ended already.
+        }
+        // The reason of an abort says more than the request that it ended.
+        throw transaction.error ?? thrown;
+      }
+    } catch (thrown) {
+      throw asStorageError(thrown);
+    }
+  }
+
+  async #transaction(mode: 'readonly' | 'readwrite', durability: IDBTransactionDurability, create: boolean) {
+    for (let again = false; ; again = true) {
+      const database = await this.#connect(create).catch((thrown: unknown) => {
+        throw asStorageError(thrown, 'storage.unavailable');
+      });
+      if (!database) return undefined;
+      try {
+        return database.transaction(STORE, mode, { durability });
+      } catch (thrown) {
+        // Closed meanwhile: by the browser, or for another tab that upgrades or deletes it.
+        if (again || (thrown as Error).name !== 'InvalidStateError') throw thrown;
+        this.#disconnect();
+      }
+    }
+  }
+
+  async #connect(create: boolean): Promise<IDBPDatabase | undefined> {
+    if (this.#closed) throw new NearfieldError('storage.closed', 'this storage is closed');
+    if (this.#database) {
+      const database = await this.#database;
+      if (database || !create) return database;
+    }
+    const opening = this.#open(create);
+    this.#database = opening;
+    const forgotten = () => {
+      if (this.#database === opening) this.#database = undefined;
+    };
+    // Where there is none yet, it is looked for again: another tab may create it.
+    opening.then((database) => database ?? forgotten(), forgotten);
+    return opening;
+  }
+
+  async #open(create: boolean): Promise<IDBPDatabase | undefined> {
+    let absent = false;
+    try {
+      // Without a version: whatever a newer package made of it is opened as well.
+      const database: IDBPDatabase = await openDB(this.#name, undefined, {
+        upgrade: (fresh, _from, _to, transaction) => {
+          if (create) fresh.createObjectStore(STORE);
+          else {
+            absent = true;
+            transaction.done.catch(() => undefined);
+            transaction.abort();
+          }
+        },
+        // Another tab that upgrades or deletes the database must not wait for this one.
+        blocking: () => this.#disconnect(),
+        terminated: () => (this.#database = undefined),
+      });
+      if (this.#closed) database.close();
+      return database;
+    } catch (thrown) {
+      if (absent) return undefined;
+      throw thrown;
+    }
+  }
+
+  #disconnect(): void {
+    this.#database?.then((database) => database?.close()).catch(() => undefined);
+    this.#database = undefined;
+  }
+}
+
+async function fenceOf(store: Store): Promise<StoredFence | undefined> {
+  return (await store.get(FENCE)) as StoredFence | undefined;
+}
+
+async function write(store: Store, entries: Entries): Promise<void> {
+  await Promise.all(
+    Object.entries(entries).map(([key, bytes]) => (bytes === null ? store.delete(key) : store.put(bytes, key))),
+  );
+}

@@ -1,0 +1,82 @@
+// What the package itself asks of a storage: whole persons, and who may write them.
+
+import type { Entries, PersonKey, PutOptions, StorageAdapter, StorageKey } from './adapter.js';
+
+/** What is kept of a person. */
+export type KeptPerson = Partial<Record<PersonKey, Uint8Array>>;
+
+/**
+ * Who may write the person, and which person it is. A write is refused unless both are the stored ones,
+ * so that a tab that lost its turn cannot undo what another wrote, nor bring back what was forgotten.
+ */
+export interface Fence {
+  readonly writer: string;
+  /** Rises when the person is forgotten or replaced. */
+  readonly generation: number;
+}
+
+/** What a claim found. */
+export interface Claimed {
+  fence: Fence;
+  kept: KeptPerson;
+}
+
+/** How long a claim holds. */
+export interface Claim {
+  writer: string;
+  /** Milliseconds that the claim holds unless it is renewed; 0: until another claims. */
+  leaseMs: number;
+  /** Claim though another's lease holds. */
+  force: boolean;
+}
+
+/** The storage of one site. */
+export interface SiteStorage {
+  get(key: StorageKey): Promise<Uint8Array | undefined>;
+  /** Writes what belongs to the site rather than to one person's state. */
+  put(entries: Entries<'consent' | 'model' | 'manifest'>, options: PutOptions): Promise<void>;
+  /** Writes the person. Rejects with `storage.superseded` where the fence is not the stored one. */
+  putPerson(entries: Entries<PersonKey>, fence: Fence, options: PutOptions): Promise<void>;
+  /** Makes `writer` the one that may write; undefined while another's lease holds. */
+  claim(claim: Claim): Promise<Claimed | undefined>;
+  /** Ends a claim at once, so that another need not wait for the lease to end. */
+  release(writer: string): Promise<void>;
+  /**
+   * Deletes the person and gives the new generation, from which on writes of the old one are refused;
+   * undefined where nothing was kept at all.
+   */
+  forget(): Promise<number | undefined>;
+  /** Deletes everything. */
+  clear(): Promise<void>;
+  close(): void;
+}
+
+export const PERSON_KEYS: readonly PersonKey[] = ['state', 'heard', 'next', 'token'];
+const SITE_KEYS: readonly StorageKey[] = ['consent', 'model', 'manifest'];
+
+/** Gives an adapter that nobody else writes to as the storage of a site. */
+export function sole(adapter: StorageAdapter): SiteStorage {
+  let generation = Date.now();
+  const remove = (keys: readonly StorageKey[]) =>
+    adapter.put(Object.fromEntries(keys.map((key) => [key, null])), { durable: true });
+  return {
+    get: (key) => adapter.get(key),
+    put: (entries, options) => adapter.put(entries, options),
+    putPerson: (entries, _fence, options) => adapter.put(entries, options),
+    async claim({ writer }) {
+      const kept: KeptPerson = {};
+      for (const key of PERSON_KEYS) {
+        const bytes = await adapter.get(key);
+        if (bytes) kept[key] = bytes;
+      }
+      return { fence: { writer, generation }, kept };
+    },
+    release: async () => undefined,
+    async forget() {
+      await remove(PERSON_KEYS);
+      return (generation += 1);
+    },
+    clear: () => remove([...PERSON_KEYS, ...SITE_KEYS]),
+    close: () => adapter.close?.(),
+  };
+}
