@@ -5,10 +5,10 @@ import type { SyncReport } from './central/reports.js';
 
 /** The events of `on`, and what their listeners are given. */
 export interface NearfieldEvents {
-  /** The list may have changed: ask `recommend` again. */
-  recommendations: { reason: 'event' | 'model' | 'forget' | 'consent' };
+  /** The list may have changed: ask `recommend` again. `tab`: another tab has learnt. */
+  recommendations: { reason: 'event' | 'model' | 'forget' | 'consent' | 'tab' };
   /** A newer model is in use. */
-  model: { lineage: string; version: number; from: number; via: 'patch' | 'pack'; bytes: number };
+  model: { lineage: string; version: number; from: number; via: 'patch' | 'pack' | 'tab'; bytes: number };
   /** Central answered deltas. */
   sync: SyncReport;
   /** Something failed in the background; the last good model and state stay in use. */

@@ -1,14 +1,16 @@
 // One person on one site: learns, ranks, keeps, and syncs in the background.
 
 import { BackgroundLoop } from './central/background.js';
-import { changed, type Consent, type ConsentInForce } from './person/consent.js';
-import type { Device } from './person/device.js';
+import { NO_CONSENT, changed, type Consent, type ConsentInForce } from './person/consent.js';
+import type { Device, Role } from './person/device.js';
+import { Tabs } from './tabs/tabs.js';
 import { Emitter, type NearfieldEvents } from './emitter.js';
 import { NearfieldError } from './error.js';
 import { toEvents, type TrackParameters } from './core/events.js';
 import type { Model } from './core/model.js';
-import { open, type Opened } from './open.js';
-import type { OpenOptions } from './options.js';
+import { Instances, type EndUse } from './instances.js';
+import { open, usesIndexedDb, type Opened } from './open.js';
+import { checkOptions, type OpenOptions } from './options.js';
 import { watchPage } from './page.js';
 import type { Recommendation, RecommendRequest } from './core/ranking.js';
 import type { SentDelta, SyncReport } from './central/reports.js';
@@ -29,7 +31,12 @@ export interface Inspection {
   /** Bytes of the state, all of the above included. */
   stateBytes: number;
   consent: ConsentInForce;
+  /** How the person is kept: in memory alone, by this tab, or by another one that this tab follows. */
+  role: Role;
 }
+
+// A page that opens a site twice, as development builds of some frameworks do, gets the same instance.
+const instances = new Instances<Nearfield>();
 
 /**
  * One person's recommender in this page.
@@ -41,55 +48,121 @@ export interface Inspection {
  * ```
  */
 export class Nearfield {
+  readonly #options: OpenOptions;
   readonly #now: () => number;
   readonly #emitter: Emitter;
   readonly #device: Device;
   readonly #sync: Sync;
   readonly #loop: BackgroundLoop<SyncReport>;
   readonly #hasCentral: boolean;
+  readonly #everyMs: number;
   readonly #unwatch: () => void;
+  /** Whether other tabs may have the same site open. */
+  readonly #shared: boolean;
+  readonly #endUse: EndUse;
+  #tabs: Tabs | undefined;
   #closed = false;
 
-  private constructor(options: OpenOptions, opened: Opened, emitter: Emitter) {
-    const { central, device, modelIsNew } = opened;
+  private constructor(options: OpenOptions, opened: Opened, emitter: Emitter, shared: boolean, endUse: EndUse) {
+    const { central, device } = opened;
+    this.#options = options;
     this.#now = options.now ?? Date.now;
     this.#emitter = emitter;
     this.#hasCentral = central !== undefined;
     this.#device = device;
+    this.#shared = shared;
+    this.#endUse = endUse;
     this.#sync = new Sync(options, opened, emitter, (inMs) => this.#loop.wake(inMs));
-    const everyMs = central ? (options.syncEveryMs ?? 60_000) : 0;
+    this.#everyMs = central ? (options.syncEveryMs ?? 60_000) : 0;
     this.#loop = new BackgroundLoop(
-      everyMs,
+      this.#everyMs,
       (round) => this.#sync.round(round),
       (thrown) => emitter.report(thrown, 'sync.failed'),
     );
-    if (modelIsNew) device.saveModel();
     this.#unwatch = watchPage(
       () => this.#sync.leave(),
       () => this.#loop.wake(0),
     );
-    if (everyMs > 0) this.#loop.wake(modelIsNew ? everyMs : 0);
-    else if (central && device.user.outbox().length > 0) this.#loop.wake(0);
-    this.#askForToken();
   }
 
   /**
    * Opens: state and last good model from storage, or else the model from central.
    *
+   * A page that opens a site again gets the same instance, which is closed when it was closed as often.
    * Rejects with `central.*`, `manifest.*` or `pack.*` if there is no model yet and none can be had.
    */
   static async open(options: OpenOptions): Promise<Nearfield> {
-    const emitter = new Emitter();
-    return new Nearfield(options, await open(options, emitter), emitter);
+    checkOptions(options);
+    if (!usesIndexedDb(options)) return Nearfield.#begin(options, false);
+    return instances.use(options, (end) => Nearfield.#begin(options, true, undefined, end));
   }
 
   /**
    * Opens with a state that `snapshot` gave. Where `storage` is given and there is consent to keep, it
-   * takes the place of the stored one; else it stays in memory. Throws `state.*`.
+   * takes the place of the stored one, and `storage.in_use` says that another tab has that open; else it
+   * stays in memory. Throws `state.*`.
    */
   static async restore(state: Uint8Array, options: OpenOptions): Promise<Nearfield> {
+    checkOptions(options);
+    return Nearfield.#begin(options, usesIndexedDb(options, true), state);
+  }
+
+  static async #begin(options: OpenOptions, shared: boolean, state?: Uint8Array, end: EndUse = (close) => close()): Promise<Nearfield> {
     const emitter = new Emitter();
-    return new Nearfield(options, await open(options, emitter, state), emitter);
+    const opened = await open(options, emitter, state);
+    const nf = new Nearfield(options, opened, emitter, shared && 'BroadcastChannel' in globalThis, end);
+    try {
+      await nf.#start(opened);
+    } catch (thrown) {
+      await nf.#end();
+      throw thrown;
+    }
+    return nf;
+  }
+
+  async #start({ device, modelIsNew, remembered }: Opened): Promise<void> {
+    if (device.given.personalise) {
+      await this.#keep();
+      if (modelIsNew) device.saveModel();
+      if (!remembered) device.saveConsent().catch((thrown: unknown) => this.#emitter.report(thrown, 'storage.failed'));
+    }
+    if (this.#everyMs > 0) this.#loop.wake(modelIsNew ? this.#everyMs : 0);
+    this.#sendWhatWaits();
+  }
+
+  /** Keeps the person, here or in the tab that writes. */
+  async #keep(): Promise<void> {
+    if (!this.#shared) return this.#device.keep();
+    this.#tabs = new Tabs(this.#options.site, this.#device, this.#emitter, {
+      becameWriter: () => {
+        this.#loop.wake(this.#everyMs);
+        this.#sendWhatWaits();
+        this.#emitter.emit('recommendations', { reason: 'tab' });
+      },
+      learned: () => this.#sync.learned(this.#now()),
+      consented: (given) => this.#follow(given),
+      withdrawn: () => this.#follow(NO_CONSENT),
+      sync: () => this.#loop.run({ flush: true, poll: true }),
+      settled: (report) => this.#sync.settledElsewhere(report),
+    });
+    await this.#tabs.join();
+  }
+
+  /** Takes over what was agreed to in another tab. */
+  #follow(given: Consent): void {
+    const device = this.#device;
+    const before = device.consent;
+    device.given = given;
+    if (before.share && !device.consent.share) device.stopSharing();
+    if (before.personalise && !given.personalise) void this.#leaveTabs();
+    if (!before.share) this.#sendWhatWaits();
+  }
+
+  async #leaveTabs(): Promise<void> {
+    this.#device.stopKeeping();
+    const tabs = this.#tabs;
+    this.#tabs = undefined;
+    await tabs?.leave();
   }
 
   /** What was sent in this page, oldest first. */
@@ -113,6 +186,7 @@ export class Nearfield {
     const now = this.#now();
     const tracked = this.#device.replica.learn(this.#device.model, toEvents(kind, parameters, now), now, this.#device.consent.share);
     this.#device.saveState();
+    this.#tabs?.learned();
     this.#sync.learned(now);
     if (tracked.applied > 0) this.#emitter.emit('recommendations', { reason: 'event' });
     return tracked;
@@ -140,6 +214,7 @@ export class Nearfield {
   async sync(): Promise<SyncReport> {
     this.#mustBeOpen();
     if (!this.#hasCentral) throw new NearfieldError('sync.no_endpoint', 'no endpoint was given to sync with', { field: 'endpoint' });
+    if (this.#device.role === 'follower' && this.#tabs) return this.#tabs.sync();
     return this.#loop.run({ flush: true, poll: true });
   }
 
@@ -155,6 +230,7 @@ export class Nearfield {
       quality: this.#device.user.quality(),
       stateBytes: this.#device.user.toBytes().length,
       consent: this.#device.consent,
+      role: this.#device.role,
     };
   }
 
@@ -184,13 +260,17 @@ export class Nearfield {
     device.given = changed(given, changes);
     const after = device.consent;
     if (before.share && !after.share) device.stopSharing();
-    if (before.personalise && !after.personalise) await device.stopKeeping();
+    if (given.personalise !== device.given.personalise || given.share !== device.given.share) this.#tabs?.consented(device.given);
+    if (before.personalise && !after.personalise) {
+      await this.#leaveTabs();
+      await device.clear();
+    }
     if (!before.personalise && after.personalise) {
-      await device.keep();
+      await this.#keep();
       device.saveModel(true);
       this.#emitter.emit('recommendations', { reason: 'consent' });
     }
-    if (after.share && !before.share) this.#askForToken();
+    if (after.share && !before.share) this.#sendWhatWaits();
     if (given.personalise !== device.given.personalise || given.share !== device.given.share) await device.saveConsent();
     return device.consent;
   }
@@ -198,6 +278,7 @@ export class Nearfield {
   /** Resolves once all that was tracked so far is in storage; rejects if it could not be written. */
   async flush(): Promise<void> {
     this.#mustBeOpen();
+    await this.#tabs?.stored();
     await this.#device.saved();
   }
 
@@ -207,6 +288,7 @@ export class Nearfield {
     const forgotten = this.#device.forget();
     this.#emitter.emit('recommendations', { reason: 'forget' });
     await forgotten;
+    this.#tabs?.forgot();
   }
 
   /** Calls `listener` at every such event, and returns how to stop that. */
@@ -214,18 +296,28 @@ export class Nearfield {
     return this.#emitter.on(name, listener);
   }
 
-  /** Ends the background work, writes what is unwritten, and frees the memory. */
+  /**
+   * Ends the background work, writes what is unwritten, and frees the memory. An instance that the page
+   * opened more than once ends when it was closed as often.
+   */
   async close(): Promise<void> {
     if (this.#closed) return;
+    await this.#endUse(() => this.#end());
+  }
+
+  async #end(): Promise<void> {
     this.#closed = true;
     this.#unwatch();
     await this.#loop.stop();
-    await this.#device.close();
+    await this.#device.finish();
+    await this.#tabs?.leave();
+    this.#device.free();
   }
 
-  /** Asks for a device token in the background, so that a page that goes away can send. */
-  #askForToken(): void {
-    if (!this.#device.sends || this.#device.token) return;
+  /** Sends in the background what the last visit left, and asks for a token before there is anything. */
+  #sendWhatWaits(): void {
+    const device = this.#device;
+    if (this.#closed || !device.sends || (device.token && device.user.outbox().length === 0)) return;
     this.#loop.run({}).catch((thrown: unknown) => {
       if (!this.#closed) this.#emitter.report(thrown, 'sync.failed');
     });

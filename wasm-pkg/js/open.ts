@@ -1,13 +1,13 @@
-// Opening: the storage, the consent, a model from storage or from central, and what is kept of the person.
+// Opening: the storage, the consent, and a model from storage or from central.
 
 import { Central } from './central/central.js';
 import { init } from './core/binding.js';
 import { verifyManifest } from './core/manifest.js';
 import { Model } from './core/model.js';
-import { User } from './core/user.js';
+import { User, hex, randomId } from './core/user.js';
 import type { Emitter } from './emitter.js';
 import { NearfieldError } from './error.js';
-import { checkOptions, type OpenOptions } from './options.js';
+import type { OpenOptions } from './options.js';
 import { changed, decodeConsent, type Consent } from './person/consent.js';
 import { Device } from './person/device.js';
 import { memoryStorage, type StorageKey } from './storage/adapter.js';
@@ -20,11 +20,12 @@ export interface Opened {
   device: Device;
   /** The model did not come from storage. */
   modelIsNew: boolean;
+  /** Storage remembers the consent that was given. */
+  remembered: boolean;
 }
 
-/** Opens with what is stored, or with the state that `snapshot` holds. */
+/** Prepares a device, with the state that `snapshot` holds where there is one; nothing is stored yet. */
 export async function open(options: OpenOptions, emitter: Emitter, snapshot?: Uint8Array): Promise<Opened> {
-  checkOptions(options);
   await init();
   const { site, lasting } = storageOf(options, snapshot !== undefined);
   const central = options.endpoint === undefined ? undefined : new Central(options.endpoint);
@@ -40,7 +41,7 @@ export async function open(options: OpenOptions, emitter: Emitter, snapshot?: Ui
     const { model, manifest, modelIsNew } = begun;
     const device = new Device(
       {
-        tab: crypto.randomUUID(),
+        tab: hex(randomId()),
         site,
         lasting,
         given,
@@ -52,11 +53,7 @@ export async function open(options: OpenOptions, emitter: Emitter, snapshot?: Ui
       },
       emitter,
     );
-    if (given.personalise) {
-      await device.keep();
-      if (!remembered) device.saveConsent().catch((thrown: unknown) => emitter.report(thrown, 'storage.failed'));
-    }
-    return { central, device, modelIsNew };
+    return { central, device, modelIsNew, remembered };
   } catch (thrown) {
     user?.free();
     if (ownsModel) begun?.model.free();
@@ -66,12 +63,18 @@ export async function open(options: OpenOptions, emitter: Emitter, snapshot?: Ui
 }
 
 /** The storage that the options ask for. */
-function storageOf({ storage, site }: OpenOptions, restores: boolean): { site: SiteStorage; lasting: boolean } {
+function storageOf(options: OpenOptions, restores: boolean): { site: SiteStorage; lasting: boolean } {
+  const { storage, site } = options;
   if (typeof storage === 'object') return { site: sole(storage), lasting: true };
+  if (usesIndexedDb(options, restores)) return { site: new IndexedDb(site), lasting: true };
+  return { site: sole(memoryStorage()), lasting: false };
+}
+
+/** Whether the options ask for IndexedDB, which tabs share. */
+export function usesIndexedDb({ storage }: OpenOptions, restores = false): boolean {
   // A restored person is kept by whoever took the snapshot.
   const chosen = storage ?? (restores || !('indexedDB' in globalThis) ? 'memory' : 'indexeddb');
-  if (chosen === 'memory') return { site: sole(memoryStorage()), lasting: false };
-  return { site: new IndexedDb(site), lasting: true };
+  return chosen === 'indexeddb';
 }
 
 type Kept = (key: StorageKey) => Promise<Uint8Array | undefined>;

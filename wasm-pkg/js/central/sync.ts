@@ -63,6 +63,8 @@ export class Sync {
   /** Runs one round: the model first, so that deltas are made on the newest. */
   async round(round: Round): Promise<SyncReport> {
     const from = this.#device.model.version;
+    // The tab that writes does it for all.
+    if (this.#device.role === 'follower') return { sent: [], version: from, updated: false };
     const sent: SentDelta[] = [];
     const failures: unknown[] = [];
     const attempt = (step: Promise<unknown>) => step.catch((thrown: unknown) => void failures.push(thrown));
@@ -196,11 +198,21 @@ export class Sync {
       const entry = waiting.get(result.id);
       if (entry) settled.push({ ...result, bytes: entry.bytes, items: entry.items, time_ms: this.#now() });
     }
-    this.sent.push(...settled);
-    if (this.sent.length > SENT_MAX) this.sent.splice(0, this.sent.length - SENT_MAX);
+    this.#note(settled);
     this.#newerOffered = lineage !== device.model.lineage || version > device.model.version;
     this.#emitter.emit('sync', { sent: settled, version: device.model.version, updated: false });
     return settled;
+  }
+
+  /** Notes what central answered the tab that writes. */
+  settledElsewhere(report: SyncReport): void {
+    this.#note(report.sent);
+    this.#emitter.emit('sync', report);
+  }
+
+  #note(settled: readonly SentDelta[]): void {
+    this.sent.push(...settled);
+    if (this.sent.length > SENT_MAX) this.sent.splice(0, this.sent.length - SENT_MAX);
   }
 
   /** Brings the model up to the signed manifest, by a patch or by the whole pack. */

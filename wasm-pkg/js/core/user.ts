@@ -213,3 +213,8 @@ function fields({ kind, item_id, time_ms, value, event_id, session_id }: Event) 
 export function randomId(): Uint8Array {
   return crypto.getRandomValues(new Uint8Array(16));
 }
+
+/** Bytes in hexadecimal. */
+export function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

@@ -4,21 +4,34 @@ import type { Emitter } from '../emitter.js';
 import { asNearfieldError } from '../error.js';
 import { Model } from '../core/model.js';
 import { User, randomId, type SyncAnswer } from '../core/user.js';
-import { memoryStorage } from '../storage/adapter.js';
+import type { Entries, PersonKey, PutOptions } from '../storage/adapter.js';
 import { asStorageError } from '../storage/error.js';
-import { sole, type Fence, type SiteStorage } from '../storage/site-storage.js';
+import type { Fence, SiteStorage } from '../storage/site-storage.js';
 import { WriteQueue } from '../storage/write-queue.js';
 import { encodeConsent, inForce, type Consent, type ConsentInForce } from './consent.js';
 import { decodeName, encodeName, type DeltaName } from './delta-name.js';
 import { decodeHeard, encodeHeard, hear, type Heard } from './heard.js';
-import { Replica } from './replica.js';
+import { Replica, type Observation } from './replica.js';
 
 // A choice: a page that gets a new model every second need not write megabytes every second.
 const MODEL_SAVE_MS = 10_000;
 
+/**
+ * How a person is kept: in `memory` alone, by this tab (`writer`), or by another one that this tab
+ * follows (`follower`).
+ */
+export type Role = 'memory' | 'writer' | 'follower';
+
+/** A state as it was stored. */
+export interface StoredState {
+  generation: number;
+  state: Uint8Array;
+  /** The events of each tab that it holds. */
+  heard: [string, number][];
+}
+
 /** What a device begins with. */
 export interface Beginning {
-  /** Names this tab among those of the site. */
   tab: string;
   site: SiteStorage;
   /** Whether what the storage keeps outlives the page. */
@@ -48,16 +61,21 @@ export class Device {
    * under way before is about nobody, and must not be stored or sent.
    */
   epoch = 0;
+  role: Role = 'memory';
+  /** The person is being forgotten: what storage or another tab says of them is old. */
+  forgetting = false;
+  /** Called when a state, or a model, was stored, and when another tab writes instead of this one. */
+  onStored: ((stored: StoredState) => void) | undefined;
+  onModelStored: (() => void) | undefined;
+  onSuperseded: (() => void) | undefined;
   readonly replica: Replica;
   readonly ownsModel: boolean;
-  readonly #tab: string;
-  /** The storage that was asked for. */
-  readonly #site: SiteStorage;
+  /** Names this tab among those of the site. */
+  readonly tab: string;
+  readonly site: SiteStorage;
   readonly #lasting: boolean;
   readonly #hasCentral: boolean;
   readonly #emitter: Emitter;
-  /** Where the person is written to: memory, while there is no consent to keep. */
-  #storage: SiteStorage = sole(memoryStorage());
   #fence: Fence;
   /** The events of each tab that the state holds. */
   #heard: Heard = new Map();
@@ -82,8 +100,8 @@ export class Device {
     this.given = beginning.given;
     this.replica = new Replica(beginning.snapshot ?? new User());
     this.#replaces = beginning.snapshot !== undefined;
-    this.#tab = beginning.tab;
-    this.#site = beginning.site;
+    this.tab = beginning.tab;
+    this.site = beginning.site;
     this.#lasting = beginning.lasting;
     this.#hasCentral = beginning.hasCentral;
     this.#fence = { writer: beginning.tab, generation: 0 };
@@ -102,7 +120,7 @@ export class Device {
 
   /** Whether deltas go out at all. */
   get sends(): boolean {
-    return this.#hasCentral && !this.#freed && this.consent.share;
+    return this.#hasCentral && !this.#freed && this.role !== 'follower' && this.consent.share;
   }
 
   /** Whether the memory was given back: what arrives now is about nobody. */
@@ -110,9 +128,14 @@ export class Device {
     return this.#freed;
   }
 
-  /** Whether the storage that was asked for is written to. */
-  get keeps(): boolean {
-    return this.#storage === this.#site;
+  /** Which person it is, among those that were forgotten. */
+  get generation(): number {
+    return this.#fence.generation;
+  }
+
+  /** Whether the state takes the place of the stored one, which is yet to be done. */
+  get replaces(): boolean {
+    return this.#replaces;
   }
 
   /** Whether storage has the name that the next delta will get. */
@@ -121,46 +144,105 @@ export class Device {
   }
 
   /**
-   * Takes over what is kept of the person, and keeps it from here on: when opening, and when consent
-   * is given later. What was learnt in memory is learnt again on top of what was kept.
+   * Takes over what is kept of the person, and keeps it from here on: when opening, when consent is given
+   * later, and when this tab becomes the writer. What was learnt here is learnt again on top of it.
    */
-  async keep(): Promise<void> {
-    const { epoch } = this;
-    await this.#people.run(() => this.#keep(epoch));
+  async keep(leaseMs = 0): Promise<void> {
+    await this.#people.run(() => this.#keep(leaseMs));
   }
 
-  async #keep(epoch: number): Promise<void> {
+  async #keep(leaseMs: number): Promise<void> {
     try {
-      if (this.#replaces) await this.#site.forget();
-      const claimed = await this.#site.claim({ writer: this.#tab, leaseMs: 0, force: true });
-      if (!claimed || epoch !== this.epoch || this.#freed) return;
-      this.#adopt(claimed.kept.state, decodeHeard(claimed.kept.heard));
-      this.#fence = claimed.fence;
-      this.#storage = this.#site;
+      if (!this.#mayKeep) return;
+      if (this.#replaces) await this.site.forget();
+      const found = await this.site.claim({ writer: this.tab, leaseMs, force: true });
+      if (!found || !this.#mayKeep) return;
+      const { fence, kept } = found;
+      if (fence.generation > this.generation && this.role === 'follower') this.forgotten(fence.generation);
+      this.#adopt(kept.state, decodeHeard(kept.heard));
+      this.#fence = fence;
+      this.role = 'writer';
       this.#replaces = false;
-      if (this.consent.share) this.token ??= claimed.kept.token;
+      if (this.forgetting) return;
+      if (this.consent.share) this.token ??= kept.token;
       else this.replica.discardDeltas();
-      const next = decodeName(claimed.kept.next);
+      const next = decodeName(kept.next);
       if (next && this.sends) this.#takeUnder(next);
       this.saveState();
     } catch (thrown) {
-      // Private windows may refuse a database, and a newer version's state is left to it: the visit
-      // continues in memory, and an event says so.
-      this.#emitter.report(thrown, 'storage.unavailable');
+      this.#remember(thrown);
     }
   }
 
+  /** Takes over what another tab keeps of the person, to follow it. */
+  async follow(): Promise<void> {
+    await this.#people.run(async () => {
+      try {
+        const found = await this.site.read();
+        if (!this.#mayKeep) return;
+        this.role = 'follower';
+        if (!found || this.forgetting) return;
+        this.#fence = found.fence;
+        this.#adopt(found.kept.state, decodeHeard(found.kept.heard));
+      } catch (thrown) {
+        this.#remember(thrown);
+      }
+    });
+  }
+
+  get #mayKeep(): boolean {
+    return this.given.personalise && !this.#freed;
+  }
+
+  /**
+   * Continues in memory. Private windows may refuse a database, and a newer version's state is left to it;
+   * an event says so.
+   */
+  #remember(thrown: unknown): void {
+    this.role = 'memory';
+    this.#emitter.report(thrown, 'storage.unavailable');
+  }
+
   #adopt(state: Uint8Array | undefined, heard: Heard): void {
+    if (this.forgetting) return;
     this.#heard = heard;
     if (!state) return;
     try {
-      this.replica.adopt(this.model, state, heard.get(this.#tab) ?? 0);
+      this.replica.adopt(this.model, state, heard.get(this.tab) ?? 0);
     } catch (thrown) {
       const error = asNearfieldError(thrown, 'state.damaged');
       if (error.code === 'state.newer_schema') throw error;
       // A damaged state is worth less than a shop that opens; an event reports it.
       this.#emitter.report(error, error.code);
     }
+  }
+
+  /** Takes over the state that the writer stored; whether it is another one than this tab had. */
+  takeOver(state: Uint8Array, heard: Heard): boolean {
+    const before = this.replica.toBytes();
+    try {
+      this.#adopt(state, heard);
+    } catch (thrown) {
+      this.#remember(thrown);
+      return false;
+    }
+    return !equal(before, this.user.toBytes());
+  }
+
+  /** Learns what another tab has learnt and this one has not heard; whether there was anything. */
+  repeat(tab: string, observations: readonly Observation[]): boolean {
+    const unheard = observations.filter(({ number }) => number > (this.#heard.get(tab) ?? 0));
+    const { share } = this.consent;
+    for (const observation of unheard) {
+      try {
+        this.replica.repeat(this.model, { ...observation, shares: observation.shares && share });
+      } catch (thrown) {
+        this.#emitter.report(thrown, 'tabs.failed');
+      }
+      hear(this.#heard, tab, observation.number);
+    }
+    if (unheard.length > 0) this.replica.toBytes();
+    return unheard.length > 0;
   }
 
   /** Moves what is unsent into the outbox; false if there is nothing. */
@@ -199,14 +281,17 @@ export class Device {
 
   /** Writes the state in the background. */
   saveState(): void {
-    this.#people.save().catch((thrown: unknown) => this.#emitter.report(thrown, 'storage.failed'));
+    this.#people.save().catch((thrown: unknown) => {
+      // Whoever writes instead has it, or is told.
+      if (asStorageError(thrown).code !== 'storage.superseded') this.#emitter.report(thrown, 'storage.failed');
+    });
   }
 
   /** Writes the model in the background, at most every ten seconds unless in a hurry. */
   saveModel(hurry = false): void {
     if (!this.ownsModel || !this.#lasting) return;
     this.#modelUnsaved = true;
-    if (!this.keeps) return;
+    if (this.role !== 'writer') return;
     const now = performance.now();
     if (!hurry && now - this.#modelSavedAt < MODEL_SAVE_MS) return;
     this.#modelSavedAt = now;
@@ -216,9 +301,9 @@ export class Device {
   /** Keeps a manifest that was accepted. */
   keepManifest(accepted: Uint8Array): void {
     this.manifest = accepted;
-    if (!this.ownsModel || !this.keeps) return;
+    if (!this.ownsModel || this.role !== 'writer') return;
     this.#models
-      .run(() => this.#storage.put({ manifest: accepted }, { durable: false }))
+      .run(() => this.site.put({ manifest: accepted }, { durable: false }))
       .catch((thrown: unknown) => this.#emitter.report(thrown, 'storage.failed'));
   }
 
@@ -251,7 +336,7 @@ export class Device {
   /** Resolves once the consent that was given is remembered. */
   async saveConsent(): Promise<void> {
     await this.#people.run(async () => {
-      if (this.keeps) await this.#storage.put({ consent: encodeConsent(this.given) }, { durable: true });
+      if (this.role !== 'memory') await this.site.put({ consent: encodeConsent(this.given) }, { durable: true });
     });
   }
 
@@ -264,44 +349,76 @@ export class Device {
     this.saveState();
   }
 
-  /** Deletes all that is stored and continues in memory. */
-  async stopKeeping(): Promise<void> {
+  /** Continues in memory. */
+  stopKeeping(): void {
     this.epoch += 1;
-    this.#storage = sole(memoryStorage());
+    this.role = 'memory';
     this.#durableName = undefined;
+  }
+
+  /** Deletes all that is stored, after whatever is being written. */
+  async clear(): Promise<void> {
     await this.#models.idle();
-    await this.#people.run(() => this.#site.clear());
+    await this.#people.run(() => this.site.clear());
   }
 
   /** Begins anew with a person of whom nothing is known, at once in memory, then in storage. */
   async forget(): Promise<void> {
+    this.forgetting = true;
+    this.#beginAnew();
+    await this.#people.run(async () => {
+      try {
+        const generation = await this.site.forget();
+        if (generation !== undefined) this.#fence = { ...this.#fence, generation };
+      } finally {
+        this.forgetting = false;
+      }
+    });
+  }
+
+  /** Begins anew, after the person was forgotten in another tab. */
+  forgotten(generation: number): void {
+    this.#fence = { ...this.#fence, generation };
+    this.#beginAnew();
+  }
+
+  #beginAnew(): void {
     this.epoch += 1;
     this.token = undefined;
     this.#nextId = randomId();
     this.#durableName = undefined;
     this.#outboxUnsaved = false;
     this.#replaces = false;
+    this.#heard = new Map();
     this.replica.forget();
-    await this.#people.run(async () => {
-      if (!this.keeps) await this.#storage.forget();
-      const generation = await this.#site.forget();
-      if (generation !== undefined) this.#fence = { ...this.#fence, generation };
-    });
   }
 
-  /** Writes what is unwritten, closes the storage, and frees the memory. */
-  async close(): Promise<void> {
+  /** Takes the model that the writer has stored, if it is newer; what the next list is made of. */
+  async takeStoredModel(): Promise<void> {
+    if (!this.ownsModel) return;
+    const [pack, manifest] = [await this.site.get('model'), await this.site.get('manifest')];
+    if (!pack || this.#freed || this.role === 'memory') return;
+    const stored = Model.load(pack);
+    const from = this.model.version;
+    if (stored.lineage === this.model.lineage && stored.version <= from) return stored.free();
+    this.manifest = manifest;
+    this.replaceModel(stored);
+    const { lineage, version } = stored;
+    this.#emitter.emit('model', { lineage, version, from, via: 'tab', bytes: pack.length });
+    this.#emitter.emit('recommendations', { reason: 'model' });
+  }
+
+  /** Writes what is unwritten. */
+  async finish(): Promise<void> {
     if (this.#modelUnsaved) this.saveModel(true);
     await this.#models.idle();
     await this.#people.idle();
-    if (this.keeps) await this.#site.release(this.#tab).catch(() => undefined);
-    this.free();
   }
 
   /** Closes the storage and frees the memory, and writes nothing. */
   free(): void {
     this.#freed = true;
-    this.#site.close();
+    this.site.close();
     this.replica.free();
     if (this.ownsModel) this.model.free();
   }
@@ -309,43 +426,55 @@ export class Device {
   /** Writes what is known of the person. Where there is no room, the model makes room. */
   async #writePerson(durable: boolean): Promise<void> {
     const { epoch } = this;
-    const storage = this.#storage;
     const name = this.#name();
+    if (this.role !== 'writer') {
+      // Memory ends with the page, and so does what could be sent twice.
+      this.#durableName = name;
+      return;
+    }
     const { number } = this.replica;
-    hear(this.#heard, this.#tab, number);
-    const entries = {
-      state: this.replica.toBytes(),
-      heard: encodeHeard(this.#heard),
-      next: name ? encodeName(name) : null,
-      token: this.token ?? null,
-    };
+    const { generation } = this;
+    hear(this.#heard, this.tab, number);
+    const heard = [...this.#heard];
+    const state = this.replica.toBytes();
+    const entries = { state, heard: encodeHeard(this.#heard), next: name ? encodeName(name) : null, token: this.token ?? null };
     // Deltas are named by what must outlive a power cut; an event need only outlive a crash.
-    const options = { durable: durable || (name !== undefined && !this.#isDurable(name)) };
-    const put = () => storage.putPerson(entries, this.#fence, options);
+    await this.#put(entries, { durable: durable || (name !== undefined && !this.#isDurable(name)) });
+    if (epoch !== this.epoch || this.role !== 'writer') return;
+    this.#durableName = name;
+    this.replica.kept(number);
+    this.onStored?.({ generation, state, heard });
+  }
+
+  async #put(entries: Entries<PersonKey>, options: PutOptions): Promise<void> {
+    const put = () => this.site.putPerson(entries, this.#fence, options);
     try {
       await put().catch(async (thrown: unknown) => {
         if (asStorageError(thrown).code !== 'storage.quota') throw thrown;
-        await storage.put({ model: null }, { durable: false });
+        await this.site.put({ model: null }, { durable: false });
         await put();
       });
     } catch (thrown) {
-      throw asStorageError(thrown);
+      const error = asStorageError(thrown);
+      if (error.code === 'storage.superseded' && this.role === 'writer') {
+        this.role = this.onSuperseded ? 'follower' : 'memory';
+        this.onSuperseded?.();
+      }
+      throw error;
     }
-    if (epoch !== this.epoch || storage !== this.#storage) return;
-    this.#durableName = name;
-    if (this.keeps) this.replica.kept(number);
   }
 
   async #writeModel(): Promise<void> {
-    if (!this.keeps || this.#freed) return;
+    if (this.role !== 'writer' || this.#freed) return;
     this.#modelUnsaved = false;
     const manifest = this.manifest;
     try {
-      await this.#storage.put({ model: this.model.toPack(), ...(manifest && { manifest }) }, { durable: false });
+      await this.site.put({ model: this.model.toPack(), ...(manifest && { manifest }) }, { durable: false });
     } catch (thrown) {
       this.#modelUnsaved = true;
       throw asStorageError(thrown);
     }
+    this.onModelStored?.();
   }
 
   #isDurable(name: DeltaName | undefined): boolean {
@@ -358,4 +487,8 @@ export class Device {
     const { lineage, version } = this.model;
     return this.token && { id: this.#nextId, lineage, version };
   }
+}
+
+function equal(one: Uint8Array, other: Uint8Array): boolean {
+  return one.length === other.length && one.every((byte, index) => byte === other[index]);
 }

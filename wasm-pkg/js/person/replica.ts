@@ -43,6 +43,7 @@ export class Replica {
   /** The last event that the base holds, and the last one learnt. */
   #baseNumber = 0;
   #number = 0;
+  #keptUpTo = 0;
   /** A list that was shown, until the first event after it. */
   #shown: ShownList | undefined;
 
@@ -59,6 +60,11 @@ export class Replica {
   /** The number of the last event learnt here. */
   get number(): number {
     return this.#number;
+  }
+
+  /** The last event that storage is known to have. */
+  get keptUpTo(): number {
+    return this.#keptUpTo;
   }
 
   /** What is not known to be in storage, oldest first. */
@@ -110,6 +116,7 @@ export class Replica {
 
   /** Notes that storage has this tab's events up to `number`. */
   kept(number: number): void {
+    this.#keptUpTo = Math.max(this.#keptUpTo, number);
     this.#pending = this.#pending.filter((observation) => observation.number > number);
   }
 
@@ -130,7 +137,7 @@ export class Replica {
   forget(): void {
     const old = this.#user;
     this.#user = new User();
-    this.#pending = [];
+    this.kept(this.#number);
     this.#shown = undefined;
     this.toBytes();
     old.free();

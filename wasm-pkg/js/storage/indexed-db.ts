@@ -4,7 +4,7 @@ import { openDB, type IDBPDatabase, type IDBPObjectStore } from 'idb';
 import { NearfieldError } from '../error.js';
 import type { Entries, PersonKey, PutOptions, StorageKey } from './adapter.js';
 import { asStorageError } from './error.js';
-import { PERSON_KEYS, type Claim, type Claimed, type Fence, type KeptPerson, type SiteStorage } from './site-storage.js';
+import { PERSON_KEYS, keptOf, type Claim, type Fence, type Found, type SiteStorage } from './site-storage.js';
 
 const STORE = 'kept';
 const FENCE = 'fence';
@@ -31,20 +31,23 @@ export class IndexedDb implements SiteStorage {
   }
 
   async put(entries: Entries, { durable }: PutOptions): Promise<void> {
-    await this.#run('readwrite', durable ? 'strict' : 'relaxed', true, (store) => write(store, entries));
+    await this.#run('readwrite', durable ? 'strict' : 'relaxed', true, async (store) => {
+      if (!(await fenceOf(store))) throw superseded('nothing of this site is kept any more');
+      await write(store, entries);
+    });
   }
 
   async putPerson(entries: Entries<PersonKey>, { writer, generation }: Fence, { durable }: PutOptions): Promise<void> {
     await this.#run('readwrite', durable ? 'strict' : 'relaxed', true, async (store) => {
       const stored = await fenceOf(store);
       if (stored?.writer !== writer || stored.generation !== generation) {
-        throw new NearfieldError('storage.superseded', 'another tab writes this site now');
+        throw superseded('another tab writes this site now');
       }
       await write(store, entries);
     });
   }
 
-  async claim({ writer, leaseMs, force }: Claim): Promise<Claimed | undefined> {
+  async claim({ writer, leaseMs, force }: Claim): Promise<Found | undefined> {
     return this.#run('readwrite', 'relaxed', true, async (store) => {
       const stored = await fenceOf(store);
       const now = Date.now();
@@ -53,12 +56,14 @@ export class IndexedDb implements SiteStorage {
       if (holds && !force) return undefined;
       const fence = { writer, generation: stored?.generation ?? now };
       await store.put({ ...fence, until: now + leaseMs }, FENCE);
-      const kept: KeptPerson = {};
-      for (const key of PERSON_KEYS) {
-        const bytes = (await store.get(key)) as Uint8Array | undefined;
-        if (bytes) kept[key] = bytes;
-      }
-      return { fence, kept };
+      return { fence, kept: await keptOf((key) => store.get(key)) };
+    });
+  }
+
+  async read(): Promise<Found | undefined> {
+    return this.#run('readonly', 'relaxed', false, async (store) => {
+      const fence = await fenceOf(store);
+      return fence && { fence, kept: await keptOf((key) => store.get(key)) };
     });
   }
 
@@ -193,6 +198,10 @@ export class IndexedDb implements SiteStorage {
     this.#database?.then((database) => database?.close()).catch(() => undefined);
     this.#database = undefined;
   }
+}
+
+function superseded(why: string): NearfieldError {
+  return new NearfieldError('storage.superseded', why);
 }
 
 async function fenceOf(store: Store): Promise<StoredFence | undefined> {

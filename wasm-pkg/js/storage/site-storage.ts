@@ -15,8 +15,8 @@ export interface Fence {
   readonly generation: number;
 }
 
-/** What a claim found. */
-export interface Claimed {
+/** What was found. */
+export interface Found {
   fence: Fence;
   kept: KeptPerson;
 }
@@ -33,12 +33,17 @@ export interface Claim {
 /** The storage of one site. */
 export interface SiteStorage {
   get(key: StorageKey): Promise<Uint8Array | undefined>;
-  /** Writes what belongs to the site rather than to one person's state. */
+  /**
+   * Writes what belongs to the site rather than to one person's state. Rejects with
+   * `storage.superseded` where nothing is kept any more.
+   */
   put(entries: Entries<'consent' | 'model' | 'manifest'>, options: PutOptions): Promise<void>;
   /** Writes the person. Rejects with `storage.superseded` where the fence is not the stored one. */
   putPerson(entries: Entries<PersonKey>, fence: Fence, options: PutOptions): Promise<void>;
   /** Makes `writer` the one that may write; undefined while another's lease holds. */
-  claim(claim: Claim): Promise<Claimed | undefined>;
+  claim(claim: Claim): Promise<Found | undefined>;
+  /** The person and the fence, without a claim; undefined where nothing is kept. */
+  read(): Promise<Found | undefined>;
   /** Ends a claim at once, so that another need not wait for the lease to end. */
   release(writer: string): Promise<void>;
   /**
@@ -54,6 +59,16 @@ export interface SiteStorage {
 export const PERSON_KEYS: readonly PersonKey[] = ['state', 'heard', 'next', 'token'];
 const SITE_KEYS: readonly StorageKey[] = ['consent', 'model', 'manifest'];
 
+/** Reads what is kept of the person. */
+export async function keptOf(get: (key: PersonKey) => Promise<unknown>): Promise<KeptPerson> {
+  const kept: KeptPerson = {};
+  for (const key of PERSON_KEYS) {
+    const bytes = await get(key);
+    if (bytes instanceof Uint8Array) kept[key] = bytes;
+  }
+  return kept;
+}
+
 /** Gives an adapter that nobody else writes to as the storage of a site. */
 export function sole(adapter: StorageAdapter): SiteStorage {
   let generation = Date.now();
@@ -63,14 +78,8 @@ export function sole(adapter: StorageAdapter): SiteStorage {
     get: (key) => adapter.get(key),
     put: (entries, options) => adapter.put(entries, options),
     putPerson: (entries, _fence, options) => adapter.put(entries, options),
-    async claim({ writer }) {
-      const kept: KeptPerson = {};
-      for (const key of PERSON_KEYS) {
-        const bytes = await adapter.get(key);
-        if (bytes) kept[key] = bytes;
-      }
-      return { fence: { writer, generation }, kept };
-    },
+    claim: async ({ writer }) => ({ fence: { writer, generation }, kept: await keptOf((key) => adapter.get(key)) }),
+    read: async () => undefined,
     release: async () => undefined,
     async forget() {
       await remove(PERSON_KEYS);
