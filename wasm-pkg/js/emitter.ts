@@ -5,8 +5,8 @@ import type { SyncReport } from './central/reports.js';
 
 /** The events of `on`, and what their listeners are given. */
 export interface NearfieldEvents {
-  /** The list may have changed: ask `recommend` again. `tab`: another tab has learnt. */
-  recommendations: { reason: 'event' | 'model' | 'forget' | 'consent' | 'tab' };
+  /** The list may have changed: ask `recommend` again. `tab`: another tab has learnt; `core`: it is back after a trap. */
+  recommendations: { reason: 'event' | 'model' | 'forget' | 'consent' | 'tab' | 'core' };
   /** A newer model is in use. */
   model: { lineage: string; version: number; from: number; via: 'patch' | 'pack' | 'tab'; bytes: number };
   /** Central answered deltas. */

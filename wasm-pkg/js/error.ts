@@ -36,12 +36,3 @@ export function asNearfieldError(thrown: unknown, code: string): NearfieldError 
   }
   return new NearfieldError(code, String(thrown));
 }
-
-/** Runs `call` and gives whatever the core throws as a `NearfieldError`. */
-export function guarded<T>(call: () => T): T {
-  try {
-    return call();
-  } catch (thrown) {
-    throw asNearfieldError(thrown, 'core.failed');
-  }
-}

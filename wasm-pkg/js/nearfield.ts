@@ -1,21 +1,26 @@
 // One person on one site: learns, ranks, keeps, and syncs in the background.
 
 import { BackgroundLoop } from './central/background.js';
+import { backoffMs, type Central } from './central/central.js';
+import type { SentDelta, SyncReport } from './central/reports.js';
+import { Sync } from './central/sync.js';
+import { afterReset } from './core/binding.js';
+import { toEvents, type TrackParameters } from './core/events.js';
+import type { Model } from './core/model.js';
+import type { Recommendation, RecommendRequest } from './core/ranking.js';
+import type { DeltaPreview, HistoryEntry, OutboxEntry, Quality, Tracked } from './core/user.js';
+import { Emitter, type NearfieldEvents } from './emitter.js';
+import { NearfieldError, asNearfieldError } from './error.js';
+import { Instances, type EndUse } from './instances.js';
+import { beginModel, open, usesIndexedDb, type Kept, type Opened } from './open.js';
+import { checkOptions, type OpenOptions } from './options.js';
+import { watchPage } from './page.js';
 import { NO_CONSENT, changed, type Consent, type ConsentInForce } from './person/consent.js';
 import type { Device, Role } from './person/device.js';
 import { Tabs } from './tabs/tabs.js';
-import { Emitter, type NearfieldEvents } from './emitter.js';
-import { NearfieldError } from './error.js';
-import { toEvents, type TrackParameters } from './core/events.js';
-import type { Model } from './core/model.js';
-import { Instances, type EndUse } from './instances.js';
-import { open, usesIndexedDb, type Opened } from './open.js';
-import { checkOptions, type OpenOptions } from './options.js';
-import { watchPage } from './page.js';
-import type { Recommendation, RecommendRequest } from './core/ranking.js';
-import type { SentDelta, SyncReport } from './central/reports.js';
-import { Sync } from './central/sync.js';
-import type { DeltaPreview, HistoryEntry, OutboxEntry, Quality, Tracked } from './core/user.js';
+
+// A choice: a core that cannot even begin is not tried for ever.
+const TRAPS_MAX = 4;
 
 /** All that is kept about the person. */
 export interface Inspection {
@@ -60,6 +65,8 @@ export class Nearfield {
   /** Whether other tabs may have the same site open. */
   readonly #shared: boolean;
   readonly #endUse: EndUse;
+  readonly #stopRecovering: () => void;
+  #recovering = false;
   #tabs: Tabs | undefined;
   #closed = false;
 
@@ -79,6 +86,7 @@ export class Nearfield {
       (round) => this.#sync.round(round),
       (thrown) => emitter.report(thrown, 'sync.failed'),
     );
+    this.#stopRecovering = afterReset(() => void this.#recover(central));
     this.#unwatch = watchPage(
       () => this.#sync.leave(),
       () => this.#loop.wake(0),
@@ -179,12 +187,19 @@ export class Nearfield {
    * Learns from one event: GA4 names (`view_item`, `select_item`, `add_to_cart`, …) or plain kinds.
    *
    * Each item counts as one event. All of them are learnt or, when one is refused, none: then this
-   * throws a `NearfieldError` with `code` `event.*`, the `field` and the `limit`.
+   * throws a `NearfieldError` with `code` `event.*`, the `field` and the `limit`. While the core begins
+   * again after a trap they are learnt as soon as it is back.
    */
   track(kind: string, parameters: TrackParameters | string): Tracked {
     this.#mustBeOpen();
     const now = this.#now();
-    const tracked = this.#device.replica.learn(this.#device.model, toEvents(kind, parameters, now), now, this.#device.consent.share);
+    const { model, replica, consent, lost } = this.#device;
+    const events = toEvents(kind, parameters, now);
+    if (lost) {
+      replica.hold(events, now, consent.share);
+      return { applied: 0, duplicate: 0, context: 0 };
+    }
+    const tracked = replica.learn(model, events, now, consent.share);
     this.#device.saveState();
     this.#tabs?.learned();
     this.#sync.learned(now);
@@ -194,19 +209,19 @@ export class Nearfield {
 
   /** The person's list, best first, at once. */
   recommend(request: RecommendRequest = {}): Recommendation[] {
-    this.#mustBeOpen();
+    this.#mustWork();
     return this.#device.replica.recommend(this.#device.model, request).items();
   }
 
   /** The most popular items: the same for everyone. */
   popular({ count = 20 }: { count?: number } = {}): Recommendation[] {
-    this.#mustBeOpen();
+    this.#mustWork();
     return this.#device.model.popular(count).items();
   }
 
   /** The items most like this one. */
   similar(item_id: string, { count = 20 }: { count?: number } = {}): Recommendation[] {
-    this.#mustBeOpen();
+    this.#mustWork();
     return this.#device.model.similar(item_id, count).items();
   }
 
@@ -220,7 +235,7 @@ export class Nearfield {
 
   /** All that is kept about the person on this device. */
   inspect(): Inspection {
-    this.#mustBeOpen();
+    this.#mustWork();
     return {
       version: this.#device.model.version,
       lineage: this.#device.model.lineage,
@@ -236,13 +251,13 @@ export class Nearfield {
 
   /** What would be sent now, to the byte; null if there is nothing new or no consent to share it. */
   inspectDelta(): DeltaPreview | null {
-    this.#mustBeOpen();
+    this.#mustWork();
     return this.#device.consent.share ? this.#device.user.previewDelta(this.#device.model) : null;
   }
 
   /** The person's state as bytes, for `restore`. */
   snapshot(): Uint8Array {
-    this.#mustBeOpen();
+    this.#mustWork();
     return this.#device.user.toBytes();
   }
 
@@ -307,6 +322,7 @@ export class Nearfield {
 
   async #end(): Promise<void> {
     this.#closed = true;
+    this.#stopRecovering();
     this.#unwatch();
     await this.#loop.stop();
     await this.#device.finish();
@@ -317,13 +333,43 @@ export class Nearfield {
   /** Sends in the background what the last visit left, and asks for a token before there is anything. */
   #sendWhatWaits(): void {
     const device = this.#device;
-    if (this.#closed || !device.sends || (device.token && device.user.outbox().length === 0)) return;
+    if (this.#closed || device.lost || !device.sends || (device.token && device.user.outbox().length === 0)) return;
     this.#loop.run({}).catch((thrown: unknown) => {
       if (!this.#closed) this.#emitter.report(thrown, 'sync.failed');
     });
   }
 
+  /** Makes model and state anew after a trap of the core. */
+  async #recover(central: Central | undefined): Promise<void> {
+    const device = this.#device;
+    device.lost = true;
+    if (this.#recovering) return;
+    this.#recovering = true;
+    const kept: Kept = async (key) => (device.role === 'memory' ? undefined : device.site.get(key).catch(() => undefined));
+    let [traps, failures] = [0, 0];
+    while (device.lost && !this.#closed) {
+      try {
+        const { model } = await beginModel(this.#options, central, kept, this.#emitter);
+        if (this.#closed) break;
+        device.recover(model, traps);
+      } catch (thrown) {
+        this.#emitter.report(thrown, 'core.failed');
+        // The state itself may be what the core traps at; a model that cannot be had is asked for again.
+        if (asNearfieldError(thrown, '').code === 'core.trapped') traps += 1;
+        else await new Promise((later) => setTimeout(later, backoffMs((failures += 1))));
+        if (traps === TRAPS_MAX || !device.ownsModel) break;
+      }
+    }
+    this.#recovering = false;
+    if (!device.lost) this.#emitter.emit('recommendations', { reason: 'core' });
+  }
+
   #mustBeOpen(): void {
     if (this.#closed) throw new NearfieldError('nearfield.closed', 'this Nearfield is closed');
+  }
+
+  #mustWork(): void {
+    this.#mustBeOpen();
+    if (this.#device.lost) throw new NearfieldError('core.lost', 'the core trapped and begins again: `recommendations` tells when it is back');
   }
 }

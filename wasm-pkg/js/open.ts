@@ -77,7 +77,8 @@ export function usesIndexedDb({ storage }: OpenOptions, restores = false): boole
   return chosen === 'indexeddb';
 }
 
-type Kept = (key: StorageKey) => Promise<Uint8Array | undefined>;
+/** Reads what is kept; what cannot be read is not there. */
+export type Kept = (key: StorageKey) => Promise<Uint8Array | undefined>;
 
 /** What was given, now or at an earlier visit, and whether storage remembers all of it. */
 async function consentOf({ consent }: OpenOptions, kept: Kept): Promise<{ given: Consent; remembered: boolean }> {
@@ -88,7 +89,8 @@ async function consentOf({ consent }: OpenOptions, kept: Kept): Promise<{ given:
   return { given, remembered: given.personalise === stored.personalise && given.share === stored.share };
 }
 
-interface Begun {
+/** A model to begin with. */
+export interface Begun {
   model: Model;
   /** The manifest that was accepted last. */
   manifest: Uint8Array | undefined;
@@ -96,7 +98,7 @@ interface Begun {
 }
 
 /** The model to begin with: the one given or the stored one, whichever is newer, or else central's. */
-async function beginModel(options: OpenOptions, central: Central | undefined, kept: Kept, emitter: Emitter): Promise<Begun> {
+export async function beginModel(options: OpenOptions, central: Central | undefined, kept: Kept, emitter: Emitter): Promise<Begun> {
   if (options.model instanceof Model) return { model: options.model, manifest: await kept('manifest'), modelIsNew: false };
   const handed = options.model && Model.load(options.model);
   const stored = await storedModel(kept, emitter);

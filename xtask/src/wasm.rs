@@ -128,6 +128,8 @@ fn generate(module: &Path, directory: &Path) -> Result<()> {
         .typescript(true)
         .remove_name_section(true)
         .remove_producers_section(true)
+        // After a trap the package begins again with a fresh instance.
+        .reset_state_function(true)
         .generate(directory)
 }
 

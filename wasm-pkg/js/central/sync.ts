@@ -62,6 +62,7 @@ export class Sync {
 
   /** Runs one round: the model first, so that deltas are made on the newest. */
   async round(round: Round): Promise<SyncReport> {
+    if (this.#device.lost) throw new NearfieldError('core.lost', 'the core trapped and begins again');
     const from = this.#device.model.version;
     // The tab that writes does it for all.
     if (this.#device.role === 'follower') return { sent: [], version: from, updated: false };
@@ -93,6 +94,7 @@ export class Sync {
    */
   leave(): void {
     const device = this.#device;
+    if (device.lost) return;
     device.saveModelIfUnsaved();
     const central = this.#central;
     if (!central || !this.#device.sends || device.user.unsent === 0) return;

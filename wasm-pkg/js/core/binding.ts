@@ -54,6 +54,27 @@ function isNode(): boolean {
   return typeof (globalThis as { process?: { versions?: { node?: string } } }).process?.versions?.node === 'string';
 }
 
+let instances = 0;
+const onReset = new Set<() => void>();
+
+/** Which instance of the module is in use: another one after each trap. */
+export function instance(): number {
+  return instances;
+}
+
+/** Begins again with a fresh instance: every value of the one before is lost. */
+export function reset(): void {
+  core.__wbg_reset_state();
+  instances += 1;
+  for (const listener of [...onReset]) listener();
+}
+
+/** Calls `listener` after each reset, and returns how to stop that. */
+export function afterReset(listener: () => void): () => void {
+  onReset.add(listener);
+  return () => void onReset.delete(listener);
+}
+
 /** The raw classes and functions of the core. Throws `init.missing` before `init`. */
 export function raw(): typeof core {
   if (!ready) throw new NearfieldError('init.missing', 'the core is not loaded: await init() first');

@@ -1,7 +1,7 @@
 // The signed manifest of the core.
 
 import { raw, type RawManifest } from './binding.js';
-import { guarded } from '../error.js';
+import { Handle, guarded } from './handle.js';
 import { Model } from './model.js';
 
 /** What a signed manifest offers, and the way to it. */
@@ -44,18 +44,16 @@ export function verifyManifest(
   held: HeldModel | undefined,
   now_ms: number,
 ): Manifest {
-  const signed: RawManifest = guarded(() =>
-    raw().Manifest.verify(bytes, publicKey, site, held?.lineage, held?.version, held?.manifest, now_ms),
+  const signed: Handle<RawManifest> = new Handle(
+    guarded(() => raw().Manifest.verify(bytes, publicKey, site, held?.lineage, held?.version, held?.manifest, now_ms)),
   );
   return {
-    lineage: signed.lineage,
-    version: signed.version,
-    packBytes: signed.packBytes,
-    isOf: (model) => signed.isOf(model.raw),
-    patchFrom: (model) => signed.patchFrom(model.raw),
-    patchBytes: (model) => signed.patchBytes(model.raw),
-    apply: (model, patch) => guarded(() => signed.apply(model.raw, patch)),
-    load: (pack) => Model.of(guarded(() => signed.load(pack))),
+    ...signed.use(({ lineage, version, packBytes }) => ({ lineage, version, packBytes })),
+    isOf: (model) => signed.use((manifest) => manifest.isOf(model.raw)),
+    patchFrom: (model) => signed.use((manifest) => manifest.patchFrom(model.raw)),
+    patchBytes: (model) => signed.use((manifest) => manifest.patchBytes(model.raw)),
+    apply: (model, patch) => signed.use((manifest) => manifest.apply(model.raw, patch)),
+    load: (pack) => Model.of(signed.use((manifest) => manifest.load(pack))),
     free: () => signed.free(),
   };
 }

@@ -1,18 +1,22 @@
 // The shared model of the core, with types and errors of our own.
 
 import { raw, type RawModel } from './binding.js';
-import { guarded } from '../error.js';
+import { Handle, guarded } from './handle.js';
 import { Ranking } from './ranking.js';
 
 /** The shared model: the same bytes for everyone. Free it, or leave it to the collector. */
 export class Model {
-  /** @internal */
-  readonly raw: RawModel;
+  readonly #handle: Handle<RawModel>;
   #ids = new Map<number, string>();
   #idsOf = '';
 
   private constructor(loaded: RawModel) {
-    this.raw = loaded;
+    this.#handle = new Handle(loaded);
+  }
+
+  /** @internal The model in the core. Throws `core.lost` after a trap. */
+  get raw(): RawModel {
+    return this.#handle.raw;
   }
 
   /** Reads a pack. Throws `pack.*` and keeps nothing when the bytes are not a whole pack. */
@@ -27,37 +31,37 @@ export class Model {
 
   /** The lineage: row numbers and factors of another one mean something else. */
   get lineage(): string {
-    return this.raw.lineage;
+    return this.#handle.use((model) => model.lineage);
   }
 
   /** The version; it only rises. */
   get version(): number {
-    return this.raw.version;
+    return this.#handle.use((model) => model.version);
   }
 
   /** Rows of the catalogue, withdrawn ones included. */
   get length(): number {
-    return this.raw.length;
+    return this.#handle.use((model) => model.length);
   }
 
   /** Factors an item. */
   get dim(): number {
-    return this.raw.dim;
+    return this.#handle.use((model) => model.dim);
   }
 
   /** Brings the model to the next version. Throws `patch.*` and changes nothing if it does not fit. */
   apply(patch: Uint8Array): void {
-    guarded(() => this.raw.apply(patch));
+    this.#handle.use((model) => model.apply(patch));
   }
 
   /** The model as a pack. */
   toPack(): Uint8Array {
-    return this.raw.toPack();
+    return this.#handle.use((model) => model.toPack());
   }
 
   /** The row of an item, if the catalogue has it. */
   row(item_id: string): number | undefined {
-    return this.raw.row(item_id);
+    return this.#handle.use((model) => model.row(item_id));
   }
 
   /** The operator's id of a row; throws `model.unknown_row` if there is none. */
@@ -70,7 +74,7 @@ export class Model {
     // A row keeps its id within a lineage, so an id crosses from the core once.
     let id = this.#ids.get(row);
     if (id === undefined) {
-      id = guarded(() => this.raw.itemId(row));
+      id = this.#handle.use((model) => model.itemId(row));
       this.#ids.set(row, id);
     }
     return id;
@@ -78,18 +82,18 @@ export class Model {
 
   /** Whether the operator has withdrawn the row's item. */
   isWithdrawn(row: number): boolean {
-    return guarded(() => this.raw.isWithdrawn(row));
+    return this.#handle.use((model) => model.isWithdrawn(row));
   }
 
   /** The most popular items. */
   popular(count = 20): Ranking {
-    return new Ranking(this.raw.popular(count), this);
+    return new Ranking(this.#handle.use((model) => model.popular(count)), this);
   }
 
   /** The items most like this one; none if the catalogue does not have it. */
   similar(item_id: string, count = 20): Ranking {
     const row = this.row(item_id);
-    return new Ranking(row === undefined ? new Uint32Array(0) : this.raw.similar(row, count), this);
+    return new Ranking(row === undefined ? new Uint32Array(0) : this.#handle.use((model) => model.similar(row, count)), this);
   }
 
   /** @internal Rows of ids or rows; what the catalogue does not have is left out. */
@@ -100,7 +104,7 @@ export class Model {
 
   /** Gives the memory back at once; the model must not be used after. */
   free(): void {
-    this.raw.free();
+    this.#handle.free();
   }
 
   [Symbol.dispose](): void {

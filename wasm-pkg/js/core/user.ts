@@ -1,7 +1,7 @@
 // One person's state in the core, with types and errors of our own.
 
 import { raw, type RawUser } from './binding.js';
-import { guarded } from '../error.js';
+import { Handle, guarded } from './handle.js';
 import { toEvents, type Event, type TrackParameters } from './events.js';
 import type { Model } from './model.js';
 import { Ranking, type RecommendRequest } from './ranking.js';
@@ -78,10 +78,10 @@ export interface Quality {
 
 /** One person's state. Many may share one model. */
 export class User {
-  readonly #raw: RawUser;
+  readonly #handle: Handle<RawUser>;
 
   constructor(restored?: Uint8Array) {
-    this.#raw = restored === undefined ? new (raw().User)() : guarded(() => raw().User.fromBytes(restored));
+    this.#handle = new Handle(guarded(() => (restored === undefined ? new (raw().User)() : raw().User.fromBytes(restored))));
   }
 
   /** Restores what `toBytes` gave. Throws `state.*` if it cannot. */
@@ -91,7 +91,7 @@ export class User {
 
   /** The state as bytes, the outbox with its ids included. */
   toBytes(): Uint8Array {
-    return this.#raw.toBytes();
+    return this.#handle.use((user) => user.toBytes());
   }
 
   /**
@@ -114,27 +114,26 @@ export class User {
 
   /** Learns from one event. Where the person does not share, no delta will carry it. */
   learn(model: Model, event: Event, now_ms: number, shares = true): keyof Tracked {
-    return guarded(() => this.#raw.track(model.raw, ...fields(event), now_ms, shares)) as keyof Tracked;
+    return this.#handle.use((user) => user.track(model.raw, ...fields(event), now_ms, shares)) as keyof Tracked;
   }
 
   /** Takes the head of a list that another copy of this state showed for the one shown last. */
   wasShown(model: Model, version: number, rows: Uint32Array): void {
-    guarded(() => this.#raw.wasShown(model.raw, version, rows));
+    this.#handle.use((user) => user.wasShown(model.raw, version, rows));
   }
 
   /** The person's list. */
   recommend(model: Model, request: RecommendRequest = {}): Ranking {
     const allow = request.allow && model.rowsOf(request.allow);
     const deny = model.rowsOf(request.deny ?? []);
-    const list = guarded(() =>
-      this.#raw.recommend(model.raw, request.count ?? 20, request.scenario === 'continue', allow, deny),
+    const list = this.#handle.use((user) => user.recommend(model.raw, request.count ?? 20, request.scenario === 'continue', allow, deny),
     );
     return new Ranking(list, model);
   }
 
   /** Whether a delta should go out now: 20 events, or something new and a minute idle. */
   deltaDue(now_ms: number = Date.now()): boolean {
-    return this.#raw.deltaDue(now_ms);
+    return this.#handle.use((user) => user.deltaDue(now_ms));
   }
 
   /**
@@ -143,12 +142,12 @@ export class User {
    * been sent under this id before is given the version `base` that it was based on then.
    */
   takeDelta(model: Model, id: Uint8Array = randomId(), base?: number): boolean {
-    return guarded(() => this.#raw.takeDelta(model.raw, id, base));
+    return this.#handle.use((user) => user.takeDelta(model.raw, id, base));
   }
 
   /** What `takeDelta` would move, or null; changes nothing. */
   previewDelta(model: Model): DeltaPreview | null {
-    const preview = this.#raw.previewDelta(model.raw) as Omit<DeltaPreview, 'items'> & {
+    const preview = this.#handle.use((user) => user.previewDelta(model.raw)) as Omit<DeltaPreview, 'items'> & {
       items: { row: number; kind: string; starts_session: boolean }[];
     } | null;
     return preview && { ...preview, items: preview.items.map((item) => ({ item_id: model.itemId(item.row), ...item })) };
@@ -156,48 +155,48 @@ export class User {
 
   /** Drops the events that are in no delta yet, and the outbox: nothing of it will ever be sent. */
   discardDeltas(): void {
-    guarded(() => this.#raw.discardDeltas());
+    this.#handle.use((user) => user.discardDeltas());
   }
 
   /** The deltas that wait for an acknowledgement. */
   outbox(): OutboxEntry[] {
-    return this.#raw.outbox() as OutboxEntry[];
+    return this.#handle.use((user) => user.outbox()) as OutboxEntry[];
   }
 
   /** The body of a sync: the oldest deltas of the outbox, up to what one body may hold. */
   encodeSync(site: string, token: Uint8Array): Uint8Array {
-    return guarded(() => this.#raw.encodeSync(site, token));
+    return this.#handle.use((user) => user.encodeSync(site, token));
   }
 
   /** Takes a sync's answer: what is acknowledged, doubled or refused leaves the outbox. */
   settle(reply: Uint8Array): SyncAnswer {
-    return guarded(() => this.#raw.settle(reply)) as SyncAnswer;
+    return this.#handle.use((user) => user.settle(reply)) as SyncAnswer;
   }
 
   /** The history, newest last. */
   history(model: Model): HistoryEntry[] {
-    return this.#raw.history(model.raw) as HistoryEntry[];
+    return this.#handle.use((user) => user.history(model.raw)) as HistoryEntry[];
   }
 
   /** How well the lists foresaw what was chosen. */
   quality(): Quality {
-    const bins = Array.from(this.#raw.quality());
+    const bins = Array.from(this.#handle.use((user) => user.quality()));
     return { bins, total: bins.reduce((sum, count) => sum + count, 0) };
   }
 
   /** Events that are in no delta yet. */
   get unsent(): number {
-    return this.#raw.unsent;
+    return this.#handle.use((user) => user.unsent);
   }
 
   /** Events in the history. */
   get length(): number {
-    return this.#raw.length;
+    return this.#handle.use((user) => user.length);
   }
 
   /** Gives the memory back at once; the user must not be used after. */
   free(): void {
-    this.#raw.free();
+    this.#handle.free();
   }
 
   [Symbol.dispose](): void {

@@ -62,6 +62,8 @@ export class Device {
    */
   epoch = 0;
   role: Role = 'memory';
+  /** The core has lost the state, which is made anew as soon as there is a model. */
+  lost = false;
   /** The person is being forgotten: what storage or another tab says of them is old. */
   forgetting = false;
   /** Called when a state, or a model, was stored, and when another tab writes instead of this one. */
@@ -195,8 +197,8 @@ export class Device {
   }
 
   /**
-   * Continues in memory. Private windows may refuse a database, and a newer version's state is left to it;
-   * an event says so.
+   * Continues in memory, and an event says why: private windows may refuse a database, a newer version's
+   * state is left to it, and one that makes the core trap to a version that can read it.
    */
   #remember(thrown: unknown): void {
     this.role = 'memory';
@@ -211,7 +213,7 @@ export class Device {
       this.replica.adopt(this.model, state, heard.get(this.tab) ?? 0);
     } catch (thrown) {
       const error = asNearfieldError(thrown, 'state.damaged');
-      if (error.code === 'state.newer_schema') throw error;
+      if (error.code === 'state.newer_schema' || error.code === 'core.trapped') throw error;
       // A damaged state is worth less than a shop that opens; an event reports it.
       this.#emitter.report(error, error.code);
     }
@@ -282,8 +284,8 @@ export class Device {
   /** Writes the state in the background. */
   saveState(): void {
     this.#people.save().catch((thrown: unknown) => {
-      // Whoever writes instead has it, or is told.
-      if (asStorageError(thrown).code !== 'storage.superseded') this.#emitter.report(thrown, 'storage.failed');
+      // Whoever writes instead has it or is told, and what the core has lost is written when it is back.
+      if (!['storage.superseded', 'core.lost'].includes(asStorageError(thrown).code)) this.#emitter.report(thrown, 'storage.failed');
     });
   }
 
@@ -345,7 +347,8 @@ export class Device {
     this.epoch += 1;
     this.token = undefined;
     this.#outboxUnsaved = false;
-    this.replica.discardDeltas();
+    // What the core has lost is discarded when it is back.
+    if (!this.lost) this.replica.discardDeltas();
     this.saveState();
   }
 
@@ -360,6 +363,16 @@ export class Device {
   async clear(): Promise<void> {
     await this.#models.idle();
     await this.#people.run(() => this.site.clear());
+  }
+
+  /** Makes the state anew after the core lost it. Throws `core.trapped` where it is lost again. */
+  recover(model: Model, attempt: number): void {
+    this.model = model;
+    this.replica.rebuild(model, attempt);
+    if (attempt > 1) this.role = 'memory';
+    if (!this.consent.share) this.replica.discardDeltas();
+    this.lost = false;
+    this.saveState();
   }
 
   /** Begins anew with a person of whom nothing is known, at once in memory, then in storage. */
@@ -397,7 +410,7 @@ export class Device {
   async takeStoredModel(): Promise<void> {
     if (!this.ownsModel) return;
     const [pack, manifest] = [await this.site.get('model'), await this.site.get('manifest')];
-    if (!pack || this.#freed || this.role === 'memory') return;
+    if (!pack || this.#freed || this.lost || this.role === 'memory') return;
     const stored = Model.load(pack);
     const from = this.model.version;
     if (stored.lineage === this.model.lineage && stored.version <= from) return stored.free();
@@ -465,7 +478,7 @@ export class Device {
   }
 
   async #writeModel(): Promise<void> {
-    if (this.role !== 'writer' || this.#freed) return;
+    if (this.role !== 'writer' || this.#freed || this.lost) return;
     this.#modelUnsaved = false;
     const manifest = this.manifest;
     try {

@@ -2,6 +2,7 @@
 
 import type { Event } from '../core/events.js';
 import type { Model } from '../core/model.js';
+import type { NearfieldError } from '../error.js';
 import type { Ranking, RecommendRequest } from '../core/ranking.js';
 import { User, type Tracked } from '../core/user.js';
 
@@ -84,6 +85,11 @@ export class Replica {
     return tracked;
   }
 
+  /** Keeps events to be learnt when the core is back. */
+  hold(events: readonly Event[], now_ms: number, shares: boolean): void {
+    for (const event of events) this.#learned({ number: (this.#number += 1), event, now_ms, shares });
+  }
+
   /** Learns what another tab has learnt. */
   repeat(model: Model, observation: Observation): void {
     repeat(this.#user, model, observation);
@@ -120,16 +126,21 @@ export class Replica {
     this.#pending = this.#pending.filter((observation) => observation.number > number);
   }
 
-  /** Makes the state anew, in a core that lost it. */
-  rebuild(model: Model): void {
+  /**
+   * Makes the state anew, in a core that lost it. Should that trap again, it is made without what was
+   * learnt last, and then of nothing.
+   */
+  rebuild(model: Model, attempt: number): void {
+    if (attempt > 1) return this.forget();
+    if (attempt > 0) this.#pending = [];
     this.#user = User.fromBytes(this.#base);
     this.#replay(model);
   }
 
   /** Drops all that was to be sent, of what is known and of what will be learnt again. */
   discardDeltas(): void {
-    this.#user.discardDeltas();
     for (const observation of this.#pending) observation.shares = false;
+    this.#user.discardDeltas();
     this.toBytes();
   }
 
@@ -151,15 +162,20 @@ export class Replica {
     if (this.#shown) observation.list = this.#shown;
     this.#shown = undefined;
     this.#pending.push(observation);
-    if (this.#pending.length >= 2 * PENDING_MAX) {
-      this.toBytes();
-      this.#pending.splice(0, this.#pending.length - PENDING_MAX);
-    }
+    if (this.#pending.length < 2 * PENDING_MAX) return;
+    this.toBytes();
+    this.#pending.splice(0, this.#pending.length - PENDING_MAX);
   }
 
   #replay(model: Model): void {
     for (const observation of this.#pending) {
-      if (observation.number > this.#baseNumber) repeat(this.#user, model, observation);
+      if (observation.number <= this.#baseNumber) continue;
+      try {
+        repeat(this.#user, model, observation);
+      } catch (thrown) {
+        // What was held unseen may be no event at all, and teaches nothing.
+        if (!/^event\./.test((thrown as NearfieldError).code)) throw thrown;
+      }
     }
     if (this.#shown) show(this.#user, model, this.#shown);
   }

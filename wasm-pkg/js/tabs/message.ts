@@ -20,7 +20,7 @@ export type Message =
   /** All that this tab has learnt and that no stored state is known to hold. */
   | { kind: 'events'; tab: string; generation: number; observations: Observation[] }
   /** The writer has stored this state. */
-  | { kind: 'state'; tab: string; generation: number; state: Uint8Array; heard: [string, number][] }
+  | { kind: 'state'; generation: number; state: Uint8Array; heard: [string, number][] }
   /** The person was forgotten. */
   | { kind: 'forget'; generation: number }
   /** The person changed what they agree to. */

@@ -42,8 +42,6 @@ export class Tabs {
   readonly #stopTelling: () => void;
   /** Another tab was heard: states are told. */
   #heardOthers = false;
-  /** The tab whose state came last. */
-  #writer: string | undefined;
   readonly #asked = new Map<string, (answer: Message & { kind: 'synced' }) => void>();
   readonly #waiting = new Set<() => void>();
   #left = false;
@@ -58,7 +56,7 @@ export class Tabs {
     (this.#channel as { unref?: () => void }).unref?.();
     this.#election = stand(site, device.site, device.tab, () => void this.#takeTurn());
     device.onStored = (stored) => {
-      if (this.#heardOthers) this.#post({ kind: 'state', tab: device.tab, ...stored });
+      if (this.#heardOthers) this.#post({ kind: 'state', ...stored });
     };
     device.onModelStored = () => this.#post({ kind: 'model' });
     device.onSuperseded = () => this.#superseded();
@@ -190,7 +188,7 @@ export class Tabs {
 
   #take(message: Message): void {
     const device = this.#device;
-    const [writes, follows] = [device.role === 'writer', device.role === 'follower'];
+    const [writes, follows] = device.lost ? [] : [device.role === 'writer', device.role === 'follower'];
     switch (message.kind) {
       case 'join':
         if (writes) device.saveState();
@@ -233,14 +231,13 @@ export class Tabs {
     device.saveState();
   }
 
-  #takeState({ tab, generation, state, heard }: Message & { kind: 'state' }): void {
+  #takeState({ generation, state, heard }: Message & { kind: 'state' }): void {
     const device = this.#device;
     if (device.forgetting || generation < device.generation) return;
     this.#takeForget(generation);
-    const isNew = this.#writer !== tab;
-    this.#writer = tab;
     if (device.takeOver(state, new Map(heard))) this.#emitter.emit('recommendations', { reason: 'tab' });
-    if (isNew) this.#tellEvents();
+    // A writer that came after another, or back, has not heard of these.
+    this.#tellEvents();
   }
 
   #takeForget(generation: number): void {
