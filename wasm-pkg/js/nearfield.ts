@@ -68,6 +68,7 @@ export class Nearfield {
   readonly #stopRecovering: () => void;
   #recovering = false;
   #tabs: Tabs | undefined;
+  #suspended: Promise<void> | undefined;
   #closed = false;
 
   private constructor(options: OpenOptions, opened: Opened, emitter: Emitter, shared: boolean, endUse: EndUse) {
@@ -87,10 +88,12 @@ export class Nearfield {
       (thrown) => emitter.report(thrown, 'sync.failed'),
     );
     this.#stopRecovering = afterReset(() => void this.#recover(central));
-    this.#unwatch = watchPage(
-      () => this.#sync.leave(),
-      () => this.#loop.wake(0),
-    );
+    this.#unwatch = watchPage({
+      leave: () => this.#sync.leave(),
+      wake: () => this.#loop.wake(0),
+      suspend: () => void (this.#suspended = this.#suspend()),
+      resume: () => void this.#resume(),
+    });
   }
 
   /**
@@ -171,6 +174,22 @@ export class Nearfield {
     const tabs = this.#tabs;
     this.#tabs = undefined;
     await tabs?.leave();
+  }
+
+  /** Lets another tab write while this page is stopped; a page that holds a lock would not be kept. */
+  async #suspend(): Promise<void> {
+    if (!this.#tabs) return;
+    await this.#device.finish();
+    await this.#leaveTabs();
+  }
+
+  /** Joins the other tabs again. What was learnt meanwhile is learnt again on top of what they know. */
+  async #resume(): Promise<void> {
+    await this.#suspended;
+    if (this.#closed || this.#tabs || !this.#device.given.personalise) return;
+    await this.#keep();
+    this.#loop.wake(0);
+    this.#emitter.emit('recommendations', { reason: 'tab' });
   }
 
   /** What was sent in this page, oldest first. */

@@ -71,6 +71,8 @@ for (const means of ['Web Locks', 'a lease in IndexedDB']) {
     });
     afterEach(async () => {
       for (const nf of opened.splice(0)) await nf.close();
+      delete globalThis.addEventListener;
+      delete globalThis.removeEventListener;
       server.close();
       await new Promise((done) => (indexedDB.deleteDatabase('nearfield:test').onsuccess = done));
     });
@@ -208,6 +210,29 @@ for (const means of ['Web Locks', 'a lease in IndexedDB']) {
       const again = await tab({ consent: undefined });
       assert.deepEqual(again.inspect().consent, { personalise: false, share: false });
       assert.deepEqual(history(await tab()), [], 'nothing was kept');
+    });
+
+    test('a page that is kept for the back button lets another tab write, and joins again', async () => {
+      const page = new EventTarget();
+      globalThis.document = Object.assign(new EventTarget(), { visibilityState: 'visible' });
+      globalThis.addEventListener = page.addEventListener.bind(page);
+      globalThis.removeEventListener = page.removeEventListener.bind(page);
+      const first = await tab();
+      delete globalThis.document;
+      const second = await tab();
+      first.track('click', 'tent-1');
+      const turn = (type) => page.dispatchEvent(Object.assign(new Event(type), { persisted: true }));
+      turn('pagehide');
+      await eventually(() => second.inspect().role === 'writer', 'the take-over');
+      assert.equal(first.inspect().role, 'memory');
+      first.track('click', 'tent-2');
+      second.track('click', 'lamp-1');
+      await second.flush();
+      turn('pageshow');
+      await eventually(() => first.inspect().role === 'follower', 'the return');
+      await first.flush();
+      for (const nf of [first, second]) await eventually(() => history(nf).length === 3, 'every event in both tabs');
+      assert.deepEqual(history(second), ['tent-1', 'lamp-1', 'tent-2']);
     });
 
     test('a page that opens a site twice gets the same instance, closed when it was closed twice', async () => {
