@@ -3,7 +3,7 @@
 //! `fixture make DIR` writes versions 2 and 3 of a small model, the patch between them, and signed
 //! manifests, and this host's golden digest. `fixture reply acknowledged|duplicate|refused VERSION` reads a sync
 //! body from standard input and writes the answer to standard output. `fixture deltas` writes each of its
-//! deltas as a line: id, base version, items.
+//! deltas as a line: id, base version, number of items, and each item as `ROW:KIND`.
 //!
 //! The model has four tastes of ten items each (`tent-0` … `book-9`), so that what a person who
 //! chose a tent should see is plain before anything runs. Version 3 adds `tent-new`.
@@ -169,7 +169,12 @@ fn request() -> Result<SyncRequest, Box<dyn Error>> {
 
 fn deltas() -> Result<(), Box<dyn Error>> {
     for delta in request()?.deltas {
-        println!("{} {} {}", delta.id, delta.base_version, delta.items.len());
+        print!("{} {} {}", delta.id, delta.base_version, delta.items.len());
+        for touch in &delta.items {
+            let kind = Kind::from_index(touch.kind).map_or("unknown", Kind::as_str);
+            print!(" {}:{kind}", touch.row());
+        }
+        println!();
     }
     Ok(())
 }

@@ -312,8 +312,16 @@ export class Nearfield {
   /** Resolves once all that was tracked so far is in storage; rejects if it could not be written. */
   async flush(): Promise<void> {
     this.#mustBeOpen();
-    await this.#tabs?.stored();
-    await this.#device.saved();
+    for (;;) {
+      await this.#tabs?.stored();
+      try {
+        return await this.#device.saved();
+      } catch (thrown) {
+        // Another tab writes now, or has forgotten the person: once that is clear, it is known who stores.
+        if (!this.#tabs || asNearfieldError(thrown, '').code !== 'storage.superseded') throw thrown;
+        await this.#tabs.settled();
+      }
+    }
   }
 
   /** Forgets the person: history, taste, outbox and token, in memory and in storage. */

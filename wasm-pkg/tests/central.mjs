@@ -32,17 +32,18 @@ export function answer(body, outcome = 'acknowledged', version = 2) {
 export function deltas(body) {
   const lines = execFileSync(fixture, ['deltas'], { input: body, encoding: 'utf8' }).trim().split('\n');
   return lines.map((line) => {
-    const [id, base, items] = line.split(' ');
-    return { id, base: Number(base), items: Number(items) };
+    const [id, base, items, ...touches] = line.split(' ');
+    return { id, base: Number(base), items: Number(items), touches };
   });
 }
 
 /**
  * Starts a central. `requests` records what came; `routes` may hold, by path, a function that
- * answers instead: `(request) => ({ status, headers, body })`, or null to break the connection.
+ * answers instead: `(request) => ({ status, headers, body })`, or null to break the connection. What is
+ * no path of central's is answered by `otherwise`.
  */
 export async function central() {
-  const state = { requests: [], routes: {}, manifest: '2.manifest' };
+  const state = { requests: [], routes: {}, manifest: '2.manifest', otherwise: () => ({ status: 404 }) };
   const server = createServer((message, response) => {
     const chunks = [];
     message.on('data', (chunk) => chunks.push(chunk));
@@ -70,10 +71,11 @@ export async function central() {
   return state;
 }
 
-function usual({ path, body }, state) {
+function usual(request, state) {
+  const { path, body } = request;
   if (path === '/v1/device') return { body: Buffer.from('token-1') };
   if (path === '/v1/sync') return { body: answer(body) };
   if (path === '/v1/model/latest') return { body: file(state.manifest) };
   const name = path.replace('/v1/model/', '');
-  return ['2.pack', '3.pack', '2..3.patch'].includes(name) ? { body: file(name) } : { status: 404 };
+  return ['2.pack', '3.pack', '2..3.patch'].includes(name) ? { body: file(name) } : state.otherwise(request);
 }

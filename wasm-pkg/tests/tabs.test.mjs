@@ -167,6 +167,32 @@ for (const means of ['Web Locks', 'a lease in IndexedDB']) {
       await assert.rejects(follower.sync(), ({ code }) => code === 'central.unreachable');
     });
 
+    test('a sync that the writer does not live to answer is done by the tab that comes after it', async () => {
+      const [writer, follower] = [await tab(), await tab()];
+      follower.track('click', 'tent-1');
+      await follower.flush();
+      let asked;
+      const arrived = new Promise((done) => (asked = done));
+      server.routes['/v1/sync'] = () => (asked(), null);
+      const sync = follower.sync();
+      await arrived;
+      delete server.routes['/v1/sync'];
+      await Promise.all([writer.close(), sync.catch(() => undefined)]);
+      await eventually(() => follower.inspect().role === 'writer', 'the take-over');
+      await follower.sync();
+      await eventually(() => follower.inspect().outbox.length === 0, 'the acknowledgement');
+    });
+
+    test('a follower whose writer is gone before it is asked syncs itself', async () => {
+      const [writer, follower] = [await tab(), await tab()];
+      follower.track('click', 'tent-1');
+      await follower.flush();
+      const [{ sent }] = await Promise.all([follower.sync(), writer.close()]);
+      assert.ok(sent.length <= 1);
+      await eventually(() => follower.inspect().outbox.length === 0 && follower.inspectDelta() === null, 'the acknowledgement');
+      assert.equal(server.count('/v1/sync'), 1);
+    });
+
     test('a list that a follower showed counts for quality, once', async () => {
       const [writer, follower] = [await tab(), await tab()];
       writer.track('click', 'tent-1');

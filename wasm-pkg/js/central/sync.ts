@@ -63,6 +63,7 @@ export class Sync {
   /** Runs one round: the model first, so that deltas are made on the newest. */
   async round(round: Round): Promise<SyncReport> {
     if (this.#device.lost) throw new NearfieldError('core.lost', 'the core trapped and begins again');
+    await this.#device.keepAgain();
     const from = this.#device.model.version;
     // The tab that writes does it for all.
     if (this.#device.role === 'follower') return { sent: [], version: from, updated: false };
@@ -98,8 +99,8 @@ export class Sync {
     device.saveModelIfUnsaved();
     const central = this.#central;
     if (!central || !this.#device.sends || device.user.unsent === 0) return;
-    const { nextNameIsDurable, token, epoch } = device;
-    if (!token || hasExpired(token, this.#now()) || !nextNameIsDurable || this.#modelIsUnchecked) {
+    const { mayLeave, token, epoch } = device;
+    if (!token || hasExpired(token, this.#now()) || !mayLeave || this.#modelIsUnchecked) {
       // A delta is made when it can be sent: perhaps the page lives on, else at the next visit.
       device.saveState();
       this.#flushNext = true;

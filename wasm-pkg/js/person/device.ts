@@ -1,7 +1,7 @@
 // What this device holds of one person, and the writes that keep it.
 
 import type { Emitter } from '../emitter.js';
-import { asNearfieldError } from '../error.js';
+import { NearfieldError, asNearfieldError } from '../error.js';
 import { Model } from '../core/model.js';
 import { User, randomId, type SyncAnswer } from '../core/user.js';
 import type { Entries, PersonKey, PutOptions } from '../storage/adapter.js';
@@ -91,9 +91,17 @@ export class Device {
   #durableName: DeltaName | undefined;
   /** The outbox holds a delta that storage may not have. */
   #outboxUnsaved = false;
+  /** How often other tabs' events were learnt, and how often of these storage has. */
+  #unstored = 0;
+  #stored = 0;
   #modelSavedAt = -Infinity;
   #modelUnsaved = false;
   #freed = false;
+  /**
+   * The stored state could be read, but there is no room to write: nothing is sent, since storage could not
+   * be told of it. Writing is tried again, with a lease of this many milliseconds.
+   */
+  #muted: { leaseMs: number } | undefined;
 
   constructor(beginning: Beginning, emitter: Emitter) {
     this.model = beginning.model;
@@ -122,7 +130,7 @@ export class Device {
 
   /** Whether deltas go out at all. */
   get sends(): boolean {
-    return this.#hasCentral && !this.#freed && this.role !== 'follower' && this.consent.share;
+    return this.#hasCentral && !this.#freed && !this.#muted && this.role !== 'follower' && this.consent.share;
   }
 
   /** Whether the memory was given back: what arrives now is about nobody. */
@@ -140,11 +148,6 @@ export class Device {
     return this.#replaces;
   }
 
-  /** Whether storage has the name that the next delta will get. */
-  get nextNameIsDurable(): boolean {
-    return this.#isDurable(this.#name());
-  }
-
   /**
    * Takes over what is kept of the person, and keeps it from here on: when opening, when consent is given
    * later, and when this tab becomes the writer. What was learnt here is learnt again on top of it.
@@ -157,23 +160,45 @@ export class Device {
     try {
       if (!this.#mayKeep) return;
       if (this.#replaces) await this.site.forget();
-      const found = await this.site.claim({ writer: this.tab, leaseMs, force: true });
+      const found = await this.#makingRoom(() => this.site.claim({ writer: this.tab, leaseMs, force: true }));
       if (!found || !this.#mayKeep) return;
       const { fence, kept } = found;
       if (fence.generation > this.generation && this.role === 'follower') this.forgotten(fence.generation);
-      this.#adopt(kept.state, decodeHeard(kept.heard));
       this.#fence = fence;
       this.role = 'writer';
+      this.#muted = undefined;
       this.#replaces = false;
-      if (this.forgetting) return;
       if (this.consent.share) this.token ??= kept.token;
-      else this.replica.discardDeltas();
       const next = decodeName(kept.next);
-      if (next && this.sends) this.#takeUnder(next);
+      // Before what was learnt here joins it: under this name goes what storage knew, and nothing else.
+      this.#adopt(kept.state, decodeHeard(kept.heard), () => {
+        if (next && this.sends) this.#takeUnder(next);
+      });
+      if (this.forgetting) return;
+      if (!this.consent.share) this.replica.discardDeltas();
       this.saveState();
     } catch (thrown) {
+      if (asStorageError(thrown).code === 'storage.quota' && !this.#muted) await this.#readAlone(leaseMs);
       this.#remember(thrown);
     }
+  }
+
+  /** Takes over what is kept of the person, without room to write. */
+  async #readAlone(leaseMs: number): Promise<void> {
+    const found = await this.site.read().catch(() => undefined);
+    if (!found || !this.#mayKeep) return;
+    this.#muted = { leaseMs };
+    this.#adopt(found.kept.state, decodeHeard(found.kept.heard));
+  }
+
+  /** Tries to write again, where there was no room. */
+  async keepAgain(): Promise<void> {
+    if (this.#muted) await this.keep(this.#muted.leaseMs);
+  }
+
+  /** Whether there is no room to write, and all waits for it. */
+  get waitsForRoom(): boolean {
+    return this.#muted !== undefined;
   }
 
   /** Takes over what another tab keeps of the person, to follow it. */
@@ -183,7 +208,8 @@ export class Device {
         const found = await this.site.read();
         if (!this.#mayKeep) return;
         this.role = 'follower';
-        if (!found || this.forgetting) return;
+        // The person may have been forgotten since this was read.
+        if (!found || this.forgetting || found.fence.generation < this.generation) return;
         this.#fence = found.fence;
         this.#adopt(found.kept.state, decodeHeard(found.kept.heard));
       } catch (thrown) {
@@ -205,12 +231,12 @@ export class Device {
     this.#emitter.report(thrown, 'storage.unavailable');
   }
 
-  #adopt(state: Uint8Array | undefined, heard: Heard): void {
+  #adopt(state: Uint8Array | undefined, heard: Heard, before?: () => void): void {
     if (this.forgetting) return;
     this.#heard = heard;
     if (!state) return;
     try {
-      this.replica.adopt(this.model, state, heard.get(this.tab) ?? 0);
+      this.replica.adopt(this.model, state, heard.get(this.tab) ?? 0, before);
     } catch (thrown) {
       const error = asNearfieldError(thrown, 'state.damaged');
       if (error.code === 'state.newer_schema' || error.code === 'core.trapped') throw error;
@@ -243,8 +269,18 @@ export class Device {
       }
       hear(this.#heard, tab, observation.number);
     }
-    if (unheard.length > 0) this.replica.toBytes();
-    return unheard.length > 0;
+    if (unheard.length === 0) return false;
+    this.#unstored += 1;
+    this.replica.toBytes();
+    return true;
+  }
+
+  /**
+   * Whether what is unsent may go out while the page goes away. Storage must have the name, and what other
+   * tabs have told: should this tab not live to write, they tell it again to the next one.
+   */
+  get mayLeave(): boolean {
+    return this.#isDurable(this.#name()) && this.#stored === this.#unstored;
   }
 
   /** Moves what is unsent into the outbox; false if there is nothing. */
@@ -264,9 +300,7 @@ export class Device {
   #takeUnder({ id, lineage, version }: DeltaName): void {
     // What another lineage has learnt is lost with it.
     const base = lineage === this.model.lineage ? version : undefined;
-    if (!this.user.takeDelta(this.model, id, base)) return;
-    this.#outboxUnsaved = true;
-    this.replica.toBytes();
+    if (this.user.takeDelta(this.model, id, base)) this.#outboxUnsaved = true;
   }
 
   /** Resolves once every delta of the outbox is durable with its id. */
@@ -278,6 +312,8 @@ export class Device {
 
   /** Resolves once what is there now is stored. */
   async saved(): Promise<void> {
+    await this.keepAgain();
+    if (this.#muted) throw new NearfieldError('storage.quota', 'there is no room to write');
     await this.#people.save();
   }
 
@@ -402,6 +438,7 @@ export class Device {
     this.#durableName = undefined;
     this.#outboxUnsaved = false;
     this.#replaces = false;
+    this.#muted = undefined;
     this.#heard = new Map();
     this.replica.forget();
   }
@@ -436,7 +473,7 @@ export class Device {
     if (this.ownsModel) this.model.free();
   }
 
-  /** Writes what is known of the person. Where there is no room, the model makes room. */
+  /** Writes what is known of the person. */
   async #writePerson(durable: boolean): Promise<void> {
     const { epoch } = this;
     const name = this.#name();
@@ -446,27 +483,24 @@ export class Device {
       return;
     }
     const { number } = this.replica;
-    const { generation } = this;
+    const fence = this.#fence;
     hear(this.#heard, this.tab, number);
     const heard = [...this.#heard];
+    const unstored = this.#unstored;
     const state = this.replica.toBytes();
     const entries = { state, heard: encodeHeard(this.#heard), next: name ? encodeName(name) : null, token: this.token ?? null };
     // Deltas are named by what must outlive a power cut; an event need only outlive a crash.
-    await this.#put(entries, { durable: durable || (name !== undefined && !this.#isDurable(name)) });
+    await this.#put(entries, fence, { durable: durable || (name !== undefined && !this.#isDurable(name)) });
     if (epoch !== this.epoch || this.role !== 'writer') return;
     this.#durableName = name;
+    this.#stored = unstored;
     this.replica.kept(number);
-    this.onStored?.({ generation, state, heard });
+    this.onStored?.({ generation: fence.generation, state, heard });
   }
 
-  async #put(entries: Entries<PersonKey>, options: PutOptions): Promise<void> {
-    const put = () => this.site.putPerson(entries, this.#fence, options);
+  async #put(entries: Entries<PersonKey>, fence: Fence, options: PutOptions): Promise<void> {
     try {
-      await put().catch(async (thrown: unknown) => {
-        if (asStorageError(thrown).code !== 'storage.quota') throw thrown;
-        await this.site.put({ model: null }, { durable: false });
-        await put();
-      });
+      await this.#makingRoom(() => this.site.putPerson(entries, fence, options));
     } catch (thrown) {
       const error = asStorageError(thrown);
       if (error.code === 'storage.superseded' && this.role === 'writer') {
@@ -474,6 +508,17 @@ export class Device {
         this.onSuperseded?.();
       }
       throw error;
+    }
+  }
+
+  /** Writes; where there is no room, the model makes it. */
+  async #makingRoom<T>(write: () => Promise<T>): Promise<T> {
+    try {
+      return await write();
+    } catch (thrown) {
+      if (asStorageError(thrown).code !== 'storage.quota') throw thrown;
+      await this.site.put({ model: null }, { durable: false });
+      return write();
     }
   }
 

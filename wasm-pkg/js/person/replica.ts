@@ -109,14 +109,21 @@ export class Replica {
     return this.#base;
   }
 
-  /** Takes a state that holds this tab's events up to `heard`, and learns the later ones again. */
-  adopt(model: Model, bytes: Uint8Array, heard: number): void {
+  /**
+   * Takes a state that holds this tab's events up to `heard`, and learns the later ones again. `before` is
+   * done to the state before that.
+   */
+  adopt(model: Model, bytes: Uint8Array, heard: number, before?: () => void): void {
     const user = User.fromBytes(bytes);
     this.#user.free();
     this.#user = user;
     this.#base = bytes;
     this.#baseNumber = heard;
     this.kept(heard);
+    if (before) {
+      before();
+      this.#base = user.toBytes();
+    }
     this.#replay(model);
   }
 

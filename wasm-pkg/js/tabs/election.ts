@@ -27,8 +27,9 @@ function standForLock(locks: LockManager, site: string, elected: () => void): El
   const ended = new AbortController();
   let release = () => {};
   const held = new Promise<void>((done) => (release = done));
+  let requested: Promise<unknown> = Promise.resolve();
   const decided = new Promise<boolean>((decide, failed) => {
-    const requested = locks.request(name, { ifAvailable: true }, (lock) => {
+    requested = locks.request(name, { ifAvailable: true }, (lock) => {
       decide(lock !== null);
       return lock ? held : undefined;
     });
@@ -37,10 +38,11 @@ function standForLock(locks: LockManager, site: string, elected: () => void): El
   decided
     .then((atOnce) => {
       if (atOnce || ended.signal.aborted) return;
-      return locks.request(name, { signal: ended.signal }, () => {
+      requested = locks.request(name, { signal: ended.signal }, () => {
         elected();
         return held;
       });
+      return requested;
     })
     // It was given up while it waited.
     .catch(() => undefined);
@@ -50,6 +52,8 @@ function standForLock(locks: LockManager, site: string, elected: () => void): El
     async resign() {
       ended.abort();
       release();
+      // Until the lock is free, this very page could not have it again.
+      await requested;
     },
   };
 }

@@ -10,6 +10,12 @@ export interface ToldError {
   message: string;
 }
 
+/** What came of a sync in another tab. */
+export interface SyncAnswer {
+  report?: SyncReport;
+  error?: ToldError;
+}
+
 /**
  * One message. Events go from a follower to the writer, and states come back: a state tells which events
  * of which tab it holds, so that each event is learnt once, however often it is told.
@@ -32,4 +38,4 @@ export type Message =
   /** A follower asks the writer to sync now. */
   | { kind: 'sync'; request: string }
   /** What came of it. */
-  | { kind: 'synced'; request: string; report?: SyncReport; error?: ToldError };
+  | ({ kind: 'synced'; request: string } & SyncAnswer);

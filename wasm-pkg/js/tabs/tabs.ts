@@ -11,10 +11,15 @@ import { hex, randomId } from '../core/user.js';
 import type { Consent } from '../person/consent.js';
 import type { Device } from '../person/device.js';
 import { stand, type Election } from './election.js';
-import type { Message } from './message.js';
+import type { Message, SyncAnswer, ToldError } from './message.js';
 
-// A choice: longer than a sync of the writer's takes unless central is away.
+// Choices: longer than a sync of the writer's takes unless central is away, and short enough to notice that
+// another tab has become the writer.
 const SYNC_ANSWER_MS = 30_000;
+const ASK_AGAIN_MS = 500;
+
+const CLOSED: ToldError = { code: 'nearfield.closed', message: 'this Nearfield is closed' };
+const UNANSWERED: ToldError = { code: 'sync.unanswered', message: 'the tab that syncs did not answer' };
 
 /** What the tabs need of the instance that they belong to. */
 export interface Host {
@@ -42,8 +47,11 @@ export class Tabs {
   readonly #stopTelling: () => void;
   /** Another tab was heard: states are told. */
   #heardOthers = false;
-  readonly #asked = new Map<string, (answer: Message & { kind: 'synced' }) => void>();
+  /** What this tab has asked the writer for, and what it answers as the writer. */
+  readonly #asked = new Map<string, (answer: SyncAnswer) => void>();
+  readonly #answering = new Set<string>();
   readonly #waiting = new Set<() => void>();
+  #settling: Promise<void> = Promise.resolve();
   #left = false;
 
   constructor(site: string, device: Device, emitter: Emitter, host: Host) {
@@ -59,7 +67,7 @@ export class Tabs {
       if (this.#heardOthers) this.#post({ kind: 'state', ...stored });
     };
     device.onModelStored = () => this.#post({ kind: 'model' });
-    device.onSuperseded = () => this.#superseded();
+    device.onSuperseded = () => void this.#superseded();
     this.#stopTelling = emitter.on('sync', (report) => {
       if (device.role === 'writer') this.#post({ kind: 'settled', report });
     });
@@ -108,22 +116,34 @@ export class Tabs {
     while (!isStored() && !this.#left) await new Promise<void>((done) => this.#waiting.add(done));
   }
 
-  /** Asks the writer to sync. Rejects with what went wrong there. */
+  /** Resolves once it is known who writes, after this tab was superseded. */
+  settled(): Promise<void> {
+    return this.#settling;
+  }
+
+  /**
+   * Asks the writer to sync, whichever tab that is by then; this one, if it is its turn. Rejects with what
+   * went wrong there.
+   */
   async sync(): Promise<SyncReport> {
     const request = hex(randomId());
-    const answered = new Promise<Message & { kind: 'synced' }>((done) => this.#asked.set(request, done));
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, failed) => {
-      timer = setTimeout(() => failed(new NearfieldError('sync.unanswered', 'the tab that syncs did not answer')), SYNC_ANSWER_MS);
-      (timer as { unref?: () => void }).unref?.();
-    });
-    this.#post({ kind: 'sync', request });
+    const answered = new Promise<SyncAnswer>((answer) => this.#asked.set(request, answer));
+    const start = performance.now();
+    const ask = () => {
+      if (this.#left) return this.#asked.get(request)?.({ error: CLOSED });
+      if (performance.now() - start > SYNC_ANSWER_MS) return this.#asked.get(request)?.({ error: UNANSWERED });
+      if (this.#device.role === 'writer') void this.#answerSync(request);
+      else this.#post({ kind: 'sync', request });
+    };
+    const timer = setInterval(ask, ASK_AGAIN_MS);
+    (timer as { unref?: () => void }).unref?.();
     try {
-      const { report, error } = await Promise.race([answered, late]);
+      ask();
+      const { report, error } = await answered;
       if (report) return report;
       throw new NearfieldError(error?.code ?? 'sync.failed', error?.message ?? 'the tab that syncs could not');
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
       this.#asked.delete(request);
     }
   }
@@ -145,7 +165,7 @@ export class Tabs {
     this.#wakeWaiting();
     if (this.#device.role === 'writer') this.#host.becameWriter();
     // Another tab may be able to keep what this one cannot.
-    else await this.#election.resign();
+    else if (!this.#device.waitsForRoom) await this.#election.resign();
   }
 
   /** Writes after another tab did. */
@@ -247,16 +267,28 @@ export class Tabs {
   }
 
   async #answerSync(request: string): Promise<void> {
+    if (this.#answering.has(request)) return;
+    this.#answering.add(request);
+    let answer: SyncAnswer;
     try {
-      this.#post({ kind: 'synced', request, report: await this.#host.sync() });
+      answer = { report: await this.#host.sync() };
     } catch (thrown) {
       const { code, message } = asNearfieldError(thrown, 'sync.failed');
-      this.#post({ kind: 'synced', request, error: { code, message } });
+      answer = { error: { code, message } };
     }
+    this.#answering.delete(request);
+    // A tab that closes leaves the question to the next one.
+    if (answer.error?.code === CLOSED.code) return;
+    this.#asked.get(request)?.(answer);
+    this.#post({ kind: 'synced', request, ...answer });
   }
 
   /** The fence is not this tab's any more: finds out why, and goes on as what it is now. */
-  async #superseded(): Promise<void> {
+  #superseded(): Promise<void> {
+    return (this.#settling = this.#findOut());
+  }
+
+  async #findOut(): Promise<void> {
     const device = this.#device;
     try {
       const found = await device.site.read();

@@ -1,0 +1,90 @@
+// Kills the whole browser in mid-write, again and again, and looks at what the next one finds.
+
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { FLAGS } from '../chromium.mjs';
+import { distinctEvents } from './site.mjs';
+
+/** How often one profile is killed before it is looked at in peace. */
+const LIVES = 10;
+const EVENTS_A_LIFE = 24;
+const OPEN_MS_MAX = 60_000;
+const LIVE_MS = 300;
+
+/** Runs until the browser was killed `kills` times. */
+export async function kills({ site, chromium, count, verdict, progress }) {
+  for (let killed = 0; killed < count; ) {
+    const profile = mkdtempSync(join(tmpdir(), 'nearfield-profile-'));
+    try {
+      killed += await onePerson({ site, chromium, lives: Math.min(LIVES, count - killed), profile, verdict });
+    } finally {
+      rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+    }
+    progress(killed);
+  }
+}
+
+async function onePerson({ site, chromium, lives, profile, verdict }) {
+  const events = distinctEvents();
+  const confirmed = new Set();
+  site.told.clear();
+  site.losesAnswers = true;
+  let left = 0;
+  let said;
+  const heard = (path) => new Promise((done) => (said = { path, done }));
+  const hear = (path, body) => {
+    if (path === '/failed') throw new Error(`the page failed: ${body}`);
+    if (said?.path === path) said.done(body);
+  };
+  site.post = {
+    '/next': () => {
+      const some = events.splice(0, Math.min(left, 1 + Math.floor(Math.random() * 3)));
+      left -= some.length;
+      return some;
+    },
+    '/confirmed': (some) => {
+      for (const event of some) confirmed.add(event);
+      verdict.confirmed += some.length;
+    },
+    '/opened': (history) => hear('/opened', history),
+    '/last': (report) => hear('/last', report),
+    '/failed': (why) => hear('/failed', why),
+  };
+  for (let life = 0; life < lives; life += 1) {
+    left = EVENTS_A_LIFE;
+    const opened = heard('/opened');
+    const browser = start(chromium, profile, `${site.address}?live`);
+    const before = new Set(confirmed);
+    verdict.compare(before, await within(opened, 'the page to open'), `after kill ${life}`);
+    await new Promise((later) => setTimeout(later, Math.random() * LIVE_MS));
+    await kill(browser);
+  }
+  site.losesAnswers = false;
+  const last = heard('/last');
+  const browser = start(chromium, profile, `${site.address}?last`);
+  const { toldAll, history } = await within(last, 'the last report');
+  await kill(browser);
+  verdict.compare(confirmed, history, 'at the end');
+  verdict.compareTold(site, history, 'at the end');
+  if (!toldAll) verdict.note('other', 1, 'something could not be sent');
+  return lives;
+}
+
+function start(chromium, profile, address) {
+  // A group of its own, so that all of its processes can be killed at once.
+  return spawn(chromium, [...FLAGS, `--user-data-dir=${profile}`, address], { detached: true, stdio: 'ignore' });
+}
+
+async function kill(browser) {
+  const ended = new Promise((done) => browser.once('exit', done));
+  process.kill(-browser.pid, 'SIGKILL');
+  await ended;
+}
+
+function within(promise, what) {
+  let timer;
+  const late = new Promise((_, failed) => (timer = setTimeout(() => failed(new Error(`waited too long for ${what}`)), OPEN_MS_MAX)));
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}

@@ -1,0 +1,98 @@
+// Eight tabs with random events, tabs that come and go, and one that forgets.
+
+import { distinctEvents } from './site.mjs';
+
+const TABS = 8;
+const TURNS = 60;
+const SETTLE_MS = 400;
+
+/** Runs `count` rounds, each with a person of its own. */
+export async function tabs({ site, browser, count, verdict, progress }) {
+  for (let round = 0; round < count; round += 1) {
+    const context = await browser.newContext();
+    try {
+      await oneRound({ site, context, verdict, round });
+    } finally {
+      await context.close();
+    }
+    progress(round + 1);
+  }
+}
+
+async function oneRound({ site, context, verdict, round }) {
+  const events = distinctEvents();
+  /** When each event was tracked, and when the person was being forgotten. */
+  const tracked = new Map();
+  const forgot = { from: Infinity, to: Infinity };
+  const confirmed = new Set();
+  site.told.clear();
+  site.losesAnswers = true;
+  site.post = {
+    '/next': () => events.splice(0, 1 + Math.floor(Math.random() * 2)),
+    '/tracked': ({ some, at }) => {
+      for (const event of some) tracked.set(event, at);
+    },
+    '/confirmed': (some) => {
+      for (const event of some) confirmed.add(event);
+      verdict.confirmed += some.length;
+    },
+  };
+  const pages = await Promise.all(Array.from({ length: TABS }, () => openPage(site, context)));
+  const forgetAt = Math.floor(TURNS * (0.3 + 0.4 * Math.random()));
+  const working = [];
+  for (let turn = 0; turn < TURNS; turn += 1) {
+    const at = Math.floor(Math.random() * pages.length);
+    const page = pages[at];
+    if (turn === forgetAt) {
+      forgot.from = Date.now();
+      await page.evaluate(() => nf.forget());
+      // Until every tab has heard of it, an event may still be learnt about the person of before.
+      await new Promise((later) => setTimeout(later, SETTLE_MS));
+      forgot.to = Date.now();
+    } else if (Math.random() < 0.08) {
+      // A tab that is closed without a word, and another one that opens.
+      await page.close({ runBeforeUnload: Math.random() < 0.5 });
+      pages[at] = await openPage(site, context);
+    } else {
+      working.push(page.evaluate(learn).catch(ignoreClosed));
+      if (Math.random() < 0.5) await new Promise((later) => setTimeout(later, Math.random() * 30));
+    }
+  }
+  await Promise.all(working);
+  site.losesAnswers = false;
+  const [kept, ...others] = pages;
+  await Promise.all(pages.map((page) => page.evaluate(() => nf.flush())));
+  await new Promise((later) => setTimeout(later, SETTLE_MS));
+  const states = await Promise.all(pages.map((page) => page.evaluate(() => history_(nf))));
+  if (new Set(states.map((state) => String(state))).size > 1) verdict.note('other', 1, `round ${round}: the tabs hold different states`);
+  await Promise.all(others.map((page) => page.close()));
+  if (!(await kept.evaluate(() => tell(nf)))) verdict.note('other', 1, `round ${round}: something could not be sent`);
+  await kept.close();
+  const fresh = await openPage(site, context);
+  const history = await fresh.evaluate(() => history_(nf));
+  verdict.compare(new Set([...confirmed].filter((event) => tracked.get(event) > forgot.to)), history, `round ${round}`);
+  verdict.compareTold(site, history, `round ${round}`);
+  const returned = history.filter((event) => tracked.get(event) < forgot.from);
+  verdict.note('returned', returned.length, `round ${round}: ${returned.slice(0, 3)}`);
+}
+
+async function openPage(site, context) {
+  const page = await context.newPage();
+  await page.goto(site.address);
+  await page.waitForFunction(() => window.isReady);
+  await page.evaluate(async () => void (window.nf = await Nearfield.open(options)));
+  return page;
+}
+
+async function learn() {
+  const events = await next();
+  navigator.sendBeacon('/tracked', JSON.stringify({ some: events, at: Date.now() }));
+  track(nf, events);
+  if (random(3) === 0) nf.recommend();
+  await nf.flush();
+  await post('/confirmed', events);
+}
+
+function ignoreClosed(thrown) {
+  if (!/closed|destroyed|crashed/i.test(String(thrown))) throw thrown;
+}
