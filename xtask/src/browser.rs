@@ -1,4 +1,5 @@
-//! The Node scripts of `xtask/browser`: the golden digest in Node and Chromium, and the visit of the demo.
+//! The Node scripts of `xtask/browser`: the golden digest in Node and Chromium, and the torture of the npm
+//! package. The visit of the demo is the demo's own.
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -48,9 +49,7 @@ pub(crate) fn golden_in(runtime: Runtime) -> Result<()> {
     let file = paths::root().join("tests/golden/digest.txt");
     let expected =
         std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", paths::short(&file)))?;
-    if !paths::package_dist().join("index.js").is_file() {
-        bail!("the npm package is not built: run `cargo xtask wasm`");
-    }
+    need_package()?;
     let mut step = Step::new(format!("golden digest in {}", runtime.name()), "node")
         .args([paths::browser().join("golden.mjs")])
         .args([runtime.name(), expected.trim()])
@@ -60,5 +59,32 @@ pub(crate) fn golden_in(runtime: Runtime) -> Result<()> {
         step = step.env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
     }
     step.passed_through().run()?;
+    Ok(())
+}
+
+/// Tortures the built npm package in Chromium: the browser is killed `kills` times, and the other scenarios
+/// run in proportion, or `only` one of them.
+///
+/// # Errors
+/// When something was lost, counted twice or came back, or the browser is missing.
+pub(crate) fn torture(kills: u32, only: Option<&str>) -> Result<()> {
+    need_package()?;
+    tools::npm_ci(&paths::browser())?;
+    tools::npm_ci(&paths::package())?;
+    Step::new("torture of the npm package in Chromium", "node")
+        .args([paths::browser().join("torture.mjs")])
+        .args([kills.to_string()])
+        .args(only)
+        .env("NEARFIELD_PACKAGE", paths::package_dist())
+        .env("NEARFIELD_CHROMIUM", tools::need_chromium()?)
+        .passed_through()
+        .run()?;
+    Ok(())
+}
+
+fn need_package() -> Result<()> {
+    if !paths::package_dist().join("index.js").is_file() {
+        bail!("the npm package is not built: run `cargo xtask wasm`");
+    }
     Ok(())
 }

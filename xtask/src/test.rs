@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// Add what is too heavy for every run: the brute tests of `cargo xtask torture`
     #[arg(long)]
     all: bool,
-    /// Leave out what needs a browser: the digest in Chromium and the visit of the demo
+    /// Leave out what needs a browser: the digest in Chromium, the visit of the demo, the browser's torture
     #[arg(long)]
     no_browser: bool,
 }
@@ -46,7 +46,7 @@ enum Suite {
     Npm,
     /// The golden digest in Node and Chromium
     Golden,
-    /// A headless browser's visit of the demo
+    /// A headless browser's visit of the demo, and a tenth of the browser's torture
     Browser,
 }
 
@@ -179,6 +179,8 @@ fn run_suite(suite: Suite, no_browser: bool, tally: &mut Tally) -> Result<()> {
         Suite::Browser => {
             demo::build_programs()?;
             tally.check(demo::check());
+            // A tenth of what `cargo xtask torture browser` does.
+            tally.check(browser::torture(torture::BROWSER_KILLS / 10, None));
             Ok(())
         }
     }

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
-use crate::step::Step;
+use crate::{browser, step::Step};
 
 /// A brute test, and how long it goes on.
 #[derive(Clone, Copy, Subcommand)]
@@ -22,17 +22,63 @@ pub(crate) enum Torture {
         #[arg(long, value_name = "N", default_value_t = DELTAS, value_parser = clap::value_parser!(u32).range(1..))]
         deltas: u32,
     },
+    /// Kill the browser in mid-write, let 8 tabs write and forget, take its disk, database and consent away
+    Browser {
+        /// How often it is killed; the other scenarios run in proportion
+        #[arg(long, value_name = "N", default_value_t = BROWSER_KILLS, value_parser = clap::value_parser!(u32).range(1..))]
+        kills: u32,
+        /// Run one scenario alone
+        #[arg(long, value_name = "SCENARIO")]
+        only: Option<Scenario>,
+    },
+}
+
+/// What a browser goes through.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Killed in mid-write
+    Kills,
+    /// Eight tabs and one that forgets
+    Tabs,
+    /// No room on the disk
+    Full,
+    /// No database, channel or locks
+    Refused,
+    /// An older package, and the newer one again
+    Versions,
+    /// Consent given and taken back
+    Consent,
+}
+
+impl Scenario {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kills => "kills",
+            Self::Tabs => "tabs",
+            Self::Full => "full",
+            Self::Refused => "refused",
+            Self::Versions => "versions",
+            Self::Consent => "consent",
+        }
+    }
 }
 
 /// Kills of one run where no other number is asked for: about a minute.
 const KILLS: u32 = 100;
+
+/// Kills of a browser where no other number is asked for: about ten minutes. The tests run a tenth.
+pub(crate) const BROWSER_KILLS: u32 = 500;
 
 /// Deltas before a start is timed where no other number is asked for: a few minutes.
 const DELTAS: u32 = 1_000_000;
 
 impl Torture {
     /// All of them, at their default length.
-    pub(crate) const ALL: [Self; 2] = [Self::Central { kills: KILLS }, Self::Start { deltas: DELTAS }];
+    pub(crate) const ALL: [Self; 3] = [
+        Self::Central { kills: KILLS },
+        Self::Start { deltas: DELTAS },
+        Self::Browser { kills: BROWSER_KILLS, only: None },
+    ];
 }
 
 /// Which brute test runs.
@@ -63,6 +109,7 @@ pub(crate) fn torture(torture: Torture) -> Result<()> {
         Torture::Start { deltas } => crash(format!("starts of central after {deltas} deltas"))
             .args(["--ignored", "after_many_deltas"])
             .env("NEARFIELD_DELTAS", deltas.to_string()),
+        Torture::Browser { kills, only } => return browser::torture(kills, only.map(Scenario::name)),
     };
     step.passed_through().run()?;
     Ok(())

@@ -11,7 +11,7 @@ import { distinctEvents } from './site.mjs';
 const LIVES = 10;
 const EVENTS_A_LIFE = 24;
 const OPEN_MS_MAX = 60_000;
-const LIVE_MS = 300;
+const LIVE_MS = 600;
 
 /** Runs until the browser was killed `kills` times. */
 export async function kills({ site, chromium, count, verdict, progress }) {
@@ -57,8 +57,14 @@ async function onePerson({ site, chromium, lives, profile, verdict }) {
     const opened = heard('/opened');
     const browser = start(chromium, profile, `${site.address}?live`);
     const before = new Set(confirmed);
-    verdict.compare(before, await within(opened, 'the page to open'), `after kill ${life}`);
-    await new Promise((later) => setTimeout(later, Math.random() * LIVE_MS));
+    const { history, role, errors } = await within(opened, 'the page to open');
+    verdict.compare(before, history, `after kill ${life}, as ${role}, ${errors.length > 0 ? errors : 'without an error'}`);
+    // At any moment, and as often at the worst: when central has been told, and the page not yet answered.
+    await new Promise((now) => {
+      setTimeout(now, Math.random() * LIVE_MS);
+      if (life % 2 === 0) site.heard = now;
+    });
+    site.heard = undefined;
     await kill(browser);
   }
   site.losesAnswers = false;

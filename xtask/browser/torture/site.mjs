@@ -34,16 +34,29 @@ const PAGE = `<!doctype html><title>torture</title><script type="module">
     }
     return false;
   };
+  window.turn = (visibilityState) => {
+    Object.defineProperty(document, 'visibilityState', { value: visibilityState, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+  };
   /** Opens, says what it found, and learns until the browser is killed. */
   window.live = async () => {
     const nf = await Nearfield.open(options);
-    await post('/opened', history_(nf));
+    const errors = [];
+    nf.on('error', ({ code, message }) => errors.push(code + ' ' + message));
+    await post('/opened', { history: history_(nf), role: nf.inspect().role, errors });
     for (;;) {
       const events = await next();
       track(nf, events);
       await nf.flush();
       await post('/confirmed', events);
-      await pause(random(20));
+      // At times long enough to be idle, so that what was learnt is sent; at times the page is hidden.
+      await pause(random(80));
+      if (random(3) === 0) {
+        track(nf, await next());
+        turn('hidden');
+        await pause(random(10));
+        turn('visible');
+      }
     }
   };
   /** Opens, sends all, and says what it holds. */
@@ -79,6 +92,8 @@ export async function startSite(folder) {
     origin: state.endpoint,
     told: new Map(),
     losesAnswers: true,
+    /** Called when central has been told something, before it answers. */
+    heard: undefined,
     post: {},
     close: state.close,
     /** How often each event was told. */
@@ -97,6 +112,7 @@ export async function startSite(folder) {
       // Central counts an id once, whatever comes under it later.
       if (!site.told.has(id)) site.told.set(id, events);
     }
+    site.heard?.();
     return site.losesAnswers && Math.random() < LOST_ANSWERS ? null : { body: answer(body) };
   };
   state.otherwise = ({ path, body }) => {
