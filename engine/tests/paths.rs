@@ -315,6 +315,23 @@ fn a_list_shown_by_another_copy_counts_as_if_shown_by_this_one() {
 }
 
 #[test]
+fn a_list_that_is_not_shown_counts_for_nothing() {
+    let (_, model) = taught();
+    let mut workspace = Workspace::new();
+    let mut person = UserState::new();
+    click(&mut person, &model, "i0", NOW);
+    let peeked = person.peek(&model, &Request::default(), &mut workspace);
+    click(&mut person, &model, model.item_id(peeked[0].row), NOW + 1);
+    assert_eq!(person.quality().total(), 0);
+
+    let shown = person.recommend(&model, &Request::default(), &mut workspace);
+    let few = Request { count: 1, deny: vec![shown[0].row], ..Request::default() };
+    assert_ne!(person.peek(&model, &few, &mut workspace)[0], shown[0]);
+    click(&mut person, &model, model.item_id(shown[0].row), NOW + 2);
+    assert_eq!(person.quality().bins, [1, 0, 0, 0, 0], "the rank in the list that was shown");
+}
+
+#[test]
 fn a_patched_model_equals_a_downloaded_one_to_the_byte() {
     let (mut statistics, mut model, deltas) = two_groups();
     let start = model.clone();

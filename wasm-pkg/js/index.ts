@@ -9,14 +9,15 @@
 export { init, initSync, goldenDigest, type WasmSource } from './core/binding.js';
 export { type Consent, type ConsentInForce } from './person/consent.js';
 export { NearfieldError } from './error.js';
-export { TRACK_ITEMS_MAX, type TrackItem, type TrackParameters } from './core/events.js';
+export { type Event } from './core/event.js';
 export { type NearfieldEvents } from './emitter.js';
 export { verifyManifest, type HeldModel, type Manifest } from './core/manifest.js';
 export { Model } from './core/model.js';
-export { Nearfield, type Inspection } from './nearfield.js';
+export { Nearfield, type Export, type Inspection, type Recommendation, type Tracked } from './nearfield.js';
 export { type OpenOptions } from './options.js';
-export { Ranking, type Recommendation, type RecommendRequest } from './core/ranking.js';
+export { Ranking, type Ranked, type RecommendRequest } from './core/ranking.js';
 export { memoryStorage, type PutOptions, type StorageAdapter, type StorageKey } from './storage/adapter.js';
+export { TRACK_ITEMS_MAX, type Ignored, type TrackItem, type TrackPayload } from './track/read.js';
 export { type SentDelta, type SyncReport } from './central/reports.js';
 export {
   User,
@@ -26,5 +27,5 @@ export {
   type Quality,
   type Settled,
   type SyncAnswer,
-  type Tracked,
+  type Learned,
 } from './core/user.js';

@@ -5,10 +5,9 @@ import { backoffMs, type Central } from './central/central.js';
 import type { SentDelta, SyncReport } from './central/reports.js';
 import { Sync } from './central/sync.js';
 import { afterReset } from './core/binding.js';
-import { toEvents, type TrackParameters } from './core/events.js';
 import type { Model } from './core/model.js';
-import type { Recommendation, RecommendRequest } from './core/ranking.js';
-import type { DeltaPreview, HistoryEntry, OutboxEntry, Quality, Tracked } from './core/user.js';
+import { type Ranked, type RecommendRequest } from './core/ranking.js';
+import { hex, type DeltaPreview, type HistoryEntry, type OutboxEntry, type Quality } from './core/user.js';
 import { Emitter, type NearfieldEvents } from './emitter.js';
 import { NearfieldError, asNearfieldError } from './error.js';
 import { Instances, type EndUse } from './instances.js';
@@ -17,10 +16,49 @@ import { checkOptions, type OpenOptions } from './options.js';
 import { watchPage } from './page.js';
 import { NO_CONSENT, changed, type Consent, type ConsentInForce } from './person/consent.js';
 import type { Device, Role } from './person/device.js';
+import { headOf } from './person/replica.js';
+import { ShownLists } from './person/shown-lists.js';
 import { Tabs } from './tabs/tabs.js';
+import { follow } from './track/data-layer.js';
+import { read, type Ignored, type TrackPayload } from './track/read.js';
 
 // A choice: a core that cannot even begin is not tried for ever.
 const TRAPS_MAX = 4;
+
+/** What `track` did, in events. */
+export interface Tracked {
+  /** Learnt. */
+  applied: number;
+  /** Not learnt again, since the id had been counted before. */
+  duplicate: number;
+  /** Context only: impressions and searches. */
+  context: number;
+  /** Left out; `inspect().ignored` says why. */
+  ignored: number;
+}
+
+/** One item of a list that `recommend` gave. */
+export interface Recommendation extends Ranked {
+  /** Names the list, for `clicked`. */
+  recommendationId: string;
+}
+
+/** All that is known about the person, to hand over to them. */
+export interface Export {
+  site: string;
+  /** When it was made, in ISO 8601. */
+  madeAt: string;
+  consent: ConsentInForce;
+  history: HistoryEntry[];
+  quality: Quality;
+  /** What waits to be sent, and what was sent in this page. */
+  outbox: OutboxEntry[];
+  sent: readonly SentDelta[];
+  /** The device token, in hexadecimal, where there is one. */
+  token?: string;
+  /** The state as bytes, in hexadecimal; `restore` takes it as bytes. */
+  state: string;
+}
 
 /** All that is kept about the person. */
 export interface Inspection {
@@ -33,6 +71,8 @@ export interface Inspection {
   /** Deltas that wait to be acknowledged. */
   outbox: OutboxEntry[];
   quality: Quality;
+  /** What `track` left out in this page, by reason. */
+  ignored: Partial<Record<Ignored, number>>;
   /** Bytes of the state, all of the above included. */
   stateBytes: number;
   consent: ConsentInForce;
@@ -49,7 +89,7 @@ const instances = new Instances<Nearfield>();
  * ```js
  * const nf = await Nearfield.open({ endpoint: 'https://central.example', publicKey, site: 'shop' });
  * nf.track('view_item', { items: [{ item_id: 'tent-2' }] });
- * for (const { item_id } of nf.recommend({ count: 12 })) show(item_id);
+ * for (const { itemId } of nf.recommend({ count: 12 })) show(itemId);
  * ```
  */
 export class Nearfield {
@@ -66,7 +106,9 @@ export class Nearfield {
   readonly #shared: boolean;
   readonly #endUse: EndUse;
   readonly #stopRecovering: () => void;
-  #recovering = false;
+  readonly #lists = new ShownLists();
+  readonly #ignored = new Map<Ignored, number>();
+  #recovering: Promise<void> | undefined;
   #tabs: Tabs | undefined;
   #suspended: Promise<void> | undefined;
   #closed = false;
@@ -87,7 +129,10 @@ export class Nearfield {
       (round) => this.#sync.round(round),
       (thrown) => emitter.report(thrown, 'sync.failed'),
     );
-    this.#stopRecovering = afterReset(() => void this.#recover(central));
+    this.#stopRecovering = afterReset(() => {
+      device.lost = true;
+      this.#recovering ??= this.#recover(central);
+    });
     this.#unwatch = watchPage({
       leave: () => this.#sync.leave(),
       wake: () => this.#loop.wake(0),
@@ -181,6 +226,8 @@ export class Nearfield {
     if (!this.#tabs) return;
     await this.#device.finish();
     await this.#leaveTabs();
+    // Whoever writes now also sends.
+    this.#device.role = 'follower';
   }
 
   /** Joins the other tabs again. What was learnt meanwhile is learnt again on top of what they know. */
@@ -202,46 +249,82 @@ export class Nearfield {
     return this.#device.model;
   }
 
+  /** Resolves when lists can be had: at once, or when the core is back after a trap. */
+  get ready(): Promise<this> {
+    return (this.#recovering ?? Promise.resolve()).then(() => this);
+  }
+
   /**
-   * Learns from one event: GA4 names (`view_item`, `select_item`, `add_to_cart`, …) or plain kinds.
+   * Learns from what a page tracks, as GA4 and Segment have it: `view_item`, `Product Viewed`, `add_to_cart`,
+   * `Order Completed`, …, with their payloads, or plain kinds with an item's id. Each item is one event.
    *
-   * Each item counts as one event. All of them are learnt or, when one is refused, none: then this
-   * throws a `NearfieldError` with `code` `event.*`, the `field` and the `limit`. While the core begins
-   * again after a trap they are learnt as soon as it is back.
+   * It never throws: what cannot be used is left out and counted in `inspect().ignored`. While the core begins
+   * again after a trap, events wait until it is back.
    */
-  track(kind: string, parameters: TrackParameters | string): Tracked {
-    this.#mustBeOpen();
+  track(name: string, payload?: TrackPayload): Tracked {
+    const tracked = { applied: 0, duplicate: 0, context: 0, ignored: 0 };
+    if (this.#closed) return tracked;
     const now = this.#now();
-    const { model, replica, consent, lost } = this.#device;
-    const events = toEvents(kind, parameters, now);
-    if (lost) {
-      replica.hold(events, now, consent.share);
-      return { applied: 0, duplicate: 0, context: 0 };
+    const { events, ignored } = read(name, payload, now);
+    for (const event of events) {
+      try {
+        tracked[this.#device.learn(event, now)] += 1;
+      } catch (thrown) {
+        // After a trap it is lost; all else is no event.
+        if (asNearfieldError(thrown, '').code !== 'core.trapped') this.#debug('refused', name, thrown);
+        ignored.push('refused');
+      }
     }
-    const tracked = replica.learn(model, events, now, consent.share);
-    this.#device.saveState();
-    this.#tabs?.learned();
-    this.#sync.learned(now);
-    if (tracked.applied > 0) this.#emitter.emit('recommendations', { reason: 'event' });
+    tracked.ignored = ignored.length;
+    for (const reason of ignored) this.#ignored.set(reason, (this.#ignored.get(reason) ?? 0) + 1);
+    this.#debug('track', name, payload, tracked, ...ignored);
+    if (tracked.applied > 0) this.#learned(now);
     return tracked;
   }
 
-  /** The person's list, best first, at once. */
+  /**
+   * Learns that the person chose an item of a list: a click, counted by its rank in that very list, though
+   * others were shown since. It never throws.
+   */
+  clicked(recommendationId: string, itemId: string | number): Tracked {
+    const list = this.#lists.take(recommendationId);
+    const device = this.#device;
+    if (list && !this.#closed && !device.lost) device.replica.shownAgain(device.model, list);
+    return this.track('click', itemId);
+  }
+
+  /** Tracks what is in the page's `dataLayer`, and what is pushed to it; returns how to stop that. */
+  dataLayer(layer: unknown[]): () => void {
+    return follow(layer, (name, payload) => void this.track(name as string, payload as TrackPayload));
+  }
+
+  /**
+   * The person's list, best first, at once. It counts as shown, so that the next choice tells how good it was;
+   * `peek` gives one that does not. Throws `recommend.*` where the request is none.
+   */
   recommend(request: RecommendRequest = {}): Recommendation[] {
     this.#mustWork();
-    return this.#device.replica.recommend(this.#device.model, request).items();
+    const { model, replica } = this.#device;
+    const list = replica.recommend(model, request);
+    const recommendationId = this.#lists.add(headOf(model, list));
+    return list.items().map((item) => ({ ...item, recommendationId }));
+  }
+
+  /** A list that is not shown, or not yet: `clicked` makes it count. */
+  peek(request: RecommendRequest = {}): Recommendation[] {
+    return this.recommend({ ...request, shown: false });
   }
 
   /** The most popular items: the same for everyone. */
-  popular({ count = 20 }: { count?: number } = {}): Recommendation[] {
+  popular({ count }: { count?: number } = {}): Ranked[] {
     this.#mustWork();
     return this.#device.model.popular(count).items();
   }
 
   /** The items most like this one. */
-  similar(item_id: string, { count = 20 }: { count?: number } = {}): Recommendation[] {
+  similar(itemId: string | number, { count }: { count?: number } = {}): Ranked[] {
     this.#mustWork();
-    return this.#device.model.similar(item_id, count).items();
+    return this.#device.model.similar(String(itemId), count).items();
   }
 
   /** Sends what was learnt and looks for a newer model, now. It also happens by itself. */
@@ -262,9 +345,27 @@ export class Nearfield {
       history: this.#device.user.history(this.#device.model),
       outbox: this.#device.user.outbox(),
       quality: this.#device.user.quality(),
+      ignored: Object.fromEntries(this.#ignored),
       stateBytes: this.#device.user.toBytes().length,
       consent: this.#device.consent,
       role: this.#device.role,
+    };
+  }
+
+  /** All that is known about the person, as plain values: to show, to keep, or to hand over. */
+  export(): Export {
+    const { history, quality, outbox, consent } = this.inspect();
+    const { token } = this.#device;
+    return {
+      site: this.#options.site,
+      madeAt: new Date(this.#now()).toISOString(),
+      consent,
+      history,
+      quality,
+      outbox,
+      sent: [...this.sent],
+      ...(token && { token: hex(token) }),
+      state: hex(this.snapshot()),
     };
   }
 
@@ -369,9 +470,6 @@ export class Nearfield {
   /** Makes model and state anew after a trap of the core. */
   async #recover(central: Central | undefined): Promise<void> {
     const device = this.#device;
-    device.lost = true;
-    if (this.#recovering) return;
-    this.#recovering = true;
     const kept: Kept = async (key) => (device.role === 'memory' ? undefined : device.site.get(key).catch(() => undefined));
     let [traps, failures] = [0, 0];
     while (device.lost && !this.#closed) {
@@ -387,8 +485,21 @@ export class Nearfield {
         if (traps === TRAPS_MAX || !device.ownsModel) break;
       }
     }
-    this.#recovering = false;
+    this.#recovering = undefined;
     if (!device.lost) this.#emitter.emit('recommendations', { reason: 'core' });
+  }
+
+  /** Tells storage, the other tabs, central and the page that something was learnt. */
+  #learned(now: number): void {
+    if (this.#device.lost) return;
+    this.#device.saveState();
+    this.#tabs?.learned();
+    this.#sync.learned(now);
+    this.#emitter.emit('recommendations', { reason: 'event' });
+  }
+
+  #debug(...what: unknown[]): void {
+    if (this.#options.debug) console.debug('nearfield:', ...what);
   }
 
   #mustBeOpen(): void {

@@ -22,6 +22,8 @@ export interface OpenOptions {
   consent?: Partial<Consent>;
   /** A model to begin with: a pack, or a `Model` that many users share, which this never updates. */
   model?: Model | Uint8Array;
+  /** Say on the console what is tracked, and what is left out and why (default false). */
+  debug?: boolean;
   /** The clock, in Unix milliseconds (default: `Date.now`). */
   now?: () => number;
   /** Milliseconds between looks for a newer model (default 60000; 0: only when asked). */

@@ -21,12 +21,19 @@ pub(crate) fn bad_number(boundary: &str, field: &str, limit: f64) -> JsValue {
 
 fn with(error: JsValue, field: Option<&str>, limit: Option<f64>) -> JsValue {
     if let Some(field) = field {
-        set(&error, "field", &field.into());
+        set(&error, "field", &camel_case(field).into());
     }
     if let Some(limit) = limit {
         set(&error, "limit", &limit.into());
     }
     error
+}
+
+/// Returns a field's name as JavaScript has it.
+fn camel_case(field: &str) -> String {
+    let mut words = field.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |name, word| name + &word[..1].to_ascii_uppercase() + &word[1..])
 }
 
 fn set(error: &JsValue, name: &str, value: &JsValue) {

@@ -105,7 +105,8 @@ impl User {
     }
 
     /// Returns the person's list, packed: rows, then the bits of the scores. `continuing` asks for what
-    /// the person wants next, own items included; else the list leaves them out.
+    /// the person wants next, own items included; else the list leaves them out. A list that is not `shown`
+    /// does not count for quality.
     pub fn recommend(
         &mut self,
         model: &Model,
@@ -113,10 +114,17 @@ impl User {
         continuing: bool,
         allow: Option<Vec<u32>>,
         deny: Vec<u32>,
+        shown: bool,
     ) -> Vec<u32> {
         let scenario = if continuing { Scenario::Continue } else { Scenario::Discover };
         let request = Request { count, scenario, allow, deny };
-        packed(&with_workspace(|workspace| self.inner.recommend(&model.inner, &request, workspace)))
+        packed(&with_workspace(|workspace| {
+            if shown {
+                self.inner.recommend(&model.inner, &request, workspace)
+            } else {
+                self.inner.peek(&model.inner, &request, workspace)
+            }
+        }))
     }
 
     /// Takes the head of a list that another copy of this state showed for the one shown last.
@@ -169,7 +177,7 @@ impl User {
             object([
                 ("row", touch.row().into()),
                 ("kind", kind_name(touch.kind).into()),
-                ("starts_session", touch.starts_session().into()),
+                ("startsSession", touch.starts_session().into()),
             ])
         });
         let metrics = delta.metrics.iter().map(|metrics| {
@@ -242,15 +250,15 @@ impl User {
         ]))
     }
 
-    /// Returns the history, newest last: `{ key, item_id, kind, time_ms }` of each event.
+    /// Returns the history, newest last: `{ key, itemId, kind, timeMs }` of each event.
     pub fn history(&self, model: &Model) -> JsValue {
         array(self.inner.history().map(|entry| {
             let item_id = model.inner.row(entry.key).map(|row| model.inner.item_id(row));
             object([
                 ("key", format!("{:016x}", entry.key.0).into()),
-                ("item_id", item_id.map_or(JsValue::UNDEFINED, JsValue::from)),
+                ("itemId", item_id.map_or(JsValue::UNDEFINED, JsValue::from)),
                 ("kind", entry.kind().as_str().into()),
-                ("time_ms", (entry.time_ms as f64).into()),
+                ("timeMs", (entry.time_ms as f64).into()),
             ])
         }))
     }

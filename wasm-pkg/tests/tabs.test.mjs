@@ -51,8 +51,8 @@ function lockManager() {
   };
 }
 
-const history = (nf) => nf.inspect().history.map(({ item_id }) => item_id);
-const ids = (list) => list.map((item) => item.item_id);
+const history = (nf) => nf.inspect().history.map(({ itemId }) => itemId);
+const ids = (list) => list.map((item) => item.itemId);
 const eventually = async (holds, what) => {
   for (let tries = 0; tries < 1000; tries += 1) {
     if (holds()) return;
@@ -250,7 +250,6 @@ for (const means of ['Web Locks', 'a lease in IndexedDB']) {
       const turn = (type) => page.dispatchEvent(Object.assign(new Event(type), { persisted: true }));
       turn('pagehide');
       await eventually(() => second.inspect().role === 'writer', 'the take-over');
-      assert.equal(first.inspect().role, 'memory');
       first.track('click', 'tent-2');
       second.track('click', 'lamp-1');
       await second.flush();

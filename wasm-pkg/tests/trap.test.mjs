@@ -35,7 +35,7 @@ after(() => server.close());
 await init(cramped(readFileSync(new URL('../dist/nearfield_bg.wasm', import.meta.url))));
 
 const options = { endpoint: server.endpoint, publicKey, site: 'test', syncEveryMs: 0, consent: { personalise: true, share: true } };
-const history = (nf) => nf.inspect().history.map(({ item_id }) => item_id);
+const history = (nf) => nf.inspect().history.map(({ itemId }) => itemId);
 const eventually = async (holds, what) => {
   for (let tries = 0; tries < 1000; tries += 1) {
     if (holds()) return;
@@ -83,7 +83,7 @@ for (const [name, more] of Object.entries({
     const held = exhaust();
     assert.throws(() => nf.recommend(), ({ code }) => code === 'core.lost');
     nf.track('click', 'tent-5');
-    nf.track('poke', 'tent-5');
+    nf.track('click', { item_id: 'tent-5', event_id: 'x'.repeat(1000) });
     await eventually(() => works(nf), 'the recovery');
     assert.deepEqual(reasons, ['core']);
     assert.deepEqual(history(nf), ['tent-1', 'lamp-2', 'tent-3', 'tent-4', 'tent-5']);

@@ -49,10 +49,10 @@ export class DevicePanels {
       h('b', {}, `v${version}`), h('span', {}, opened ? 'held when the page opened' : `${via === 'patch' ? `patch from v${from}` : 'whole model'}, ${bytes(size)}`), h('time', {}, ago(time_ms)))));
   }
 
-  #happened({ item_id, key, kind, time_ms }) {
-    const item = item_id === undefined ? undefined : this.#catalogue.item(item_id);
+  #happened({ itemId, key, kind, timeMs }) {
+    const item = itemId === undefined ? undefined : this.#catalogue.item(itemId);
     return h('li', {}, item ? this.#tile(item) : h('span.tile'), h('b', {}, item ? nameOf(item) : `not in this model: ${key.slice(0, 8)}…`),
-      h('span.kind', {}, kind), h('time', {}, ago(time_ms)));
+      h('span.kind', {}, kind), h('time', {}, ago(timeMs)));
   }
 
   #showDelta(kept) {
@@ -72,9 +72,9 @@ export class DevicePanels {
       h('p.legend', {}, `The taste: ${delta.factor.length} small numbers`),
       bars(delta.factor),
       h('p.legend', {}, `The items touched: ${delta.items.length}`),
-      h('div.touched', {}, ...delta.items.slice(-ITEMS_SHOWN).map(({ item_id, kind }) => {
-        const tile = this.#tile(this.#catalogue.item(item_id));
-        tile.title = `${nameOf(this.#catalogue.item(item_id))}, ${kind}`;
+      h('div.touched', {}, ...delta.items.slice(-ITEMS_SHOWN).map(({ itemId, kind }) => {
+        const tile = this.#tile(this.#catalogue.item(itemId));
+        tile.title = `${nameOf(this.#catalogue.item(itemId))}, ${kind}`;
         return tile;
       }), rest > 0 && h('span.rest', {}, `+${rest}`)),
     );
@@ -86,7 +86,7 @@ export class DevicePanels {
     at('sent-word').textContent = sent.length + kept.outbox.length === 1 ? 'delta' : 'deltas';
     at('acked-count').textContent = String(sent.filter(({ outcome }) => outcome === 'acknowledged').length);
     const waiting = kept.outbox.map(({ id, bytes: size, items }) => h('li', { 'data-outcome': 'waiting' }, h('code', {}, id.slice(0, 8)), h('span', {}, `${size} B, ${items} ${items === 1 ? 'item' : 'items'}`), h('em', {}, 'waiting')));
-    const settled = sent.slice(-LOG_ROWS).reverse().map(({ id, bytes: size, items, outcome, reason, time_ms }) => h('li', { 'data-outcome': outcome, title: ago(time_ms) },
+    const settled = sent.slice(-LOG_ROWS).reverse().map(({ id, bytes: size, items, outcome, reason, timeMs }) => h('li', { 'data-outcome': outcome, title: ago(timeMs) },
       h('code', {}, id.slice(0, 8)), h('span', {}, `${size} B, ${items} ${items === 1 ? 'item' : 'items'}`), h('em', {}, outcome === 'refused' ? `refused: ${reason ?? 'no reason given'}` : outcome)));
     at('sent').replaceChildren(...(waiting.length + settled.length === 0 ? [empty('Nothing has left in this visit.')] : [...waiting, ...settled].slice(0, LOG_ROWS)));
   }

@@ -119,8 +119,9 @@ function visit({ user, ends, leaves }, item_id, time_ms, kind, newcomers) {
     }
   }
   person.seen.add(item_id);
-  person.live.track(live, kind, item_id, time_ms);
-  person.frozen.track(frozen, kind, item_id, time_ms);
+  const event = { kind, itemId: item_id, timeMs: time_ms };
+  person.live.learn(live, event, time_ms);
+  person.frozen.learn(frozen, event, time_ms);
   totals.events += 1;
   if (ends) totals.visits += 1;
   // After a visit the person is idle: a delta goes out a minute later, by their clock.

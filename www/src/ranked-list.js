@@ -22,20 +22,20 @@ export class RankedList {
   /** Shows `list` (best first), moving what was there before. */
   show(list) {
     // The same list again must not wipe out what the last change showed.
-    if (list.length === this.#rows.size && list.every(({ item_id }, place) => this.#rows.get(item_id)?.rank === place + 1)) return;
+    if (list.length === this.#rows.size && list.every(({ itemId }, place) => this.#rows.get(itemId)?.rank === place + 1)) return;
     const first = this.#rows.size === 0;
     const before = new Map([...this.#rows].map(([id, { row, rank }]) => [id, { rank, top: row.getBoundingClientRect().top }]));
     const rows = new Map();
-    list.forEach(({ item_id }, place) => {
+    list.forEach(({ itemId }, place) => {
       const rank = place + 1;
-      const { row, badge, number } = this.#rows.get(item_id) ?? this.#make(item_id);
+      const { row, badge, number } = this.#rows.get(itemId) ?? this.#make(itemId);
       number.textContent = String(rank);
-      const was = before.get(item_id)?.rank;
+      const was = before.get(itemId)?.rank;
       const moved = was === undefined ? undefined : was - rank;
       badge.className = `badge ${first || moved === 0 ? '' : moved === undefined ? 'fresh' : moved > 0 ? 'up' : 'down'}`;
       badge.title = badge.className === 'badge fresh' ? 'came into the list' : '';
       badge.textContent = first || moved === 0 ? '' : moved === undefined ? '+' : `${moved > 0 ? '▲' : '▼'}${Math.abs(moved)}`;
-      rows.set(item_id, { row, badge, number, rank });
+      rows.set(itemId, { row, badge, number, rank });
     });
     // Focus must survive the reordering for those who go by keyboard.
     const focused = this.#root.contains(document.activeElement) ? document.activeElement : undefined;

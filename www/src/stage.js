@@ -33,7 +33,7 @@ export class Stage {
 
   /** Puts `item` in front. */
   show(item) {
-    const with_ = this.#nf.similar(item.id, { count: 6 }).filter(({ item_id }) => item_id !== item.id).slice(0, 4);
+    const with_ = this.#nf.similar(item.id, { count: 6 }).filter(({ itemId }) => itemId !== item.id).slice(0, 4);
     const tile = this.#tile(item);
     this.#said = h('span.said', { role: 'status' });
     this.#root.replaceChildren(
@@ -41,8 +41,8 @@ export class Stage {
       h('div.stage-words', {}, h('small', {}, item.category ?? 'Real item'), h('h1', {}, nameOf(item)),
         h('p.buy', {}, item.price !== undefined && h('b', {}, `€${item.price}`), h('button.main', { type: 'button', onclick: () => this.#cart(item) }, 'Add to cart'), this.#said)),
       with_.length > 0
-        ? h('div.with', {}, h('small', {}, 'Goes with it'), h('div', {}, ...with_.map(({ item_id }) => {
-          const other = this.#catalogue.item(item_id);
+        ? h('div.with', {}, h('small', {}, 'Goes with it'), h('div', {}, ...with_.map(({ itemId }) => {
+          const other = this.#catalogue.item(itemId);
           const button = h('button', { type: 'button', title: `${nameOf(other)}, ${placeOf(other)}`, 'aria-label': nameOf(other), onclick: () => this.#choose(other) });
           button.append(this.#tile(other));
           return button;

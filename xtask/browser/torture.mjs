@@ -40,8 +40,9 @@ try {
     if (only !== undefined && name !== only) continue;
     const verdict = new Verdict();
     await scenario({ site, browser, chromium: executablePath, count: rounds, verdict, progress: bar(what, rounds) });
-    const { confirmed, lost, twice, returned, other, refusals, cases } = verdict;
+    const { confirmed, lost, twice, returned, other, refusals, wiped, wipedWhy, cases } = verdict;
     console.log(`${rounds} ${what}: ${confirmed} events confirmed, ${refusals > 0 ? `${refusals} writes refused, ` : ''}${lost} lost, ${twice} counted twice, ${returned} returned${other > 0 ? `, ${other} other faults` : ''}`);
+    if (wiped > 0) console.log(`  the browser itself threw its database away ${wiped} times: ${wipedWhy}`);
     for (const line of cases) console.log(`  ${line}`);
     failed ||= lost + twice + returned + other > 0;
   }

@@ -181,6 +181,15 @@ impl UserState {
         list
     }
 
+    /// As [`UserState::recommend`], for a list that is not shown: the next choice is still counted by its
+    /// rank in the one before.
+    pub fn peek(&mut self, model: &Model, request: &Request, workspace: &mut Workspace) -> Vec<Scored> {
+        let last = self.last.clone();
+        let list = self.recommend(model, request, workspace);
+        self.last = last;
+        list
+    }
+
     /// As [`UserState::recommend`], into a list that is used again and again.
     pub fn recommend_into(
         &mut self,

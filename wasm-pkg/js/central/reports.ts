@@ -6,7 +6,7 @@ import type { Settled } from '../core/user.js';
 export interface SentDelta extends Settled {
   bytes: number;
   items: number;
-  time_ms: number;
+  timeMs: number;
 }
 
 /** What one sync did. */

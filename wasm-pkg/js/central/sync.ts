@@ -199,7 +199,7 @@ export class Sync {
     const settled: SentDelta[] = [];
     for (const result of results) {
       const entry = waiting.get(result.id);
-      if (entry) settled.push({ ...result, bytes: entry.bytes, items: entry.items, time_ms: this.#now() });
+      if (entry) settled.push({ ...result, bytes: entry.bytes, items: entry.items, timeMs: this.#now() });
     }
     this.#note(settled);
     this.#newerOffered = lineage !== device.model.lineage || version > device.model.version;

@@ -42,10 +42,10 @@ export function verifyManifest(
   publicKey: string,
   site: string,
   held: HeldModel | undefined,
-  now_ms: number,
+  nowMs: number,
 ): Manifest {
   const signed: Handle<RawManifest> = new Handle(
-    guarded(() => raw().Manifest.verify(bytes, publicKey, site, held?.lineage, held?.version, held?.manifest, now_ms)),
+    guarded(() => raw().Manifest.verify(bytes, publicKey, site, held?.lineage, held?.version, held?.manifest, nowMs)),
   );
   return {
     ...signed.use(({ lineage, version, packBytes }) => ({ lineage, version, packBytes })),

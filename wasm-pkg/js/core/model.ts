@@ -2,7 +2,7 @@
 
 import { raw, type RawModel } from './binding.js';
 import { Handle, guarded } from './handle.js';
-import { Ranking } from './ranking.js';
+import { COUNT, Ranking, checkCount } from './ranking.js';
 
 /** The shared model: the same bytes for everyone. Free it, or leave it to the collector. */
 export class Model {
@@ -60,8 +60,8 @@ export class Model {
   }
 
   /** The row of an item, if the catalogue has it. */
-  row(item_id: string): number | undefined {
-    return this.#handle.use((model) => model.row(item_id));
+  row(itemId: string): number | undefined {
+    return this.#handle.use((model) => model.row(itemId));
   }
 
   /** The operator's id of a row; throws `model.unknown_row` if there is none. */
@@ -86,20 +86,22 @@ export class Model {
   }
 
   /** The most popular items. */
-  popular(count = 20): Ranking {
+  popular(count: number = COUNT): Ranking {
+    checkCount(count);
     return new Ranking(this.#handle.use((model) => model.popular(count)), this);
   }
 
   /** The items most like this one; none if the catalogue does not have it. */
-  similar(item_id: string, count = 20): Ranking {
-    const row = this.row(item_id);
+  similar(itemId: string, count: number = COUNT): Ranking {
+    checkCount(count);
+    const row = this.row(itemId);
     return new Ranking(row === undefined ? new Uint32Array(0) : this.#handle.use((model) => model.similar(row, count)), this);
   }
 
   /** @internal Rows of ids or rows; what the catalogue does not have is left out. */
-  rowsOf(given: readonly string[] | Uint32Array): Uint32Array {
+  rowsOf(given: Iterable<string | number> | Uint32Array): Uint32Array {
     if (given instanceof Uint32Array) return given;
-    return Uint32Array.from(given.map((id) => this.row(id)).filter((row) => row !== undefined));
+    return Uint32Array.from(Array.from(given, (id) => this.row(String(id))).filter((row) => row !== undefined));
   }
 
   /** Gives the memory back at once; the model must not be used after. */

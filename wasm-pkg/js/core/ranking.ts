@@ -1,5 +1,7 @@
 // Lists: what is asked for, and what comes back.
 
+import { NearfieldError } from '../error.js';
+
 /** Gives the operator's id of a row. */
 export interface ItemIds {
   itemId(row: number): string;
@@ -33,9 +35,9 @@ export class Ranking {
   }
 
   /** The list as objects. */
-  items(): Recommendation[] {
+  items(): Ranked[] {
     return Array.from(this.rows, (row, index) => ({
-      item_id: this.#ids.itemId(row),
+      itemId: this.#ids.itemId(row),
       score: this.scores[index] as number,
       row,
     }));
@@ -43,9 +45,9 @@ export class Ranking {
 }
 
 /** One item of a list. */
-export interface Recommendation {
+export interface Ranked {
   /** The operator's id. */
-  item_id: string;
+  itemId: string;
   /** Larger is better; comparable within one list only. */
   score: number;
   /** The item's row in the model's lineage. */
@@ -54,7 +56,7 @@ export interface Recommendation {
 
 /** What list is wanted. */
 export interface RecommendRequest {
-  /** Length of the list, up to 1000 (default 20). */
+  /** Length of the list, 1 to 1000 (default 20). */
   count?: number;
   /**
    * What the list is for: `discover` leaves out what the person's history holds (default);
@@ -62,7 +64,43 @@ export interface RecommendRequest {
    */
   scenario?: 'discover' | 'continue';
   /** Only these items, where given: ids, or rows. Unknown ids are ignored. */
-  allow?: readonly string[] | Uint32Array;
+  allow?: Iterable<string | number> | Uint32Array;
   /** Not these items: ids, or rows. */
-  deny?: readonly string[] | Uint32Array;
+  deny?: Iterable<string | number> | Uint32Array;
+  /** Whether the person sees the list, so that the next choice is counted by its rank in it (default true). */
+  shown?: boolean;
+}
+
+/** Length of a list where no other is asked for. */
+export const COUNT = 20;
+const COUNT_MAX = 1000;
+const SCENARIOS: readonly unknown[] = ['discover', 'continue'];
+const FIELDS: readonly string[] = ['count', 'scenario', 'allow', 'deny', 'shown'];
+
+/** Gives a request with its defaults. Throws `recommend.*` with the `field` where it is none. */
+export function checkRequest(request: RecommendRequest) {
+  const { count = COUNT, scenario = 'discover', allow, deny, shown = true } = request;
+  const unknown = Object.keys(request).find((field) => !FIELDS.includes(field));
+  if (unknown !== undefined) throw refused(unknown, `there is no option ${unknown}, but ${FIELDS.join(', ')}`, 'recommend.unknown_option');
+  checkCount(count);
+  if (!SCENARIOS.includes(scenario)) throw refused('scenario', `scenario must be ${SCENARIOS.join(' or ')}`);
+  if (!isIds(allow)) throw refused('allow', 'allow must be a list of ids');
+  if (!isIds(deny)) throw refused('deny', 'deny must be a list of ids');
+  if (typeof shown !== 'boolean') throw refused('shown', 'shown must be true or false');
+  return { count, scenario, allow, deny, shown };
+}
+
+/** Throws `recommend.count` where it is no length of a list. */
+export function checkCount(count: unknown): void {
+  if (Number.isInteger(count) && (count as number) >= 1 && (count as number) <= COUNT_MAX) return;
+  throw new NearfieldError('recommend.count', `count must be a whole number from 1 to ${COUNT_MAX}`, { field: 'count', limit: COUNT_MAX });
+}
+
+/** A string is iterable, too, and a list of letters is never meant. */
+function isIds(given: unknown): boolean {
+  return given === undefined || (typeof given === 'object' && given !== null && Symbol.iterator in given);
+}
+
+function refused(field: string, message: string, code = `recommend.${field}`): NearfieldError {
+  return new NearfieldError(code, message, { field });
 }

@@ -2,28 +2,23 @@
 
 import { raw, type RawUser } from './binding.js';
 import { Handle, guarded } from './handle.js';
-import { toEvents, type Event, type TrackParameters } from './events.js';
+import type { Event } from './event.js';
 import type { Model } from './model.js';
-import { Ranking, type RecommendRequest } from './ranking.js';
+import { Ranking, checkRequest, type RecommendRequest } from './ranking.js';
 
-/** What `track` did. */
-export interface Tracked {
-  /** Events that were learnt. */
-  applied: number;
-  /** Events whose id had been counted before. */
-  duplicate: number;
-  /** Events that are context only: impressions and searches. */
-  context: number;
-}
+const NO_ROWS = new Uint32Array(0);
+
+/** What became of an event: learnt, its id counted before, or context only, as impressions and searches are. */
+export type Learned = 'applied' | 'duplicate' | 'context';
 
 /** One entry of the history on the device. */
 export interface HistoryEntry {
   /** The item's stable key, in hexadecimal. */
   key: string;
   /** The operator's id, if the model knows the item. */
-  item_id?: string;
+  itemId?: string;
   kind: string;
-  time_ms: number;
+  timeMs: number;
 }
 
 /** What a delta holds: everything that leaves the device. */
@@ -39,7 +34,7 @@ export interface DeltaPreview {
   /** New weight over all weight. */
   share: number;
   /** The items touched since the last delta, in order. */
-  items: { item_id: string; row: number; kind: string; starts_session: boolean }[];
+  items: { itemId: string; row: number; kind: string; startsSession: boolean }[];
   /** How good the lists were, by model version: counts only. */
   metrics: { version: number; bins: number[] }[];
 }
@@ -94,27 +89,14 @@ export class User {
     return this.#handle.use((user) => user.toBytes());
   }
 
-  /**
-   * Learns from one call of GA4 or plain events; all of its items or, on an error, none.
-   *
-   * The third argument is an item id or GA4's parameters.
-   */
-  track(model: Model, kind: string, item: TrackParameters | string, now_ms: number = Date.now()): Tracked {
-    const events = toEvents(kind, item, now_ms);
-    if (events.length > 1) for (const event of events) User.check(event, now_ms);
-    const tracked = { applied: 0, duplicate: 0, context: 0 };
-    for (const event of events) tracked[this.learn(model, event, now_ms)] += 1;
-    return tracked;
-  }
-
   /** Checks an event without learning from it. Throws `event.*`. */
-  static check(event: Event, now_ms: number): void {
-    guarded(() => raw().checkEvent(...fields(event), now_ms));
+  static check(event: Event, nowMs: number): void {
+    guarded(() => raw().checkEvent(...fields(event), nowMs));
   }
 
-  /** Learns from one event. Where the person does not share, no delta will carry it. */
-  learn(model: Model, event: Event, now_ms: number, shares = true): keyof Tracked {
-    return this.#handle.use((user) => user.track(model.raw, ...fields(event), now_ms, shares)) as keyof Tracked;
+  /** Learns from one event; throws `event.*`. Where the person does not share, no delta will carry it. */
+  learn(model: Model, event: Event, nowMs: number = Date.now(), shares = true): Learned {
+    return this.#handle.use((user) => user.track(model.raw, ...fields(event), nowMs, shares)) as Learned;
   }
 
   /** Takes the head of a list that another copy of this state showed for the one shown last. */
@@ -122,18 +104,19 @@ export class User {
     this.#handle.use((user) => user.wasShown(model.raw, version, rows));
   }
 
-  /** The person's list. */
+  /** The person's list. Throws `recommend.*` where the request is none. */
   recommend(model: Model, request: RecommendRequest = {}): Ranking {
-    const allow = request.allow && model.rowsOf(request.allow);
-    const deny = model.rowsOf(request.deny ?? []);
-    const list = this.#handle.use((user) => user.recommend(model.raw, request.count ?? 20, request.scenario === 'continue', allow, deny),
+    const { count, scenario, allow, deny, shown } = checkRequest(request);
+    const rows = (given: RecommendRequest['deny']) => given && model.rowsOf(given);
+    const list = this.#handle.use((user) =>
+      user.recommend(model.raw, count, scenario === 'continue', rows(allow), rows(deny) ?? NO_ROWS, shown),
     );
     return new Ranking(list, model);
   }
 
   /** Whether a delta should go out now: 20 events, or something new and a minute idle. */
-  deltaDue(now_ms: number = Date.now()): boolean {
-    return this.#handle.use((user) => user.deltaDue(now_ms));
+  deltaDue(nowMs: number = Date.now()): boolean {
+    return this.#handle.use((user) => user.deltaDue(nowMs));
   }
 
   /**
@@ -148,9 +131,9 @@ export class User {
   /** What `takeDelta` would move, or null; changes nothing. */
   previewDelta(model: Model): DeltaPreview | null {
     const preview = this.#handle.use((user) => user.previewDelta(model.raw)) as Omit<DeltaPreview, 'items'> & {
-      items: { row: number; kind: string; starts_session: boolean }[];
+      items: { row: number; kind: string; startsSession: boolean }[];
     } | null;
-    return preview && { ...preview, items: preview.items.map((item) => ({ item_id: model.itemId(item.row), ...item })) };
+    return preview && { ...preview, items: preview.items.map((item) => ({ itemId: model.itemId(item.row), ...item })) };
   }
 
   /** Drops the events that are in no delta yet, and the outbox: nothing of it will ever be sent. */
@@ -204,8 +187,8 @@ export class User {
   }
 }
 
-function fields({ kind, item_id, time_ms, value, event_id, session_id }: Event) {
-  return [kind, item_id, time_ms, value, event_id, session_id] as const;
+function fields({ kind, itemId, timeMs, value, eventId, sessionId }: Event) {
+  return [kind, itemId, timeMs, value, eventId, sessionId] as const;
 }
 
 /** 128 random bits from the browser's generator: the name of a delta. */

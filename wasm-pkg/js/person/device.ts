@@ -3,7 +3,8 @@
 import type { Emitter } from '../emitter.js';
 import { NearfieldError, asNearfieldError } from '../error.js';
 import { Model } from '../core/model.js';
-import { User, randomId, type SyncAnswer } from '../core/user.js';
+import type { Event } from '../core/event.js';
+import { User, randomId, type Learned, type SyncAnswer } from '../core/user.js';
 import type { Entries, PersonKey, PutOptions } from '../storage/adapter.js';
 import { asStorageError } from '../storage/error.js';
 import type { Fence, SiteStorage } from '../storage/site-storage.js';
@@ -255,6 +256,14 @@ export class Device {
       return false;
     }
     return !equal(before, this.user.toBytes());
+  }
+
+  /** Learns from an event, or keeps it until the core is back. Throws `event.*` where it is none. */
+  learn(event: Event, nowMs: number): Learned {
+    const { share } = this.consent;
+    if (!this.lost) return this.replica.learn(this.model, event, nowMs, share);
+    this.replica.hold(event, nowMs, share);
+    return 'applied';
   }
 
   /** Learns what another tab has learnt and this one has not heard; whether there was anything. */

@@ -1,10 +1,10 @@
 // One person's state in this tab: a base that is known, and on top of it what was learnt here.
 
-import type { Event } from '../core/events.js';
+import type { Event } from '../core/event.js';
 import type { Model } from '../core/model.js';
 import type { NearfieldError } from '../error.js';
 import type { Ranking, RecommendRequest } from '../core/ranking.js';
-import { User, type Tracked } from '../core/user.js';
+import { User, type Learned } from '../core/user.js';
 
 /** The head of a list that was shown. */
 export interface ShownList {
@@ -19,7 +19,7 @@ export interface Observation {
   /** Counts the events of this tab, from 1. */
   number: number;
   event: Event;
-  now_ms: number;
+  nowMs: number;
   /** Whether a delta may tell of it. */
   shares: boolean;
   /** The list that had been shown before, and not yet been counted. */
@@ -73,21 +73,16 @@ export class Replica {
     return this.#pending;
   }
 
-  /** Learns from events; all of them or, on an error, none. */
-  learn(model: Model, events: readonly Event[], now_ms: number, shares: boolean): Tracked {
-    if (events.length > 1) for (const event of events) User.check(event, now_ms);
-    const tracked: Tracked = { applied: 0, duplicate: 0, context: 0 };
-    for (const event of events) {
-      const outcome = this.#user.learn(model, event, now_ms, shares);
-      tracked[outcome] += 1;
-      if (outcome === 'applied') this.#learned({ number: (this.#number += 1), event, now_ms, shares });
-    }
-    return tracked;
+  /** Learns from an event. Throws `event.*` and changes nothing where it is none. */
+  learn(model: Model, event: Event, nowMs: number, shares: boolean): Learned {
+    const learned = this.#user.learn(model, event, nowMs, shares);
+    if (learned === 'applied') this.#learned({ number: (this.#number += 1), event, nowMs, shares });
+    return learned;
   }
 
-  /** Keeps events to be learnt when the core is back. */
-  hold(events: readonly Event[], now_ms: number, shares: boolean): void {
-    for (const event of events) this.#learned({ number: (this.#number += 1), event, now_ms, shares });
+  /** Keeps an event to be learnt when the core is back. */
+  hold(event: Event, nowMs: number, shares: boolean): void {
+    this.#learned({ number: (this.#number += 1), event, nowMs, shares });
   }
 
   /** Learns what another tab has learnt. */
@@ -97,9 +92,14 @@ export class Replica {
 
   recommend(model: Model, request: RecommendRequest): Ranking {
     const list = this.#user.recommend(model, request);
-    const { lineage, version } = model;
-    this.#shown = list.length > 0 ? { lineage, version, rows: Array.from(list.rows.subarray(0, SHOWN)) } : undefined;
+    if (request.shown ?? true) this.#shown = list.length > 0 ? headOf(model, list) : undefined;
     return list;
+  }
+
+  /** Takes a list that was shown before for the one shown last. */
+  shownAgain(model: Model, list: ShownList): void {
+    show(this.#user, model, list);
+    this.#shown = list;
   }
 
   /** The state as bytes, which are the base from now on. */
@@ -188,9 +188,14 @@ export class Replica {
   }
 }
 
-function repeat(user: User, model: Model, { event, now_ms, shares, list }: Observation): void {
+/** The head of a list, as it is remembered. */
+export function headOf({ lineage, version }: Model, { rows }: Ranking): ShownList {
+  return { lineage, version, rows: Array.from(rows.subarray(0, SHOWN)) };
+}
+
+function repeat(user: User, model: Model, { event, nowMs, shares, list }: Observation): void {
   if (list) show(user, model, list);
-  user.learn(model, event, now_ms, shares);
+  user.learn(model, event, nowMs, shares);
 }
 
 function show(user: User, model: Model, { lineage, version, rows }: ShownList): void {

@@ -52,13 +52,20 @@ async function onePerson({ site, chromium, lives, profile, verdict }) {
     '/last': (report) => hear('/last', report),
     '/failed': (why) => hear('/failed', why),
   };
+  // What the browser itself threw away is nobody's to keep; it is counted apart.
+  const forgetWiped = (why) => {
+    verdict.wiped += 1;
+    verdict.wipedWhy = why;
+    confirmed.clear();
+  };
   for (let life = 0; life < lives; life += 1) {
     left = EVENTS_A_LIFE;
     const opened = heard('/opened');
     const browser = start(chromium, profile, `${site.address}?live`);
     const before = new Set(confirmed);
-    const { history, role, errors } = await within(opened, 'the page to open');
-    verdict.compare(before, history, `after kill ${life}, as ${role}, ${errors.length > 0 ? errors : 'without an error'}`);
+    const { history, role, errors, wiped } = await within(opened, 'the page to open');
+    if (wiped) forgetWiped(wiped);
+    else verdict.compare(before, history, `after kill ${life}, as ${role}, ${errors.length > 0 ? errors : 'without an error'}`);
     // At any moment, and as often at the worst: when central has been told, and the page not yet answered.
     await new Promise((now) => {
       setTimeout(now, Math.random() * LIVE_MS);
@@ -70,8 +77,9 @@ async function onePerson({ site, chromium, lives, profile, verdict }) {
   site.losesAnswers = false;
   const last = heard('/last');
   const browser = start(chromium, profile, `${site.address}?last`);
-  const { toldAll, history } = await within(last, 'the last report');
+  const { toldAll, history, wiped } = await within(last, 'the last report');
   await kill(browser);
+  if (wiped) forgetWiped(wiped);
   verdict.compare(confirmed, history, 'at the end');
   verdict.compareTold(site, history, 'at the end');
   if (!toldAll) verdict.note('other', 1, 'something could not be sent');

@@ -17,7 +17,7 @@ const PAGE = `<!doctype html><title>torture</title><script type="module">
     endpoint: location.origin, publicKey: '${publicKey}', site: 'test',
     syncEveryMs: 0, idleMs: 30, consent: { personalise: true, share: true },
   };
-  window.history_ = (nf) => nf.inspect().history.map(({ item_id, kind }) => item_id + ':' + kind);
+  window.history_ = (nf) => nf.inspect().history.map(({ itemId, kind }) => itemId + ':' + kind);
   window.post = (path, body) => fetch(path, { method: 'POST', body: JSON.stringify(body) });
   window.next = async () => (await fetch('/next', { method: 'POST' })).json();
   window.track = (nf, events) => {
@@ -38,12 +38,26 @@ const PAGE = `<!doctype html><title>torture</title><script type="module">
     Object.defineProperty(document, 'visibilityState', { value: visibilityState, configurable: true });
     document.dispatchEvent(new Event('visibilitychange'));
   };
+  /** Gives why the browser threw its own database away, where it did: Chromium says so when it makes a new one. */
+  window.watchDatabase = () => {
+    let wiped;
+    const { open } = IDBFactory.prototype;
+    IDBFactory.prototype.open = function (...given) {
+      const request = open.apply(this, given);
+      request.addEventListener('upgradeneeded', ({ dataLoss, dataLossMessage }) => {
+        if (dataLoss === 'total') wiped = dataLossMessage;
+      });
+      return request;
+    };
+    return () => wiped;
+  };
   /** Opens, says what it found, and learns until the browser is killed. */
   window.live = async () => {
+    const wiped = watchDatabase();
     const nf = await Nearfield.open(options);
     const errors = [];
     nf.on('error', ({ code, message }) => errors.push(code + ' ' + message));
-    await post('/opened', { history: history_(nf), role: nf.inspect().role, errors });
+    await post('/opened', { history: history_(nf), role: nf.inspect().role, errors, wiped: wiped() });
     for (;;) {
       const events = await next();
       track(nf, events);
@@ -61,9 +75,10 @@ const PAGE = `<!doctype html><title>torture</title><script type="module">
   };
   /** Opens, sends all, and says what it holds. */
   window.last = async () => {
+    const wiped = watchDatabase();
     const nf = await Nearfield.open(options);
     const toldAll = await tell(nf);
-    await post('/last', { toldAll, history: history_(nf) });
+    await post('/last', { toldAll, history: history_(nf), wiped: wiped() });
   };
   if (location.search) window[location.search.slice(1)]().catch((thrown) => post('/failed', String(thrown.stack ?? thrown)));
   window.isReady = true;
@@ -135,6 +150,7 @@ export class Verdict {
   other = 0;
   confirmed = 0;
   refusals = 0;
+  wiped = 0;
   cases = [];
 
   note(kind, count, what) {
