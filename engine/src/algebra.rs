@@ -94,8 +94,14 @@ impl Solver {
     /// Only plain multiplications and subtractions, never fused, each entry in one fixed order (k
     /// falling): so native and wasm agree to the bit, whatever the width of their vectors.
     pub fn solve(&mut self, parts: &[(f32, &[f32])], ridge: f32, b: &[f32]) -> Option<&[f32]> {
-        let d = b.len();
-        let Self { factor, x } = self;
+        self.factorise(parts, ridge, b.len())?;
+        self.solve_again(b)
+    }
+
+    /// Factorises Σ weightₖ·Mₖ + ridge·I of order `d`, for what follows; `None` where it is not positive
+    /// definite.
+    pub fn factorise(&mut self, parts: &[(f32, &[f32])], ridge: f32, d: usize) -> Option<()> {
+        let factor = &mut self.factor;
         factor.clear();
         factor.resize(packed_len(d), 0.0);
         for (weight, packed) in parts {
@@ -104,17 +110,36 @@ impl Solver {
         for i in 0..d {
             factor[packed_len(i + 1) - 1] += ridge;
         }
+        factorise(factor, d)
+    }
+
+    /// Solves A x = b for the matrix that was factorised last, and returns x.
+    pub fn solve_again(&mut self, b: &[f32]) -> Option<&[f32]> {
+        let Self { factor, x } = self;
         x.clear();
         x.extend_from_slice(b);
-        factorise(factor, d)?;
         // Lᵀy = b from the last unknown to the first, then Lx = y.
-        for k in (0..d).rev() {
+        for k in (0..b.len()).rev() {
             let row = &factor[packed_len(k)..packed_len(k + 1)];
             let (before, rest) = x.split_at_mut(k);
             rest[0] /= row[k];
             add_scaled(before, &row[..k], -rest[0]);
         }
-        for k in 0..d {
+        self.forward()
+    }
+
+    /// Returns L⁻¹z for the matrix A = LᵀL that was factorised last: with z ~ N(0, I) it is distributed as
+    /// N(0, A⁻¹).
+    pub fn deviate(&mut self, z: &[f32]) -> Option<&[f32]> {
+        self.x.clear();
+        self.x.extend_from_slice(z);
+        self.forward()
+    }
+
+    /// Overwrites y by the x of Lx = y.
+    fn forward(&mut self) -> Option<&[f32]> {
+        let Self { factor, x } = self;
+        for k in 0..x.len() {
             let row = &factor[packed_len(k)..packed_len(k + 1)];
             let known = inner(&row[..k], &x[..k]);
             x[k] = (x[k] - known) / row[k];

@@ -85,10 +85,18 @@ pub fn digest() -> String {
     let mut workspace = Workspace::new();
     let (mut statistics, mut model) = taught(|model, person| {
         for scenario in [Scenario::Continue, Scenario::Discover] {
-            let request = Request { scenario, ..Request::default() };
-            for item in person.recommend(model, &request, &mut workspace) {
+            let plain = Request { scenario, ..Request::default() };
+            let varied = Request { diversity: 0.4, explore: 0.7, seed: person.len() as u64, ..plain.clone() };
+            let varied = person.peek(model, &varied, &mut workspace);
+            let rows: Vec<Row> = varied.iter().map(|item| item.row).collect();
+            for item in person.recommend(model, &plain, &mut workspace).iter().chain(&varied) {
                 hasher.update(&item.row.to_le_bytes());
                 hasher.update(&item.score.to_bits().to_le_bytes());
+            }
+            for reason in person.explain(model, scenario, &rows, &mut workspace).iter().flatten().flatten() {
+                hasher.update(&[reason.part as u8]);
+                hasher.update(&reason.share.to_bits().to_le_bytes());
+                hasher.update(&reason.because.map_or(Row::MAX, |(row, _)| row).to_le_bytes());
             }
         }
     });

@@ -42,7 +42,7 @@ pub use model::blend::{Blend, Scenario};
 pub use model::hyper::{Bounds, Hyperparameters};
 pub use model::patch::Patch;
 pub use model::update::{Held, Step, Update};
-pub use person::{HistoryEntry, Learned, RankBins, UserState, Workspace};
+pub use person::{HistoryEntry, Learned, Part, RankBins, Reason, Reasons, UserState, Workspace};
 pub use rank::Read;
 pub use rank::request::Request;
 pub use rank::top_k::Scored;

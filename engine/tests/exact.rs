@@ -123,6 +123,7 @@ fn candidates_priors_filters_and_patches_change_no_list() {
                     scenario: Scenario::ALL[person % 2],
                     deny: rows(person as u64 % 3 * 20, &mut random),
                     allow: (person % 5 == 4).then(|| rows(200, &mut random)),
+                    ..Request::default()
                 };
                 let list = state.recommend(&model, &request, &mut workspace);
                 let exact = every_row(&model, state, &request, &mut workspace);

@@ -331,6 +331,112 @@ fn a_list_that_is_not_shown_counts_for_nothing() {
     assert_eq!(person.quality().bins, [1, 0, 0, 0, 0], "the rank in the list that was shown");
 }
 
+/// A person of the golden model with a few events, and room to work.
+fn golden_person() -> (Model, UserState, Workspace) {
+    let model = golden::model();
+    let mut person = UserState::new();
+    for turn in 0..12u64 {
+        click(&mut person, &model, &format!("item-{}", turn * 7 % 60), NOW + turn * 1_000);
+    }
+    (model, person, Workspace::new())
+}
+
+#[test]
+fn a_seed_gives_one_list_and_other_seeds_give_others_around_the_best_guess() {
+    let (model, mut person, mut workspace) = golden_person();
+    let mut list = |explore: f32, seed: u64| {
+        let request = Request { explore, seed, ..Request::default() };
+        let list = person.recommend(&model, &request, &mut workspace);
+        list.iter().map(|item| item.row).collect::<Vec<_>>()
+    };
+    let best = list(0.0, 0);
+    assert_eq!(list(0.0, 9), best, "without exploration the seed says nothing");
+    assert_eq!(list(1.0, 3), list(1.0, 3));
+    let distinct = |explore: f32, list: &mut dyn FnMut(f32, u64) -> Vec<Row>| {
+        let lists: std::collections::BTreeSet<_> = (0..40).map(|seed| list(explore, seed)).collect();
+        let shared: usize = lists.iter().map(|it| it.iter().filter(|row| best.contains(row)).count()).sum();
+        (lists.len(), shared as f64 / (lists.len() * best.len()) as f64)
+    };
+    let (few, near) = distinct(0.05, &mut list);
+    let (many, far) = distinct(1.0, &mut list);
+    assert!(many > 30 && few > 1, "{few} and {many} lists of 40 seeds");
+    assert!(near > far, "{near} and {far} of the best list");
+}
+
+#[test]
+fn a_person_without_events_has_nothing_to_explore() {
+    let model = golden::model();
+    let mut workspace = Workspace::new();
+    let explored = Request { explore: 1.0, seed: 5, ..Request::default() };
+    let list = UserState::new().recommend(&model, &explored, &mut workspace);
+    assert_eq!(list, UserState::new().recommend(&model, &Request::default(), &mut workspace));
+}
+
+#[test]
+fn a_diverse_list_obeys_the_filters_and_is_the_one_shown() {
+    let (model, mut person, mut workspace) = golden_person();
+    let plain = person.peek(&model, &Request::default(), &mut workspace);
+    let request = Request { diversity: 0.6, deny: vec![plain[0].row], ..Request::default() };
+    let list = person.recommend(&model, &request, &mut workspace);
+    assert_eq!(list.len(), plain.len());
+    assert!(list.iter().all(|item| item.row != plain[0].row));
+    assert!(list.iter().any(|item| !plain.contains(item)), "some are from further down");
+    let third = model.item_id(list[2].row).to_owned();
+    let before = person.quality().bins;
+    click(&mut person, &model, &third, NOW + 100_000);
+    assert_eq!(person.quality().bins[1], before[1] + 1, "rank 3 of the diverse list");
+}
+
+#[test]
+fn reasons_name_the_heaviest_parts_and_events_of_the_person() {
+    let (model, mut person, mut workspace) = golden_person();
+    let rows: Vec<Row> = (0..model.len() as Row).collect();
+    let (mut parts, mut events) = ([0; 5], 0);
+    for scenario in Scenario::ALL {
+        let reasons = person.explain(&model, scenario, &rows, &mut workspace);
+        assert_eq!(reasons.len(), rows.len());
+        for [first, second] in reasons {
+            let shares = [first, second].map(|reason| reason.map_or(0.0, |reason| reason.share));
+            assert!(shares[0] >= shares[1] && shares[0] + shares[1] <= 1.0 + 1e-6, "{shares:?}");
+            assert!(first.is_some() || second.is_none());
+            for reason in [first, second].into_iter().flatten() {
+                parts[reason.part as usize] += 1;
+                if let Some((row, kind)) = reason.because {
+                    events += 1;
+                    assert_eq!(kind, Kind::Click);
+                    let known = person.history().any(|entry| model.row(entry.key) == Some(row));
+                    assert!(known, "row {row} is no item of the person's");
+                }
+            }
+        }
+    }
+    assert!(parts[Part::Taste as usize] > 0 && parts[Part::Popular as usize] > 0, "{parts:?}");
+    assert!(events > 0);
+    assert_eq!(person.explain(&model, Scenario::Discover, &[Row::MAX], &mut workspace), [[None, None]]);
+    let nobody = UserState::new().explain(&model, Scenario::Discover, &rows, &mut workspace);
+    let only_popular = |reasons: &[Option<Reason>; 2]| {
+        reasons.iter().flatten().all(|reason| reason.part == Part::Popular && reason.because.is_none())
+    };
+    assert!(nobody.iter().all(only_popular), "who has done nothing gets what is popular");
+}
+
+#[test]
+fn a_taste_is_traced_to_the_event_that_it_came_from() {
+    let (_, model) = taught();
+    let mut workspace = Workspace::new();
+    // Even items are one taste and odd ones another.
+    for (seen, item, expected) in [(["i1", "i0"], "i8", "i0"), (["i0", "i1"], "i9", "i1")] {
+        let mut person = UserState::new();
+        for (turn, seen) in seen.into_iter().enumerate() {
+            click(&mut person, &model, seen, NOW + turn as u64);
+        }
+        let row = model.row(ItemKey::of(item)).unwrap();
+        let reasons = person.explain(&model, Scenario::Discover, &[row], &mut workspace)[0];
+        let taste = reasons.iter().flatten().find(|reason| reason.part == Part::Taste).unwrap();
+        assert_eq!(taste.because.map(|(row, _)| model.item_id(row)), Some(expected));
+    }
+}
+
 #[test]
 fn a_patched_model_equals_a_downloaded_one_to_the_byte() {
     let (mut statistics, mut model, deltas) = two_groups();

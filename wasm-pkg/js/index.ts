@@ -15,6 +15,7 @@ export { verifyManifest, type HeldModel, type Manifest } from './core/manifest.j
 export { Model } from './core/model.js';
 export { Nearfield, type Export, type Inspection, type Recommendation, type Tracked } from './nearfield.js';
 export { type OpenOptions } from './options.js';
+export { type Part, type Reason } from './core/reasons.js';
 export { Ranking, type Ranked, type RecommendRequest } from './core/ranking.js';
 export { memoryStorage, type PutOptions, type StorageAdapter, type StorageKey } from './storage/adapter.js';
 export { TRACK_ITEMS_MAX, type Ignored, type TrackItem, type TrackPayload } from './track/read.js';

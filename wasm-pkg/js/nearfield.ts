@@ -7,6 +7,7 @@ import { Sync } from './central/sync.js';
 import { afterReset } from './core/binding.js';
 import type { Model } from './core/model.js';
 import { type Ranked, type RecommendRequest } from './core/ranking.js';
+import type { Reason } from './core/reasons.js';
 import { hex, type DeltaPreview, type HistoryEntry, type OutboxEntry, type Quality } from './core/user.js';
 import { Emitter, type NearfieldEvents } from './emitter.js';
 import { NearfieldError, asNearfieldError } from './error.js';
@@ -39,6 +40,8 @@ export interface Tracked {
 
 /** One item of a list that `recommend` gave. */
 export interface Recommendation extends Ranked {
+  /** Why it is there: the two parts of the score that weigh most, the heavier one first. */
+  reasons: Reason[];
   /** Names the list, for `clicked`. */
   recommendationId: string;
 }
@@ -106,6 +109,7 @@ export class Nearfield {
   readonly #shared: boolean;
   readonly #endUse: EndUse;
   readonly #stopRecovering: () => void;
+  readonly #seed = crypto.getRandomValues(new Uint32Array(1))[0] as number;
   readonly #lists = new ShownLists();
   readonly #ignored = new Map<Ignored, number>();
   #recovering: Promise<void> | undefined;
@@ -305,9 +309,11 @@ export class Nearfield {
   recommend(request: RecommendRequest = {}): Recommendation[] {
     this.#mustWork();
     const { model, replica } = this.#device;
-    const list = replica.recommend(model, request);
+    // The same through the visit: a list that explores changes when something was learnt, not when it is drawn.
+    const list = replica.recommend(model, { seed: this.#seed, ...request });
+    const reasons = replica.user.explain(model, list.rows, request.scenario);
     const recommendationId = this.#lists.add(headOf(model, list));
-    return list.items().map((item) => ({ ...item, recommendationId }));
+    return list.items().map((item, place) => ({ ...item, reasons: reasons[place] ?? [], recommendationId }));
   }
 
   /** A list that is not shown, or not yet: `clicked` makes it count. */

@@ -6,7 +6,7 @@ use crate::object::{array, object, packed, whole};
 use nearfield_engine::sync::delta::SHARE_STEPS;
 use nearfield_engine::sync::wire::{self, SyncRequest};
 use nearfield_engine::{
-    DeltaId, Event, Kind, Learned, ModelVersion, Outcome, Request, Scenario, UserState, Workspace,
+    DeltaId, Event, Kind, Learned, ModelVersion, Outcome, Reason, Request, Scenario, UserState, Workspace,
 };
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
@@ -107,6 +107,7 @@ impl User {
     /// Returns the person's list, packed: rows, then the bits of the scores. `continuing` asks for what
     /// the person wants next, own items included; else the list leaves them out. A list that is not `shown`
     /// does not count for quality.
+    #[expect(clippy::too_many_arguments, reason = "plain arguments cross without an object to take apart")]
     pub fn recommend(
         &mut self,
         model: &Model,
@@ -114,10 +115,13 @@ impl User {
         continuing: bool,
         allow: Option<Vec<u32>>,
         deny: Vec<u32>,
+        diversity: f32,
+        explore: f32,
+        seed: u32,
         shown: bool,
     ) -> Vec<u32> {
-        let scenario = if continuing { Scenario::Continue } else { Scenario::Discover };
-        let request = Request { count, scenario, allow, deny };
+        let (scenario, seed) = (scenario(continuing), u64::from(seed));
+        let request = Request { count, scenario, allow, deny, diversity, explore, seed };
         packed(&with_workspace(|workspace| {
             if shown {
                 self.inner.recommend(&model.inner, &request, workspace)
@@ -125,6 +129,23 @@ impl User {
                 self.inner.peek(&model.inner, &request, workspace)
             }
         }))
+    }
+
+    /// Returns why items are in the list, packed: for each row its two reasons, of each the part of the score
+    /// (or 255 for none), the kind of the event behind it, that event's row (or 2³² − 1), and the bits of the
+    /// share.
+    pub fn explain(&mut self, model: &Model, continuing: bool, rows: &[u32]) -> Vec<u32> {
+        let explain = |workspace: &mut Workspace| {
+            self.inner.explain(&model.inner, scenario(continuing), rows, workspace)
+        };
+        let packed = |reason: Option<Reason>| match reason {
+            None => [u32::from(u8::MAX), 0, u32::MAX, 0],
+            Some(Reason { part, share, because }) => {
+                let (row, kind) = because.map_or((u32::MAX, 0), |(row, kind)| (row, kind as u32));
+                [part as u32, kind, row, share.to_bits()]
+            }
+        };
+        with_workspace(explain).into_iter().flatten().flat_map(packed).collect()
     }
 
     /// Takes the head of a list that another copy of this state showed for the one shown last.
@@ -294,6 +315,10 @@ fn event(
     let time_ms = whole(time_ms, "event", "time_ms")?;
     let now_ms = whole(now_ms, "event", "now_ms")?;
     Ok((Event { event_id, item_id, kind, time_ms, value, session_id }, now_ms))
+}
+
+fn scenario(continuing: bool) -> Scenario {
+    if continuing { Scenario::Continue } else { Scenario::Discover }
 }
 
 fn kind_name(index: u8) -> &'static str {

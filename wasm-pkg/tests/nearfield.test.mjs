@@ -195,6 +195,11 @@ describe('personalising', () => {
       [{ scenario: 'home' }, 'recommend.scenario', { field: 'scenario' }],
       [{ allow: 'tent-1' }, 'recommend.allow', { field: 'allow' }],
       [{ deny: 7 }, 'recommend.deny', { field: 'deny' }],
+      [{ diversity: 2 }, 'recommend.diversity', { field: 'diversity', limit: 1 }],
+      [{ diversity: NaN }, 'recommend.diversity', { field: 'diversity' }],
+      [{ explore: -0.1 }, 'recommend.explore', { field: 'explore', limit: 1 }],
+      [{ explore: '1' }, 'recommend.explore', { field: 'explore' }],
+      [{ seed: 2 ** 32 }, 'recommend.seed', { field: 'seed', limit: 2 ** 32 - 1 }],
       [{ shown: 1 }, 'recommend.shown', { field: 'shown' }],
       [{ limit: 5 }, 'recommend.unknown_option', { field: 'limit' }],
     ];
@@ -224,6 +229,35 @@ describe('personalising', () => {
     nf.clicked('nothing', 'tent-9');
     nf.clicked(undefined, undefined);
     assert.equal(nf.inspect().history.at(-1).itemId, 'tent-9', 'the click itself is learnt');
+  });
+
+  test('each item says why it is there, as data and in words', async () => {
+    const nf = await open();
+    const nobody = nf.recommend({ count: 10 });
+    assert.ok(nobody.every(({ reasons }) => reasons.every(({ part }) => part === 'popular')));
+    nf.track('purchase', 'lamp-3');
+    nf.track('view_item', 'tent-1');
+    for (const { itemId, reasons } of nf.recommend({ count: 10 })) {
+      assert.ok(reasons.length >= 1 && reasons.length <= 2, itemId);
+      const [first, second] = reasons;
+      assert.ok(first.share >= (second?.share ?? 0) && first.share <= 1, itemId);
+      for (const reason of reasons) assert.ok(reason.itemId === undefined || ['tent-1', 'lamp-3'].includes(reason.itemId));
+    }
+    const reasons = nf.recommend({ count: 10 }).flatMap((item) => item.reasons);
+    const behind = reasons.filter(({ itemId }) => itemId === 'tent-1');
+    assert.ok(behind.length > 0 && behind.every(({ kind }) => kind === 'view'));
+    assert.ok(behind.some(({ text }) => /because you viewed tent-1|like tent-1, which you viewed last|often next to tent-1/.test(text)), JSON.stringify(behind));
+  });
+
+  test('diversity spreads the list over tastes, and exploration changes it with the seed', async () => {
+    const nf = await open();
+    nf.track('click', 'tent-1');
+    const tastes = (request) => new Set(nf.peek({ count: 8, ...request }).map(({ itemId }) => itemId.split('-')[0])).size;
+    assert.deepEqual([tastes({}), tastes({ diversity: 1 })], [1, 4]);
+    const explored = (seed) => ids(nf.peek({ count: 8, explore: 1, ...(seed !== undefined && { seed }) })).join();
+    assert.equal(explored(7), explored(7));
+    assert.equal(explored(), explored(), 'a visit has one seed');
+    assert.ok(new Set(Array.from({ length: 20 }, (_, seed) => explored(seed))).size > 3);
   });
 
   test('a dataLayer is followed, what was in it before and what is pushed later', async () => {

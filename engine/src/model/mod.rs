@@ -200,6 +200,11 @@ impl Model {
         std::array::from_fn(|half_life| self.popularity_feature(row, half_life))
     }
 
+    /// Returns the static prior of a row with these weights.
+    pub(crate) fn prior_of(&self, row: Row, weights: &blend::Weights) -> f32 {
+        prior(weights, &self.popularity_features(row), self.cold(row))
+    }
+
     /// Returns ln(1 + decayed count) of a row at one half-life.
     #[inline]
     pub(crate) fn popularity_feature(&self, row: Row, half_life: usize) -> f32 {
@@ -222,7 +227,7 @@ impl Model {
     pub(crate) fn priors(&self, scenario: Scenario, bucket: usize) -> &Priors {
         self.derived.priors[scenario as usize][bucket].get_or_init(|| {
             let weights = self.hyper.blend.weights(scenario, bucket);
-            let prior = |row| prior(weights, &self.popularity_features(row), self.cold(row));
+            let prior = |row| self.prior_of(row, weights);
             Priors::new((0..self.len() as Row).map(prior).collect())
         })
     }

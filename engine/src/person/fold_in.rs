@@ -15,27 +15,33 @@ use crate::person::equations::{Equations, Solved};
 impl Equations {
     /// Returns the factor with recency (κ > 0) or without; `None` where there is nothing to solve.
     pub(super) fn factor(&mut self, model: &Model, recency: bool, solver: &mut Solver) -> Option<&[f32]> {
-        let hyper = &model.hyper;
         // Where the recent past has no weight of its own, both factors are one.
-        let recency = recency && hyper.recent_weight != 0.0;
-        let solved = &mut self.solved[usize::from(recency)];
-        if matches!(solved, Solved::No) {
-            let recent_weight = if recency { hyper.recent_weight } else { 0.0 };
+        let recency = recency && model.hyper.recent_weight != 0.0;
+        if matches!(self.solved[usize::from(recency)], Solved::No) {
             self.row.clear();
             self.row.extend_from_slice(&self.whole.b);
-            let ridge = hyper.lambda * (self.whole.h + hyper.alpha * model.len() as f32);
-            let parts: &[(f32, &[f32])] =
-                &[(hyper.alpha, &model.gram), (1.0, &self.whole.a), (recent_weight, &self.recent.a)];
-            let used = if recent_weight == 0.0 { 2 } else { 3 };
-            if used == 3 {
-                add_scaled(&mut self.row, &self.recent.b, recent_weight);
+            if recency {
+                add_scaled(&mut self.row, &self.recent.b, model.hyper.recent_weight);
             }
-            let p = (self.whole.h != 0.0).then(|| solver.solve(&parts[..used], ridge, &self.row)).flatten();
-            *solved = Solved::Yes(p.map(<[f32]>::to_vec));
+            let p = self.factorise(model, recency, solver).and_then(|()| solver.solve_again(&self.row));
+            self.solved[usize::from(recency)] = Solved::Yes(p.map(<[f32]>::to_vec));
         }
-        match solved {
+        match &self.solved[usize::from(recency)] {
             Solved::Yes(p) => p.as_deref(),
             Solved::No => None,
         }
+    }
+
+    /// Factorises the matrix of the fold-in; `None` where there is nothing to solve.
+    pub(super) fn factorise(&self, model: &Model, recency: bool, solver: &mut Solver) -> Option<()> {
+        if self.whole.h == 0.0 {
+            return None;
+        }
+        let hyper = &model.hyper;
+        let ridge = hyper.lambda * (self.whole.h + hyper.alpha * model.len() as f32);
+        let parts: [(f32, &[f32]); 3] =
+            [(hyper.alpha, &model.gram), (1.0, &self.whole.a), (hyper.recent_weight, &self.recent.a)];
+        let used = if recency && hyper.recent_weight != 0.0 { 3 } else { 2 };
+        solver.factorise(&parts[..used], ridge, model.dim)
     }
 }

@@ -9,6 +9,8 @@
 
 mod bytes;
 mod equations;
+mod explain;
+mod explore;
 mod fold_in;
 mod history;
 mod migrate;
@@ -16,6 +18,7 @@ mod outbox;
 mod quality;
 mod workspace;
 
+pub use explain::{Part, Reason, Reasons};
 pub use history::HistoryEntry;
 pub use quality::RankBins;
 pub use workspace::Workspace;
@@ -27,11 +30,13 @@ use crate::limits::COUNT_MAX;
 use crate::model::Model;
 use crate::model::blend::{self, Candidate, Scenario, bucket};
 use crate::rank::Read;
+use crate::rank::diversity;
 use crate::rank::features::{Candidates, PastEvent};
 use crate::rank::request::Request;
 use crate::rank::top_k::Scored;
 use bytes::StoredState;
 use equations::Equations;
+use explore::Exploration;
 use history::History;
 use std::collections::VecDeque;
 
@@ -199,7 +204,9 @@ impl UserState {
         list: &mut Vec<Scored>,
     ) {
         let bucket = bucket(self.len());
-        self.prepare(model, request.scenario, bucket, workspace);
+        let exploration = (request.explore > 0.0)
+            .then_some(Exploration { epsilon: request.explore.min(1.0), seed: request.seed });
+        self.prepare(model, request.scenario, bucket, exploration, workspace);
         let Workspace { query, visits, barred, top, read, .. } = workspace;
         *read = Read::default();
         barred.reset(model.len());
@@ -208,7 +215,9 @@ impl UserState {
         for row in request.deny.iter().chain(seen) {
             barred.insert(*row);
         }
-        top.reset(request.count.min(COUNT_MAX) as usize);
+        let count = request.count.min(COUNT_MAX);
+        let diverse = request.diversity > 0.0 && count > 0;
+        top.reset(if diverse { diversity::pool(count) } else { count } as usize);
         let priors = model.priors(request.scenario, bucket);
         match &request.allow {
             Some(allow) => query.rank_only(model, priors, allow, barred, top),
@@ -219,7 +228,11 @@ impl UserState {
             None => {}
         }
         list.clear();
-        list.extend_from_slice(top.as_sorted());
+        if diverse {
+            diversity::choose(model, top.as_sorted(), count as usize, request.diversity.min(1.0), list);
+        } else {
+            list.extend_from_slice(top.as_sorted());
+        }
         self.last.shown = !list.is_empty();
         if request.count > 0 {
             self.last.made_by = Some((model.lineage, model.version));
@@ -255,7 +268,7 @@ impl UserState {
         out: &mut Vec<f32>,
     ) {
         let bucket = bucket(self.len());
-        self.prepare(model, scenario, bucket, workspace);
+        self.prepare(model, scenario, bucket, None, workspace);
         out.clear();
         let priors = &model.priors(scenario, bucket).values;
         workspace.query.for_each(model, priors, |_, score| out.push(score));
@@ -302,8 +315,15 @@ impl UserState {
         }
     }
 
-    /// Builds the query of the current state.
-    fn prepare(&mut self, model: &Model, scenario: Scenario, bucket: usize, workspace: &mut Workspace) {
+    /// Builds the query of the current state, of a sample of it where the list explores.
+    fn prepare(
+        &mut self,
+        model: &Model,
+        scenario: Scenario,
+        bucket: usize,
+        exploration: Option<Exploration>,
+        workspace: &mut Workspace,
+    ) {
         let weights = model.hyper.blend.weights(scenario, bucket);
         let Workspace { solver, query, candidates, .. } = workspace;
         let equations = Equations::current(&mut self.equations, model, &self.stored.history);
@@ -312,7 +332,14 @@ impl UserState {
             if weights[feature] != 0.0
                 && let Some(p) = equations.factor(model, recency, solver)
             {
-                query.add_vector(model, p, weights[feature]);
+                match exploration {
+                    None => query.add_vector(model, p, weights[feature]),
+                    Some(exploration) => {
+                        let mut p = p.to_vec();
+                        equations.deviate(model, recency, exploration, solver, &mut p);
+                        query.add_vector(model, &p, weights[feature]);
+                    }
+                }
             }
         }
         if weights[blend::FACTOR_LAST] != 0.0

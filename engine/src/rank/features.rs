@@ -155,6 +155,30 @@ impl Candidates {
         eights.take(self.len)
     }
 
+    /// Returns the listed features of one row, if it is a candidate.
+    pub(crate) fn features_of(&self, model: &Model, row: Row) -> Option<Weights> {
+        let index = self.index_of(row)?;
+        let sums = &self.sums[index / LANES];
+        Some(std::array::from_fn(|at| match at {
+            at if at < STATIC.end => 0.0,
+            at => sums.feature(at, model, self.recents)[index % LANES],
+        }))
+    }
+
+    fn index_of(&self, row: Row) -> Option<usize> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let mut at = self.slot(row);
+        loop {
+            match self.slots[at] as usize {
+                0 => return None,
+                number if self.row(number - 1) == row => return Some(number - 1),
+                _ => at = (at + 1) & (self.slots.len() - 1),
+            }
+        }
+    }
+
     /// Returns the candidates with Σ weight · feature, in the same order. What has no weight is not asked for.
     pub(crate) fn boosts<'a>(
         &'a self,

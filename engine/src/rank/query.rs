@@ -84,7 +84,7 @@ impl Query {
 }
 
 /// Returns σ, the standard deviation of p·q over the catalogue.
-fn spread(model: &Model, p: &[f32]) -> f32 {
+pub(crate) fn spread(model: &Model, p: &[f32]) -> f32 {
     if model.is_empty() {
         return 0.0;
     }

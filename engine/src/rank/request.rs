@@ -15,10 +15,24 @@ pub struct Request {
     pub allow: Option<Vec<Row>>,
     /// Not these rows.
     pub deny: Vec<Row>,
+    /// How much the items of the list differ from one another, 0 (default: the best scores) to 1.
+    pub diversity: f32,
+    /// How much the list explores what the person's taste says little of, 0 (default) to 1.
+    pub explore: f32,
+    /// Seed of the exploration: the same one gives the same list.
+    pub seed: u64,
 }
 
 impl Default for Request {
     fn default() -> Self {
-        Self { count: 20, scenario: Scenario::Discover, allow: None, deny: Vec::new() }
+        Self {
+            count: 20,
+            scenario: Scenario::Discover,
+            allow: None,
+            deny: Vec::new(),
+            diversity: 0.0,
+            explore: 0.0,
+            seed: 0,
+        }
     }
 }

@@ -67,6 +67,12 @@ export interface RecommendRequest {
   allow?: Iterable<string | number> | Uint32Array;
   /** Not these items: ids, or rows. */
   deny?: Iterable<string | number> | Uint32Array;
+  /** How much the items differ from one another, 0 (default: the best scores) to 1. */
+  diversity?: number;
+  /** How much the list explores what the person's taste says little of, 0 (default) to 1. */
+  explore?: number;
+  /** Seed of the exploration, a whole number below 2³²: the same one gives the same list on every host. */
+  seed?: number;
   /** Whether the person sees the list, so that the next choice is counted by its rank in it (default true). */
   shown?: boolean;
 }
@@ -75,19 +81,23 @@ export interface RecommendRequest {
 export const COUNT = 20;
 const COUNT_MAX = 1000;
 const SCENARIOS: readonly unknown[] = ['discover', 'continue'];
-const FIELDS: readonly string[] = ['count', 'scenario', 'allow', 'deny', 'shown'];
+const SEED_MAX = 0xffff_ffff;
+const FIELDS: readonly string[] = ['count', 'scenario', 'allow', 'deny', 'diversity', 'explore', 'seed', 'shown'];
 
 /** Gives a request with its defaults. Throws `recommend.*` with the `field` where it is none. */
 export function checkRequest(request: RecommendRequest) {
-  const { count = COUNT, scenario = 'discover', allow, deny, shown = true } = request;
+  const { count = COUNT, scenario = 'discover', allow, deny, diversity = 0, explore = 0, seed = 0, shown = true } = request;
   const unknown = Object.keys(request).find((field) => !FIELDS.includes(field));
-  if (unknown !== undefined) throw refused(unknown, `there is no option ${unknown}, but ${FIELDS.join(', ')}`, 'recommend.unknown_option');
+  if (unknown !== undefined) throw refused(unknown, `there is no option ${unknown}, but ${FIELDS.join(', ')}`, undefined, 'recommend.unknown_option');
   checkCount(count);
   if (!SCENARIOS.includes(scenario)) throw refused('scenario', `scenario must be ${SCENARIOS.join(' or ')}`);
   if (!isIds(allow)) throw refused('allow', 'allow must be a list of ids');
   if (!isIds(deny)) throw refused('deny', 'deny must be a list of ids');
+  if (!isFraction(diversity)) throw refused('diversity', 'diversity must be a number from 0 to 1', 1);
+  if (!isFraction(explore)) throw refused('explore', 'explore must be a number from 0 to 1', 1);
+  if (!Number.isInteger(seed) || seed < 0 || seed > SEED_MAX) throw refused('seed', `seed must be a whole number from 0 to ${SEED_MAX}`, SEED_MAX);
   if (typeof shown !== 'boolean') throw refused('shown', 'shown must be true or false');
-  return { count, scenario, allow, deny, shown };
+  return { count, scenario, allow, deny, diversity, explore, seed, shown };
 }
 
 /** Throws `recommend.count` where it is no length of a list. */
@@ -101,6 +111,10 @@ function isIds(given: unknown): boolean {
   return given === undefined || (typeof given === 'object' && given !== null && Symbol.iterator in given);
 }
 
-function refused(field: string, message: string, code = `recommend.${field}`): NearfieldError {
-  return new NearfieldError(code, message, { field });
+function isFraction(given: unknown): boolean {
+  return typeof given === 'number' && given >= 0 && given <= 1;
+}
+
+function refused(field: string, message: string, limit?: number, code = `recommend.${field}`): NearfieldError {
+  return new NearfieldError(code, message, { field, ...(limit !== undefined && { limit }) });
 }

@@ -4,6 +4,7 @@ import { raw, type RawUser } from './binding.js';
 import { Handle, guarded } from './handle.js';
 import type { Event } from './event.js';
 import type { Model } from './model.js';
+import { readReasons, type Reason } from './reasons.js';
 import { Ranking, checkRequest, type RecommendRequest } from './ranking.js';
 
 const NO_ROWS = new Uint32Array(0);
@@ -106,12 +107,18 @@ export class User {
 
   /** The person's list. Throws `recommend.*` where the request is none. */
   recommend(model: Model, request: RecommendRequest = {}): Ranking {
-    const { count, scenario, allow, deny, shown } = checkRequest(request);
+    const { count, scenario, allow, deny, diversity, explore, seed, shown } = checkRequest(request);
     const rows = (given: RecommendRequest['deny']) => given && model.rowsOf(given);
     const list = this.#handle.use((user) =>
-      user.recommend(model.raw, count, scenario === 'continue', rows(allow), rows(deny) ?? NO_ROWS, shown),
+      user.recommend(model.raw, count, scenario === 'continue', rows(allow), rows(deny) ?? NO_ROWS, diversity, explore, seed, shown),
     );
     return new Ranking(list, model);
+  }
+
+  /** Why each item of a list is in it: the two parts of the score that weigh most. */
+  explain(model: Model, rows: Uint32Array, scenario: RecommendRequest['scenario'] = 'discover'): Reason[][] {
+    const packed = this.#handle.use((user) => user.explain(model.raw, scenario === 'continue', rows));
+    return readReasons(packed, (row) => model.itemId(row));
   }
 
   /** Whether a delta should go out now: 20 events, or something new and a minute idle. */

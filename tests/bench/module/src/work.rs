@@ -184,6 +184,7 @@ fn varied(turn: u64, items: usize) -> Request {
         scenario: Scenario::ALL[(turn / 3 % 2) as usize],
         deny: rows(turn as usize % 4 * 10),
         allow: (turn % 8 == 7).then(|| rows(items / 4)),
+        ..Request::default()
     }
 }
 
