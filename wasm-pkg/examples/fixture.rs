@@ -70,15 +70,18 @@ fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
     let key = SigningKey::from_bytes(&[7; 32]);
     let patches = vec![(ModelVersion(2), FileRef::of(&patch))];
     let other = SigningKey::from_bytes(&[8; 32]);
-    let public: String = key.verifying_key().to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let public = |key: &SigningKey| -> Vec<u8> {
+        key.verifying_key().to_bytes().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+    };
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let manifest = |version, pack: &[u8], patches| manifest(now_ms, version, pack, patches);
     let third = manifest(3, &new, Vec::new());
-    let files: [(&str, Vec<u8>); 14] = [
+    let files: [(&str, Vec<u8>); 15] = [
         ("2.pack", old.clone()),
         ("3.pack", new.clone()),
         ("2..3.patch", patch.clone()),
-        ("public-key", public.into_bytes()),
+        ("public-key", public(&key)),
+        ("other-public-key", public(&other)),
         ("golden", nearfield_engine::golden::digest().into_bytes()),
         ("2.manifest", sign(&manifest(2, &old, Vec::new()), &key)),
         ("3.manifest", sign(&manifest(3, &new, patches.clone()), &key)),

@@ -6,7 +6,7 @@ import { verifyManifest } from './core/manifest.js';
 import { Model } from './core/model.js';
 import { User, hex, randomId } from './core/user.js';
 import type { Emitter } from './emitter.js';
-import { NearfieldError } from './error.js';
+import { NearfieldError, asNearfieldError } from './error.js';
 import type { OpenOptions } from './options.js';
 import { changed, decodeConsent, type Consent } from './person/consent.js';
 import { Device } from './person/device.js';
@@ -100,9 +100,11 @@ export interface Begun {
 /** The model to begin with: the one given or the stored one, whichever is newer, or else central's. */
 export async function beginModel(options: OpenOptions, central: Central | undefined, kept: Kept, emitter: Emitter): Promise<Begun> {
   if (options.model instanceof Model) return { model: options.model, manifest: await kept('manifest'), modelIsNew: false };
+  let manifest = await kept('manifest');
+  const foreign = manifest !== undefined && isForeign(manifest, options);
+  if (foreign) manifest = undefined;
   const handed = options.model && Model.load(options.model);
-  const stored = await storedModel(kept, emitter);
-  const manifest = await kept('manifest');
+  const stored = foreign ? undefined : await storedModel(kept, emitter);
   if (handed) {
     const newer = stored?.lineage === handed.lineage && stored.version > handed.version;
     (newer ? handed : stored)?.free();
@@ -110,6 +112,18 @@ export async function beginModel(options: OpenOptions, central: Central | undefi
   }
   if (stored) return { model: stored, manifest, modelIsNew: false };
   return { ...(await download(options, central)), modelIsNew: true };
+}
+
+/** Whether what is stored was signed by another key: the operator has begun anew. */
+function isForeign(manifest: Uint8Array, { publicKey, site, now = Date.now }: OpenOptions): boolean {
+  if (publicKey === undefined) return false;
+  try {
+    verifyManifest(manifest, publicKey, site, undefined, now()).free();
+    return false;
+  } catch (thrown) {
+    // One that has expired meanwhile is a stored one all the same.
+    return asNearfieldError(thrown, '').code === 'manifest.bad_signature';
+  }
 }
 
 async function storedModel(kept: Kept, emitter: Emitter): Promise<Model | undefined> {

@@ -1111,6 +1111,17 @@ describe('many users on one model', () => {
     assert.equal(again.inspect().version, 2);
   });
 
+  test('a stored model that another key signed is left, and the new key\'s is taken', async () => {
+    const storage = memoryStorage();
+    const nf = await open({ storage });
+    nf.track('click', 'tent-1');
+    await nf.close();
+    server.manifest = '3-foreign-key.manifest';
+    const again = await open({ storage, publicKey: new TextDecoder().decode(file('other-public-key')) });
+    assert.equal(again.inspect().version, 3);
+    assert.equal(again.inspect().history.length, 1, 'what the person did is the person\'s');
+  });
+
   test('a truncated or foreign pack is refused', () => {
     const pack = file('2.pack');
     assert.throws(() => Model.load(pack.subarray(0, pack.length - 10)), (error) => /^pack\./.test(error.code));

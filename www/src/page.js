@@ -1,6 +1,6 @@
 // The page: one person, their lists, the shop, and what leaves the device.
 
-import { Nearfield, indexedDbStorage } from '/nearfield/index.js';
+import { Nearfield } from '/nearfield/index.js';
 import { loadCatalogue } from './catalogue.js';
 import { DevicePanels } from './device.js';
 import { at, count } from './dom.js';
@@ -27,12 +27,17 @@ async function open() {
     endpoint: config.endpoint,
     publicKey: config.publicKey,
     site: config.site,
-    storage: await storageOf(config),
     consent: { personalise: true, share: shared },
     syncEveryMs: SYNC_EVERY_MS,
     idleMs: IDLE_MS,
   });
   demo.nf = nf;
+  // A shop that was made anew has other items and another key: what was learnt at the old one is about nothing.
+  if (localStorage.getItem('shop') !== config.publicKey) {
+    await nf.forget();
+    localStorage.setItem('shop', config.publicKey);
+  }
+  if (nf.inspect().role === 'memory') tell('This window keeps nothing: what you teach the shop is forgotten when it closes.');
   if (!catalogue.named) {
     tell('These are real shop clicks. Their log holds no names, prices or pictures, so items show their ids, and marks made of the ids.');
   }
@@ -98,19 +103,6 @@ async function open() {
   demo.fleet = new Fleet(config, catalogue);
   at('foot').textContent = `${count(catalogue.items.length)} items · ${crossOriginIsolated ? 'cross-origin isolated: the microseconds are the browser’s finest clock' : 'not cross-origin isolated: the browser rounds its clock'} · every picture is drawn here, nothing is fetched`;
   return nf;
-}
-
-/**
- * Where this page keeps what it learns: one place for each central, known by its key, so that a demo made
- * anew does not meet the models and the taste of the one before.
- */
-async function storageOf({ site, publicKey }) {
-  try {
-    return await indexedDbStorage(`${site} ${publicKey.slice(0, 16)}`);
-  } catch {
-    tell('This window keeps nothing: what you teach the shop is forgotten when it closes.');
-    return 'memory';
-  }
 }
 
 /** Shows whether central answers; the shop needs it for nothing but news. */
