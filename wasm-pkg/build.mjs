@@ -1,4 +1,4 @@
-// Builds dist/: one ES module for pages without a bundler, its declarations, and the core beside it.
+// Builds dist/: one ES module, the same as a plain script, declarations, and the core beside them.
 // `cargo xtask wasm` runs it after wasm-bindgen has written pkg/.
 
 import { execFileSync } from 'node:child_process';
@@ -15,19 +15,23 @@ if (!existsSync('pkg/nearfield_bg.wasm')) {
 rmSync('dist', { recursive: true, force: true });
 mkdirSync('dist');
 execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '--project', 'tsconfig.json'], { stdio: 'inherit' });
+const shared = { bundle: true, target: 'es2022', minify: true, sourcemap: true, logLevel: 'warning' };
+await build({ ...shared, entryPoints: ['js/index.ts'], outfile: 'dist/index.js', format: 'esm' });
+// For pages without modules: everything hangs on one global, and the core lies beside the script.
 await build({
+  ...shared,
   entryPoints: ['js/index.ts'],
-  outfile: 'dist/index.js',
-  bundle: true,
-  format: 'esm',
-  target: 'es2022',
-  minify: true,
-  sourcemap: true,
-  logLevel: 'warning',
+  outfile: 'dist/nearfield.global.js',
+  format: 'iife',
+  globalName: 'nearfield',
+  define: { 'import.meta.url': 'nearfieldScript' },
+  banner: { js: 'var nearfieldScript = document.currentScript.src;' },
 });
 cpSync('pkg/nearfield_bg.wasm', 'dist/nearfield_bg.wasm');
+// What the tarball carries besides; the text of the licence is the repository's.
+cpSync('../LICENSE', 'LICENSE');
 
-for (const file of ['index.js', 'nearfield_bg.wasm']) {
+for (const file of ['index.js', 'nearfield.global.js', 'nearfield_bg.wasm']) {
   const bytes = readFileSync(`dist/${file}`);
   const kb = (size) => `${(size / 1000).toFixed(1)} kB`;
   console.log(`${file}: ${kb(bytes.length)}, gzip ${kb(gzipSync(bytes, { level: 9 }).length)}, brotli ${kb(brotliCompressSync(bytes).length)}`);
