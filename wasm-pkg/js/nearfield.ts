@@ -419,15 +419,19 @@ export class Nearfield {
   /** Resolves once all that was tracked so far is in storage; rejects if it could not be written. */
   async flush(): Promise<void> {
     this.#mustBeOpen();
+    const { replica } = this.#device;
+    const { number } = replica;
     for (;;) {
       await this.#tabs?.stored();
       try {
-        return await this.#device.saved();
+        await this.#device.saved();
+        // Who had to write may have changed meanwhile.
+        if (this.#device.role === 'memory' || replica.keptUpTo >= number) return;
       } catch (thrown) {
-        // Another tab writes now, or has forgotten the person: once that is clear, it is known who stores.
         if (!this.#tabs || asNearfieldError(thrown, '').code !== 'storage.superseded') throw thrown;
-        await this.#tabs.settled();
       }
+      await this.#tabs?.settled();
+      this.#mustBeOpen();
     }
   }
 

@@ -293,3 +293,33 @@ for (const means of ['Web Locks', 'a lease in IndexedDB']) {
     });
   });
 }
+
+test('without a channel the tab that opened last keeps the person, and the other neither writes nor sends', async () => {
+  const { BroadcastChannel } = globalThis;
+  delete globalThis.BroadcastChannel;
+  server = await central();
+  try {
+    const first = await tab();
+    first.track('click', 'tent-1');
+    await first.flush();
+    const second = await tab();
+    assert.deepEqual(history(second), ['tent-1']);
+    first.track('click', 'tent-2');
+    await assert.rejects(first.flush(), ({ code }) => code === 'storage.superseded');
+    assert.equal(first.inspect().role, 'follower');
+    assert.ok(ids(first.recommend({ count: 5 })).every((id) => id.startsWith('tent-')));
+    await first.sync();
+    assert.equal(server.count('/v1/sync'), 0);
+    await second.sync();
+    await eventually(() => second.sent.length === 1, 'the acknowledgement');
+    for (const nf of opened.splice(0)) await nf.close();
+    const again = await tab();
+    assert.deepEqual(history(again), ['tent-1']);
+    await again.forget();
+    await again.close();
+    opened = [];
+  } finally {
+    globalThis.BroadcastChannel = BroadcastChannel;
+    server.close();
+  }
+});

@@ -98,6 +98,8 @@ export class Device {
   #modelSavedAt = -Infinity;
   #modelUnsaved = false;
   #freed = false;
+  /** The writer's state was refused, which was reported. */
+  #cannotRead = false;
   /**
    * The stored state could be read, but there is no room to write: nothing is sent, since storage could not
    * be told of it. Writing is tried again, with a lease of this many milliseconds.
@@ -158,6 +160,7 @@ export class Device {
   }
 
   async #keep(leaseMs: number): Promise<void> {
+    const before = this.role;
     try {
       if (!this.#mayKeep) return;
       if (this.#replaces) await this.site.forget();
@@ -180,7 +183,7 @@ export class Device {
       this.saveState();
     } catch (thrown) {
       if (asStorageError(thrown).code === 'storage.quota' && !this.#muted) await this.#readAlone(leaseMs);
-      this.#remember(thrown);
+      this.#giveUp(before, thrown);
     }
   }
 
@@ -205,6 +208,7 @@ export class Device {
   /** Takes over what another tab keeps of the person, to follow it. */
   async follow(): Promise<void> {
     await this.#people.run(async () => {
+      const before = this.role;
       try {
         const found = await this.site.read();
         if (!this.#mayKeep) return;
@@ -214,7 +218,7 @@ export class Device {
         this.#fence = found.fence;
         this.#adopt(found.kept.state, decodeHeard(found.kept.heard));
       } catch (thrown) {
-        this.#remember(thrown);
+        this.#giveUp(before, thrown);
       }
     });
   }
@@ -225,10 +229,11 @@ export class Device {
 
   /**
    * Continues in memory, and an event says why: private windows may refuse a database, a newer version's
-   * state is left to it, and one that makes the core trap to a version that can read it.
+   * state is left to it, and one that makes the core trap to a version that can read it. A tab that had to do
+   * with the stored state before sends nothing of it any more: another one does.
    */
-  #remember(thrown: unknown): void {
-    this.role = 'memory';
+  #giveUp(before: Role, thrown: unknown): void {
+    this.role = before === 'memory' ? 'memory' : 'follower';
     this.#emitter.report(thrown, 'storage.unavailable');
   }
 
@@ -252,7 +257,9 @@ export class Device {
     try {
       this.#adopt(state, heard);
     } catch (thrown) {
-      this.#remember(thrown);
+      // A newer version writes: it is told what is learnt here, and its state is not for this one.
+      if (!this.#cannotRead) this.#emitter.report(thrown, 'state.damaged');
+      this.#cannotRead = true;
       return false;
     }
     return !equal(before, this.user.toBytes());
@@ -486,6 +493,9 @@ export class Device {
   async #writePerson(durable: boolean): Promise<void> {
     const { epoch } = this;
     const name = this.#name();
+    if (this.role === 'follower' && !this.onSuperseded) {
+      throw new NearfieldError('storage.superseded', 'another tab writes this site now');
+    }
     if (this.role !== 'writer') {
       // Memory ends with the page, and so does what could be sent twice.
       this.#durableName = name;
@@ -513,7 +523,8 @@ export class Device {
     } catch (thrown) {
       const error = asStorageError(thrown);
       if (error.code === 'storage.superseded' && this.role === 'writer') {
-        this.role = this.onSuperseded ? 'follower' : 'memory';
+        // What is stored is another tab's to send.
+        this.role = 'follower';
         this.onSuperseded?.();
       }
       throw error;
