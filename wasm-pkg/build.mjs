@@ -17,6 +17,15 @@ mkdirSync('dist');
 execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '--project', 'tsconfig.json'], { stdio: 'inherit' });
 const shared = { bundle: true, target: 'es2022', minify: true, sourcemap: true, logLevel: 'warning' };
 await build({ ...shared, entryPoints: ['js/index.ts'], outfile: 'dist/index.js', format: 'esm' });
+// Beside the package, not with a copy of it.
+await build({
+  ...shared,
+  entryPoints: ['js/react.ts'],
+  outfile: 'dist/react.js',
+  format: 'esm',
+  external: ['react'],
+  plugins: [{ name: 'beside', setup: (bundle) => bundle.onResolve({ filter: /^\.\/index\.js$/ }, () => ({ path: './index.js', external: true })) }],
+});
 // For pages without modules: everything hangs on one global, and the core lies beside the script.
 await build({
   ...shared,
@@ -31,7 +40,7 @@ cpSync('pkg/nearfield_bg.wasm', 'dist/nearfield_bg.wasm');
 // What the tarball carries besides; the text of the licence is the repository's.
 cpSync('../LICENSE', 'LICENSE');
 
-for (const file of ['index.js', 'nearfield.global.js', 'nearfield_bg.wasm']) {
+for (const file of ['index.js', 'react.js', 'nearfield.global.js', 'nearfield_bg.wasm']) {
   const bytes = readFileSync(`dist/${file}`);
   const kb = (size) => `${(size / 1000).toFixed(1)} kB`;
   console.log(`${file}: ${kb(bytes.length)}, gzip ${kb(gzipSync(bytes, { level: 9 }).length)}, brotli ${kb(brotliCompressSync(bytes).length)}`);

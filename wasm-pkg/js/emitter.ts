@@ -22,6 +22,8 @@ const UNHEARD_ERRORS_MAX = 20;
 export class Emitter {
   readonly #listeners = new Map<keyof NearfieldEvents, Set<(detail: never) => void>>();
   #unheardErrors: NearfieldError[] = [];
+  /** How often the list may have changed. */
+  revision = 0;
 
   /** Calls `listener` at every such event, and returns how to stop that. */
   on<Name extends keyof NearfieldEvents>(name: Name, listener: (detail: NearfieldEvents[Name]) => void): () => void {
@@ -37,6 +39,7 @@ export class Emitter {
 
   /** Calls the listeners of an event. */
   emit<Name extends keyof NearfieldEvents>(name: Name, detail: NearfieldEvents[Name]): void {
+    if (name === 'recommendations') this.revision += 1;
     for (const listener of this.#listeners.get(name) ?? []) {
       try {
         (listener as (detail: NearfieldEvents[Name]) => void)(detail);

@@ -248,6 +248,11 @@ export class Nearfield {
     return this.#sync.sent;
   }
 
+  /** Rises whenever the list may have changed: as long as it is the same, `recommend` need not be asked again. */
+  get revision(): number {
+    return this.#emitter.revision;
+  }
+
   /** The model in use; its version changes as newer ones arrive. */
   get model(): Model {
     return this.#device.model;
