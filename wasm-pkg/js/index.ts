@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * Nearfield in JavaScript: a person's recommender that learns in the page.
  *
