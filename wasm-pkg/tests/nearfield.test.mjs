@@ -765,6 +765,24 @@ describe('sending', () => {
     });
   });
 
+  test('a host without cookies, cache or keepalive is told nothing about them', async () => {
+    const { fetch, Request } = globalThis;
+    const options = new Set();
+    globalThis.Request = class {};
+    globalThis.fetch = (url, request) => {
+      for (const name of Object.keys(request)) options.add(name);
+      return fetch(url, request);
+    };
+    try {
+      const nf = await open();
+      nf.track('click', 'tent-1');
+      await nf.sync();
+    } finally {
+      Object.assign(globalThis, { fetch, Request });
+    }
+    assert.deepEqual([...options].sort(), ['body', 'headers', 'method', 'signal']);
+  });
+
   test('recommending continues while central is away', async () => {
     const nf = await open();
     server.close();

@@ -59,7 +59,7 @@ export class Central {
     const url = this.#endpoint + path;
     let response: Response;
     try {
-      response = await fetch(url, { credentials: 'omit', signal: AbortSignal.timeout(TIMEOUT_MS), ...request });
+      response = await fetch(url, understood({ credentials: 'omit', signal: AbortSignal.timeout(TIMEOUT_MS), ...request }));
       if (response.ok) return new Uint8Array(await response.arrayBuffer());
     } catch (cause) {
       throw new CentralError('central.unreachable', `${path} could not be reached`, { cause });
@@ -69,6 +69,14 @@ export class Central {
     });
   }
 }
+
+/** Leaves out what the host does not know: workers without cookies or a cache refuse to be told about them. */
+function understood(request: RequestInit): RequestInit {
+  const entries = Object.entries(request).filter(([name]) => !HOST_OPTIONS.includes(name) || name in Request.prototype);
+  return Object.fromEntries(entries);
+}
+
+const HOST_OPTIONS = ['credentials', 'cache', 'keepalive'];
 
 function codeOf(status: number): string {
   // The device token does not hold any more; a new one will.

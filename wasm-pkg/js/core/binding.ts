@@ -20,7 +20,7 @@ export function init(source?: WasmSource | Promise<WasmSource>): Promise<void> {
   started ??= load(source).catch((thrown: unknown) => {
     // A failed download must not stay the answer for good.
     started = undefined;
-    throw asNearfieldError(thrown, 'init.failed');
+    throw initError(thrown);
   });
   return started;
 }
@@ -31,10 +31,20 @@ export function initSync(module: WebAssembly.Module | BufferSource): void {
   try {
     core.initSync({ module });
   } catch (thrown) {
-    throw asNearfieldError(thrown, 'init.failed');
+    throw initError(thrown);
   }
   ready = true;
   started = Promise.resolve();
+}
+
+/** Says what is missing where a page's policy forbids WebAssembly. */
+function initError(thrown: unknown): NearfieldError {
+  // Chromium and Safari name the source that is missing, Firefox the policy.
+  if (thrown instanceof Error && /unsafe-eval|\bCSP\b|content security policy/i.test(thrown.message)) {
+    const message = "the page's Content-Security-Policy forbids WebAssembly: add 'wasm-unsafe-eval' to script-src";
+    return new NearfieldError('init.csp', message, { cause: thrown });
+  }
+  return asNearfieldError(thrown, 'init.failed');
 }
 
 async function load(source?: WasmSource | Promise<WasmSource>): Promise<void> {
