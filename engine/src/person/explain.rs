@@ -18,12 +18,13 @@ use crate::event::Kind;
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::blend::{self, Scenario, Weights, bucket};
+use crate::model::hyper::KindWeight;
 use crate::model::priors::prior;
 use crate::person::equations::Equations;
 use crate::person::history::History;
 use crate::person::{UserState, Workspace, read_history};
 use crate::rank::features::Candidates;
-use crate::rank::query::spread;
+use crate::rank::query::scale;
 
 /// Events that are asked whether they are the reason: a choice, the newest ones.
 const EVENTS_MAX: usize = 128;
@@ -65,6 +66,20 @@ struct Known {
     row: Row,
     kind: Kind,
     age: usize,
+    /// w t of the event, in the system that explains a taste.
+    weight: f32,
+    /// The row as numbers.
+    q: Vec<f32>,
+}
+
+impl Known {
+    fn new(model: &Model, row: Row, kind: Kind, age: usize, recency: bool) -> Self {
+        let hyper = &model.hyper;
+        let KindWeight { weight, target } = hyper.kind(kind);
+        let recent_weight = if recency { hyper.recent_weight } else { 0.0 };
+        let recent = recent_weight * libm::powf(hyper.recent_decay, age as f32);
+        Self { row, kind, age, weight: weight * target * (1.0 + recent), q: row_of(model, row) }
+    }
 }
 
 /// The score of a person's lists, taken apart.
@@ -134,14 +149,14 @@ impl UserState {
         let history = &self.stored.history;
         let equations = Equations::current(&mut self.equations, model, history);
         let breakdown = Breakdown::new(model, scenario, history, equations, solver, candidates);
-        let known: Vec<Known> = (equations.rows.iter().zip(&history.entries).rev().enumerate())
-            .filter(|(_, (_, entry))| model.hyper.is_target(entry.kind()))
-            .filter_map(|(age, (row, entry))| Some(Known { row: (*row)?, kind: entry.kind(), age }))
-            .take(EVENTS_MAX)
-            .collect();
         // The matrix of the factor that weighs more tells which event is behind a taste.
         let weights = breakdown.weights;
         let recency = weights[blend::FACTOR_RECENT] >= weights[blend::FACTOR_WHOLE];
+        let known: Vec<Known> = (equations.rows.iter().zip(&history.entries).rev().enumerate())
+            .filter(|(_, (_, entry))| model.hyper.is_target(entry.kind()))
+            .filter_map(|(age, (row, entry))| Some(Known::new(model, (*row)?, entry.kind(), age, recency)))
+            .take(EVENTS_MAX)
+            .collect();
         let factorised = equations.factorise(model, recency, solver).is_some();
         let mut reasons_of = |row: Row| {
             heaviest(&breakdown.parts(row)).map(|heavy| {
@@ -149,7 +164,7 @@ impl UserState {
                 let because = match part {
                     Part::Taste if factorised => solver
                         .solve_again(&row_of(model, row))
-                        .and_then(|q| behind_taste(model, &known, recency, q)),
+                        .and_then(|q| most(&known, |event| event.weight * inner(&event.q, q))),
                     Part::Last => known.first(),
                     Part::Next => behind_next(model, &known, row),
                     Part::Taste | Part::Popular | Part::Own => None,
@@ -184,21 +199,6 @@ fn part_of(feature: usize) -> Part {
     }
 }
 
-/// Returns the event that adds most to the score of the item whose q is A⁻¹q here.
-fn behind_taste<'a>(model: &Model, known: &'a [Known], recency: bool, q: &[f32]) -> Option<&'a Known> {
-    let hyper = &model.hyper;
-    let share = |event: &Known| {
-        let kind = hyper.kind(event.kind);
-        let recent = if recency {
-            hyper.recent_weight * libm::powf(hyper.recent_decay, event.age as f32)
-        } else {
-            0.0
-        };
-        kind.weight * kind.target * (1.0 + recent) * inner(&row_of(model, event.row), q)
-    };
-    most(known, share)
-}
-
 /// Returns the event whose item people choose this one next to most often.
 fn behind_next<'a>(model: &Model, known: &'a [Known], row: Row) -> Option<&'a Known> {
     let settings = &model.hyper.transitions;
@@ -221,9 +221,8 @@ fn most(known: &[Known], share: impl Fn(&Known) -> f32) -> Option<&Known> {
 
 /// Returns β p / σ.
 fn scaled(model: &Model, p: &[f32], weight: f32) -> Vec<f32> {
-    let spread = spread(model, p);
-    let factor = if spread > 0.0 { weight / spread } else { 0.0 };
-    p.iter().map(|value| factor * value).collect()
+    let scale = scale(model, p, weight);
+    p.iter().map(|value| scale * value).collect()
 }
 
 fn row_of(model: &Model, row: Row) -> Vec<f32> {

@@ -71,18 +71,20 @@ mod tests {
         model.popular(60)
     }
 
+    fn cosine(model: &Model, one: &Scored, other: &Scored) -> f64 {
+        let row = |item: &Scored| model.factors.row(item.row).map(f64::from).collect::<Vec<_>>();
+        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+        let (x, y) = (row(one), row(other));
+        dot(&x, &y) / f64::sqrt(dot(&x, &x) * dot(&y, &y)).max(1.0)
+    }
+
     /// The greatest cosine of two items of a list, on average over the items.
-    fn sameness(model: &Model, list: &[Scored]) -> f32 {
-        let row = |item: &Scored| model.factors.row(item.row).map(f32::from).collect::<Vec<_>>();
-        let cosine = |x: &[f32], y: &[f32]| {
-            let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
-            dot(x, y) / f32::sqrt(dot(x, x) * dot(y, y)).max(1.0)
-        };
+    fn sameness(model: &Model, list: &[Scored]) -> f64 {
         let largest = |(index, item): (usize, &Scored)| {
             let others = list.iter().enumerate().filter(|(other, _)| *other != index);
-            others.map(|(_, other)| cosine(&row(item), &row(other))).fold(0.0, f32::max)
+            others.map(|(_, other)| cosine(model, item, other)).fold(0.0, f64::max)
         };
-        list.iter().enumerate().map(largest).sum::<f32>() / list.len() as f32
+        list.iter().enumerate().map(largest).sum::<f64>() / list.len() as f64
     }
 
     #[test]
@@ -115,15 +117,10 @@ mod tests {
         let diversity = 0.4;
         let mut list = Vec::new();
         choose(&model, &pool, 10, diversity, &mut list);
-        let row = |item: &Scored| model.factors.row(item.row).map(f64::from).collect::<Vec<_>>();
-        let cosine = |x: &Scored, y: &Scored| {
-            let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-            let (x, y) = (row(x), row(y));
-            dot(&x, &y) / f64::sqrt(dot(&x, &x) * dot(&y, &y)).max(1.0)
-        };
         for chosen in 0..list.len() {
             let worth = |item: &Scored| {
-                let likeness = list[..chosen].iter().map(|other| cosine(item, other)).fold(0.0, f64::max);
+                let likeness =
+                    list[..chosen].iter().map(|other| cosine(&model, item, other)).fold(0.0, f64::max);
                 (1.0 - diversity) as f64 * f64::from((item.score - worst) / (best - worst))
                     - f64::from(diversity) * likeness
             };

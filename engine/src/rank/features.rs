@@ -157,7 +157,10 @@ impl Candidates {
 
     /// Returns the listed features of one row, if it is a candidate.
     pub(crate) fn features_of(&self, model: &Model, row: Row) -> Option<Weights> {
-        let index = self.index_of(row)?;
+        if self.slots.is_empty() {
+            return None;
+        }
+        let index = self.find(row).ok()?;
         let sums = &self.sums[index / LANES];
         Some(std::array::from_fn(|at| match at {
             at if at < STATIC.end => 0.0,
@@ -165,15 +168,15 @@ impl Candidates {
         }))
     }
 
-    fn index_of(&self, row: Row) -> Option<usize> {
-        if self.slots.is_empty() {
-            return None;
-        }
+    /// Returns the index of a row or, where it has none, the free slot that would be its own. There must be
+    /// slots.
+    #[inline]
+    fn find(&self, row: Row) -> Result<usize, usize> {
         let mut at = self.slot(row);
         loop {
             match self.slots[at] as usize {
-                0 => return None,
-                number if self.row(number - 1) == row => return Some(number - 1),
+                0 => return Err(at),
+                number if self.row(number - 1) == row => return Ok(number - 1),
                 _ => at = (at + 1) & (self.slots.len() - 1),
             }
         }
@@ -213,17 +216,10 @@ impl Candidates {
         if self.slots.len() < 4 * (self.len + 1) {
             self.make_room();
         }
-        let mut at = self.slot(row);
-        let index = loop {
-            match self.slots[at] as usize {
-                0 => {
-                    self.slots[at] = self.len as u32 + 1;
-                    break self.push(row);
-                }
-                number if self.row(number - 1) == row => break number - 1,
-                _ => at = (at + 1) & (self.slots.len() - 1),
-            }
-        };
+        let index = self.find(row).unwrap_or_else(|free| {
+            self.slots[free] = self.len as u32 + 1;
+            self.push(row)
+        });
         (&mut self.sums[index / LANES], index % LANES)
     }
 

@@ -47,12 +47,9 @@ impl Query {
 
     /// Adds weight · p / σ to the user vector.
     pub(crate) fn add_vector(&mut self, model: &Model, p: &[f32], weight: f32) {
-        if weight == 0.0 {
-            return;
-        }
-        let spread = spread(model, p);
-        if spread > 0.0 {
-            add_scaled(&mut self.vector, p, weight / spread);
+        let scale = scale(model, p, weight);
+        if scale != 0.0 {
+            add_scaled(&mut self.vector, p, scale);
         }
     }
 
@@ -83,8 +80,19 @@ impl Query {
     }
 }
 
+/// Returns weight / σ, by which a vector enters the score; 0 where it tells no items apart.
+pub(crate) fn scale(model: &Model, p: &[f32], weight: f32) -> f32 {
+    if weight == 0.0 {
+        return 0.0;
+    }
+    match spread(model, p) {
+        spread if spread > 0.0 => weight / spread,
+        _ => 0.0,
+    }
+}
+
 /// Returns σ, the standard deviation of p·q over the catalogue.
-pub(crate) fn spread(model: &Model, p: &[f32]) -> f32 {
+fn spread(model: &Model, p: &[f32]) -> f32 {
     if model.is_empty() {
         return 0.0;
     }
