@@ -15,7 +15,7 @@ import { Instances, type EndUse } from './instances.js';
 import { beginModel, open, usesIndexedDb, type Kept, type Opened } from './open.js';
 import { checkOptions, type OpenOptions } from './options.js';
 import { watchPage } from './page.js';
-import { NO_CONSENT, changed, type Consent, type ConsentInForce } from './person/consent.js';
+import { NO_CONSENT, changed, same, type Consent, type ConsentInForce } from './person/consent.js';
 import type { Device, Role } from './person/device.js';
 import { headOf } from './person/replica.js';
 import { ShownLists } from './person/shown-lists.js';
@@ -405,8 +405,9 @@ export class Nearfield {
     const [given, before] = [device.given, device.consent];
     device.given = changed(given, changes);
     const after = device.consent;
+    const isNew = !same(given, device.given);
     if (before.share && !after.share) device.stopSharing();
-    if (given.personalise !== device.given.personalise || given.share !== device.given.share) this.#tabs?.consented(device.given);
+    if (isNew) this.#tabs?.consented(device.given);
     if (before.personalise && !after.personalise) {
       await this.#leaveTabs();
       await device.clear();
@@ -417,7 +418,7 @@ export class Nearfield {
       this.#emitter.emit('recommendations', { reason: 'consent' });
     }
     if (after.share && !before.share) this.#sendWhatWaits();
-    if (given.personalise !== device.given.personalise || given.share !== device.given.share) await device.saveConsent();
+    if (isNew) await device.saveConsent();
     return device.consent;
   }
 

@@ -8,7 +8,7 @@ import { User, hex, randomId } from './core/user.js';
 import type { Emitter } from './emitter.js';
 import { NearfieldError, asNearfieldError } from './error.js';
 import type { OpenOptions } from './options.js';
-import { changed, decodeConsent, type Consent } from './person/consent.js';
+import { NO_CONSENT, changed, decodeConsent, same, type Consent } from './person/consent.js';
 import { Device } from './person/device.js';
 import { memoryStorage, type StorageKey } from './storage/adapter.js';
 import { IndexedDb } from './storage/indexed-db.js';
@@ -83,10 +83,10 @@ export type Kept = (key: StorageKey) => Promise<Uint8Array | undefined>;
 /** What was given, now or at an earlier visit, and whether storage remembers all of it. */
 async function consentOf({ consent }: OpenOptions, kept: Kept): Promise<{ given: Consent; remembered: boolean }> {
   // Whoever refuses to have anything kept has nothing read, either.
-  if (consent?.personalise === false) return { given: changed({ personalise: false, share: false }, consent), remembered: true };
+  if (consent?.personalise === false) return { given: changed(NO_CONSENT, consent), remembered: true };
   const stored = decodeConsent(await kept('consent'));
   const given = changed(stored, consent);
-  return { given, remembered: given.personalise === stored.personalise && given.share === stored.share };
+  return { given, remembered: same(given, stored) };
 }
 
 /** A model to begin with. */

@@ -98,7 +98,7 @@ export class Sync {
     if (device.lost) return;
     device.saveModelIfUnsaved();
     const central = this.#central;
-    if (!central || !this.#device.sends || device.user.unsent === 0) return;
+    if (!central || !device.sends || device.user.unsent === 0) return;
     const { mayLeave, token, epoch } = device;
     if (!token || hasExpired(token, this.#now()) || !mayLeave || this.#modelIsUnchecked) {
       // A delta is made when it can be sent: perhaps the page lives on, else at the next visit.
@@ -139,7 +139,7 @@ export class Sync {
     const central = this.#central;
     if (!central) return;
     let made = false;
-    while (this.#device.sends) {
+    while (device.sends) {
       if (device.user.outbox().length === 0) {
         if (made || !due) return;
         made = true;

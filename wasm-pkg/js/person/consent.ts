@@ -1,5 +1,7 @@
 // What the person agreed to, what the browser says for them, and what holds.
 
+import { decodeJson, encodeJson } from '../storage/json.js';
+
 /** What the person agreed to. Both are off until they are given. */
 export interface Consent {
   /** Keep what was learnt on the device. Without it, all stays in memory and nothing leaves. */
@@ -37,18 +39,18 @@ function signalOfBrowser(): 'gpc' | 'dnt' | undefined {
   return browser?.doNotTrack === '1' ? 'dnt' : undefined;
 }
 
+/** Whether two consents are the same. */
+export function same(one: Consent, other: Consent): boolean {
+  return one.personalise === other.personalise && one.share === other.share;
+}
+
 /** A consent as it is stored. */
 export function encodeConsent({ personalise, share }: Consent): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify({ personalise, share }));
+  return encodeJson({ personalise, share });
 }
 
 /** A stored consent; what cannot be read was not given. */
 export function decodeConsent(bytes: Uint8Array | undefined): Consent {
-  if (!bytes) return NO_CONSENT;
-  try {
-    const { personalise, share } = JSON.parse(new TextDecoder().decode(bytes)) as Partial<Consent>;
-    return { personalise: personalise === true, share: share === true };
-  } catch {
-    return NO_CONSENT;
-  }
+  const stored = decodeJson(bytes) as Partial<Consent> | null | undefined;
+  return { personalise: stored?.personalise === true, share: stored?.share === true };
 }

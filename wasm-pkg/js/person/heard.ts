@@ -1,5 +1,7 @@
 // Which events of which tab a stored state holds.
 
+import { decodeJson, encodeJson } from '../storage/json.js';
+
 /** The number of the last event by tab; the tab that was heard last comes last. */
 export type Heard = Map<string, number>;
 
@@ -14,15 +16,11 @@ export function hear(heard: Heard, tab: string, number: number): void {
 
 /** As it is stored, without the tabs that were heard first where there are too many. */
 export function encodeHeard(heard: Heard): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify([...heard].slice(-TABS_MAX)));
+  return encodeJson([...heard].slice(-TABS_MAX));
 }
 
 /** As it was stored; nothing where the bytes are none. */
 export function decodeHeard(bytes: Uint8Array | undefined): Heard {
-  if (!bytes) return new Map();
-  try {
-    return new Map(JSON.parse(new TextDecoder().decode(bytes)) as [string, number][]);
-  } catch {
-    return new Map();
-  }
+  const stored = decodeJson(bytes);
+  return new Map(Array.isArray(stored) ? (stored.filter(Array.isArray) as [string, number][]) : []);
 }

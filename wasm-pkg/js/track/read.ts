@@ -42,6 +42,7 @@ export interface Reading {
 /** Most items that one call may carry; GA4 itself allows 200. */
 export const TRACK_ITEMS_MAX = 200;
 const ID_BYTES_MAX = 128;
+const UTF8 = new TextEncoder();
 
 // GA4's, Segment's, and this package's own spelling, the most specific first.
 const ITEM_ID = ['itemId', 'item_id', 'productId', 'product_id', 'id', 'sku'];
@@ -68,7 +69,7 @@ export function read(name: unknown, payload: unknown, nowMs: number): Reading {
     if (index >= TRACK_ITEMS_MAX) return void ignored.push('too_many_items');
     const itemId = idOf(item);
     if (itemId === undefined) return void ignored.push('no_item');
-    if (new TextEncoder().encode(itemId).length > ID_BYTES_MAX) return void ignored.push('item_id_too_long');
+    if (UTF8.encode(itemId).length > ID_BYTES_MAX) return void ignored.push('item_id_too_long');
     const value = valueOf(fieldsOf(item)) ?? (items.length === 1 ? valueOf(fields) : undefined);
     events.push({
       ...shared,

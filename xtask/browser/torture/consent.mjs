@@ -1,23 +1,13 @@
 // Consent that is given and taken back at random: what was withheld is never told, what was deleted never
 // comes back, and what was kept is not lost.
 
-import { distinctEvents } from './site.mjs';
+import { distinctEvents, rounds } from './site.mjs';
 
 const TURNS = 40;
 /** A request that was under way when the consent was taken back has arrived by then. */
 const ARRIVED_MS = 60;
 
-export async function consent({ site, browser, count, verdict, progress }) {
-  for (let round = 0; round < count; round += 1) {
-    const context = await browser.newContext();
-    try {
-      await oneRound({ site, context, verdict, round });
-    } finally {
-      await context.close();
-    }
-    progress(round + 1);
-  }
-}
+export const consent = rounds(oneRound);
 
 async function oneRound({ site, context, verdict, round }) {
   const events = distinctEvents();
@@ -26,13 +16,10 @@ async function oneRound({ site, context, verdict, round }) {
   let tracked = [];
   let kept = new Set();
   let given = { personalise: true, share: true };
-  site.told.clear();
-  site.losesAnswers = true;
-  site.post = {};
+  site.newPerson({ verdict, losesAnswers: true });
   const page = await context.newPage();
   const visit = async (asked) => {
-    await page.goto(site.address);
-    await page.waitForFunction(() => window.isReady);
+    await site.load(page);
     return page.evaluate(async (asked) => {
       window.nf = await Nearfield.open({ ...options, consent: asked });
       await nf.flush();

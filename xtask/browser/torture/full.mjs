@@ -1,6 +1,6 @@
 // A disk that has no room, and no room again: QuotaExceededError at any write.
 
-import { distinctEvents } from './site.mjs';
+import { distinctEvents, rounds } from './site.mjs';
 
 const TURNS = 12;
 /** What there is room for: everything, everything but the model, the state if there is no model, nothing. */
@@ -30,37 +30,20 @@ function fill() {
   };
 }
 
-export async function full({ site, browser, count, verdict, progress }) {
-  for (let round = 0; round < count; round += 1) {
-    const context = await browser.newContext();
-    try {
-      await oneRound({ site, context, verdict, round });
-    } finally {
-      await context.close();
-    }
-    progress(round + 1);
-  }
-}
+export const full = rounds(oneRound);
 
 async function oneRound({ site, context, verdict, round }) {
   const events = distinctEvents();
-  const confirmed = new Set();
   let refusals = 0;
   let room = 'enough';
-  site.told.clear();
-  site.losesAnswers = false;
-  site.post = {
+  const confirmed = site.newPerson({ verdict, losesAnswers: false });
+  Object.assign(site.post, {
     '/next': () => events.splice(0, 5),
-    '/confirmed': (some) => {
-      for (const event of some) confirmed.add(event);
-      verdict.confirmed += some.length;
-    },
-  };
+  });
   await context.addInitScript(fill);
   const page = await context.newPage();
   const visit = async () => {
-    await page.goto(site.address);
-    await page.waitForFunction(() => window.isReady);
+    await site.load(page);
     await page.evaluate(async (room) => {
       window.room = room;
       window.nf = await Nearfield.open(options);

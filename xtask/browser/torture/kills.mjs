@@ -28,9 +28,7 @@ export async function kills({ site, chromium, count, verdict, progress }) {
 
 async function onePerson({ site, chromium, lives, profile, verdict }) {
   const events = distinctEvents();
-  const confirmed = new Set();
-  site.told.clear();
-  site.losesAnswers = true;
+  const confirmed = site.newPerson({ verdict, losesAnswers: true });
   let left = 0;
   let said;
   const heard = (path) => new Promise((done) => (said = { path, done }));
@@ -38,20 +36,16 @@ async function onePerson({ site, chromium, lives, profile, verdict }) {
     if (path === '/failed') throw new Error(`the page failed: ${body}`);
     if (said?.path === path) said.done(body);
   };
-  site.post = {
+  Object.assign(site.post, {
     '/next': () => {
       const some = events.splice(0, Math.min(left, 1 + Math.floor(Math.random() * 3)));
       left -= some.length;
       return some;
     },
-    '/confirmed': (some) => {
-      for (const event of some) confirmed.add(event);
-      verdict.confirmed += some.length;
-    },
     '/opened': (history) => hear('/opened', history),
     '/last': (report) => hear('/last', report),
     '/failed': (why) => hear('/failed', why),
-  };
+  });
   // What the browser itself threw away is nobody's to keep; it is counted apart.
   const forgetWiped = (why) => {
     verdict.wiped += 1;

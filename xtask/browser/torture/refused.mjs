@@ -1,6 +1,6 @@
 // Windows whose browser refuses a database, as private ones may: the visit goes on in memory.
 
-import { distinctEvents } from './site.mjs';
+import { distinctEvents, rounds } from './site.mjs';
 
 const REFUSALS = [
   () => {
@@ -23,34 +23,20 @@ const REFUSALS = [
   () => Object.defineProperty(navigator, 'locks', { value: undefined }),
 ];
 
-export async function refused({ site, browser, count, verdict, progress }) {
-  for (let round = 0; round < count; round += 1) {
-    const context = await browser.newContext();
-    try {
-      await context.addInitScript(REFUSALS[round % REFUSALS.length]);
-      await oneRound({ site, context, verdict, round });
-    } finally {
-      await context.close();
-    }
-    progress(round + 1);
-  }
-}
+export const refused = rounds(oneRound);
 
 async function oneRound({ site, context, verdict, round }) {
+  await context.addInitScript(REFUSALS[round % REFUSALS.length]);
   const events = distinctEvents();
   const tracked = [];
-  site.told.clear();
-  site.losesAnswers = true;
-  site.post = {
-    '/next': () => {
-      const some = events.splice(0, 5);
-      tracked.push(...some);
-      return some;
-    },
+  site.newPerson({ verdict, losesAnswers: true });
+  site.post['/next'] = () => {
+    const some = events.splice(0, 5);
+    tracked.push(...some);
+    return some;
   };
   const page = await context.newPage();
-  await page.goto(site.address);
-  await page.waitForFunction(() => window.isReady);
+  await site.load(page);
   const history = await page.evaluate(async () => {
     window.nf = await Nearfield.open(options);
     for (let turn = 0; turn < 10; turn += 1) {

@@ -111,6 +111,24 @@ export async function startSite(folder) {
     heard: undefined,
     post: {},
     close: state.close,
+    /** Begins with a person of whom central has heard nothing; gives the events that the page has confirmed. */
+    newPerson({ verdict, losesAnswers }) {
+      const confirmed = new Set();
+      site.told.clear();
+      site.losesAnswers = losesAnswers;
+      site.post = {
+        '/confirmed': (events) => {
+          for (const event of events) confirmed.add(event);
+          verdict.confirmed += events.length;
+        },
+      };
+      return confirmed;
+    },
+    /** Loads the page, on which nothing is open yet. */
+    async load(page) {
+      await page.goto(site.address);
+      await page.waitForFunction(() => window.isReady);
+    },
     /** How often each event was told. */
     counts() {
       const counts = new Map();
@@ -140,6 +158,21 @@ export async function startSite(folder) {
       : { status: 404 };
   };
   return site;
+}
+
+/** Runs `oneRound` `count` times, each with a person of its own: a context of the browser that ends with it. */
+export function rounds(oneRound) {
+  return async ({ site, browser, count, verdict, progress }) => {
+    for (let round = 0; round < count; round += 1) {
+      const context = await browser.newContext();
+      try {
+        await oneRound({ site, context, verdict, round });
+      } finally {
+        await context.close();
+      }
+      progress(round + 1);
+    }
+  };
 }
 
 /** Adds up what went wrong, with the first few cases. */

@@ -1,42 +1,25 @@
 // Eight tabs with random events, tabs that come and go, and one that forgets.
 
-import { distinctEvents } from './site.mjs';
+import { distinctEvents, rounds } from './site.mjs';
 
 const TABS = 8;
 const TURNS = 60;
 const SETTLE_MS = 400;
 
-/** Runs `count` rounds, each with a person of its own. */
-export async function tabs({ site, browser, count, verdict, progress }) {
-  for (let round = 0; round < count; round += 1) {
-    const context = await browser.newContext();
-    try {
-      await oneRound({ site, context, verdict, round });
-    } finally {
-      await context.close();
-    }
-    progress(round + 1);
-  }
-}
+export const tabs = rounds(oneRound);
 
 async function oneRound({ site, context, verdict, round }) {
   const events = distinctEvents();
   /** When each event was tracked, and when the person was being forgotten. */
   const tracked = new Map();
   const forgot = { from: Infinity, to: Infinity };
-  const confirmed = new Set();
-  site.told.clear();
-  site.losesAnswers = true;
-  site.post = {
+  const confirmed = site.newPerson({ verdict, losesAnswers: true });
+  Object.assign(site.post, {
     '/next': () => events.splice(0, 1 + Math.floor(Math.random() * 2)),
     '/tracked': ({ some, at }) => {
       for (const event of some) tracked.set(event, at);
     },
-    '/confirmed': (some) => {
-      for (const event of some) confirmed.add(event);
-      verdict.confirmed += some.length;
-    },
-  };
+  });
   const pages = await Promise.all(Array.from({ length: TABS }, () => openPage(site, context)));
   const forgetAt = Math.floor(TURNS * (0.3 + 0.4 * Math.random()));
   const working = [];
@@ -78,8 +61,7 @@ async function oneRound({ site, context, verdict, round }) {
 
 async function openPage(site, context) {
   const page = await context.newPage();
-  await page.goto(site.address);
-  await page.waitForFunction(() => window.isReady);
+  await site.load(page);
   await page.evaluate(async () => void (window.nf = await Nearfield.open(options)));
   return page;
 }

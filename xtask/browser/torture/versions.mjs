@@ -1,27 +1,15 @@
 // The package is downgraded and upgraded again: a newer state must survive the older package.
 
-import { distinctEvents } from './site.mjs';
+import { distinctEvents, rounds } from './site.mjs';
 
-export async function versions({ site, browser, count, verdict, progress }) {
-  for (let round = 0; round < count; round += 1) {
-    const context = await browser.newContext();
-    try {
-      await oneRound({ site, context, verdict, round });
-    } finally {
-      await context.close();
-    }
-    progress(round + 1);
-  }
-}
+export const versions = rounds(oneRound);
 
 async function oneRound({ site, context, verdict, round }) {
   const events = distinctEvents();
-  site.told.clear();
-  site.losesAnswers = false;
-  site.post = { '/next': () => events.splice(0, 5) };
+  site.newPerson({ verdict, losesAnswers: false });
+  site.post['/next'] = () => events.splice(0, 5);
   const page = await context.newPage();
-  await page.goto(site.address);
-  await page.waitForFunction(() => window.isReady);
+  await site.load(page);
   const { before, kept, codes, after } = await page.evaluate(async () => {
     const edit = async (change) => {
       const database = await new Promise((done) => {
