@@ -2,9 +2,8 @@
 // `cargo xtask wasm` runs it after wasm-bindgen has written pkg/.
 
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 process.chdir(fileURLToPath(new URL('.', import.meta.url)));
@@ -39,9 +38,3 @@ await build({
 cpSync('pkg/nearfield_bg.wasm', 'dist/nearfield_bg.wasm');
 // What the tarball carries besides; the text of the licence is the repository's.
 cpSync('../LICENSE', 'LICENSE');
-
-for (const file of ['index.js', 'react.js', 'nearfield.global.js', 'nearfield_bg.wasm']) {
-  const bytes = readFileSync(`dist/${file}`);
-  const kb = (size) => `${(size / 1000).toFixed(1)} kB`;
-  console.log(`${file}: ${kb(bytes.length)}, gzip ${kb(gzipSync(bytes, { level: 9 }).length)}, brotli ${kb(brotliCompressSync(bytes).length)}`);
-}

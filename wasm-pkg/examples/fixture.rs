@@ -1,7 +1,7 @@
 //! What the package's JavaScript tests serve in place of central, made by the engine itself.
 //!
 //! `fixture make DIR` writes versions 2 and 3 of a small model, the patch between them, and signed
-//! manifests, and this host's golden digest. `fixture reply acknowledged|duplicate|refused VERSION` reads a sync
+//! manifests. `fixture reply acknowledged|duplicate|refused VERSION` reads a sync
 //! body from standard input and writes the answer to standard output. `fixture deltas` writes each of its
 //! deltas as a line: id, base version, number of items, and each item as `ROW:KIND`.
 //!
@@ -76,13 +76,12 @@ fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let manifest = |version, pack: &[u8], patches| manifest(now_ms, version, pack, patches);
     let third = manifest(3, &new, Vec::new());
-    let files: [(&str, Vec<u8>); 15] = [
+    let files: [(&str, Vec<u8>); 14] = [
         ("2.pack", old.clone()),
         ("3.pack", new.clone()),
         ("2..3.patch", patch.clone()),
         ("public-key", public(&key)),
         ("other-public-key", public(&other)),
-        ("golden", nearfield_engine::golden::digest().into_bytes()),
         ("2.manifest", sign(&manifest(2, &old, Vec::new()), &key)),
         ("3.manifest", sign(&manifest(3, &new, patches.clone()), &key)),
         ("3-without-patch.manifest", sign(&third, &key)),

@@ -7,7 +7,7 @@
  *
  * @packageDocumentation
  */
-export { init, initSync, goldenDigest, type WasmSource } from './core/binding.js';
+export { init, initSync, type WasmSource } from './core/binding.js';
 export { type Consent, type ConsentInForce } from './person/consent.js';
 export { NearfieldError } from './error.js';
 export { type Event } from './core/event.js';

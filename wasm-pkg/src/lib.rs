@@ -18,10 +18,9 @@ pub use manifest::Manifest;
 pub use model::Model;
 pub use user::{User, check_event};
 
-use wasm_bindgen::prelude::*;
-
 /// Returns the digest of the recommendations of a recorded trace, which is the same on every host.
-#[wasm_bindgen(js_name = goldenDigest)]
+#[cfg(feature = "golden")]
+#[wasm_bindgen::prelude::wasm_bindgen(js_name = goldenDigest)]
 pub fn golden_digest() -> String {
     nearfield_engine::golden::digest()
 }

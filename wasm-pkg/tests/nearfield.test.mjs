@@ -4,7 +4,7 @@ import 'fake-indexeddb/auto';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { Model, Nearfield, NearfieldError, User, goldenDigest, init, memoryStorage, verifyManifest } from '../dist/index.js';
+import { Model, Nearfield, NearfieldError, User, init, memoryStorage, verifyManifest } from '../dist/index.js';
 import { answer, central, deltas, file, publicKey } from './central.mjs';
 
 const BOTH = { personalise: true, share: true };
@@ -1145,9 +1145,4 @@ describe('many users on one model', () => {
     assert.throws(() => Model.load(pack.subarray(0, pack.length - 10)), (error) => /^pack\./.test(error.code));
     assert.throws(() => Model.load(Uint8Array.of()), coded('pack.foreign'));
   });
-});
-
-test('the golden digest of this host is the native one', async () => {
-  await init();
-  assert.equal(goldenDigest(), new TextDecoder().decode(file('golden')));
 });

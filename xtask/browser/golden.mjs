@@ -1,8 +1,8 @@
-// Compares the golden digest of the built npm package with the engine's own, in Node or in Chromium.
+// Compares the golden digest of a test build of the package's module with the engine's own, in Node or in Chromium.
 //
-//   node golden.mjs node|chromium EXPECTED_HEX      (NEARFIELD_PACKAGE: the built package's folder)
+//   node golden.mjs node|chromium EXPECTED_HEX      (NEARFIELD_PACKAGE: the folder of the test build)
 
-import { createReadStream, existsSync } from 'node:fs';
+import { createReadStream, existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -24,8 +24,8 @@ if (digest !== expected) {
 console.log(`golden digest in ${runtime}: ${digest}, as native`);
 
 async function inNode() {
-  const { init, goldenDigest } = await import(pathToFileURL(join(folder, 'index.js')));
-  await init();
+  const { initSync, goldenDigest } = await import(pathToFileURL(join(folder, 'nearfield.js')));
+  initSync({ module: readFileSync(join(folder, 'nearfield_bg.wasm')) });
   return goldenDigest();
 }
 
@@ -51,8 +51,8 @@ async function inChromium() {
     const page = await browser.newPage();
     await page.goto(`http://127.0.0.1:${server.address().port}/`);
     return await page.evaluate(async () => {
-      const { init, goldenDigest } = await import('/index.js');
-      await init();
+      const { default: init, goldenDigest } = await import('/nearfield.js');
+      await init({ module_or_path: '/nearfield_bg.wasm' });
       return goldenDigest();
     });
   } finally {

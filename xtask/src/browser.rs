@@ -1,10 +1,12 @@
 //! The Node scripts of `xtask/browser`: the golden digest in Node and Chromium, and the torture of the npm
 //! package. The visit of the demo is the demo's own.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::{paths, step::Step, tools};
+use crate::{paths, step::Step, tools, wasm};
 
 /// A JavaScript host of the npm package.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,27 +35,28 @@ impl Runtime {
     }
 }
 
-/// Compares the golden digest of the built npm package with the engine's own, in one runtime or in all.
+/// Compares the golden digest of a test build of the package's module with the engine's own, in one runtime or in
+/// all.
 ///
 /// # Errors
 /// When a digest differs, or a runtime is missing.
 pub(crate) fn golden(only: Option<Runtime>) -> Result<()> {
+    let package = wasm::build_golden()?;
     for runtime in Runtime::ALL.into_iter().filter(|runtime| only.is_none_or(|only| only == *runtime)) {
-        golden_in(runtime)?;
+        golden_in(runtime, &package)?;
     }
     Ok(())
 }
 
-/// Compares the golden digest in one runtime.
-pub(crate) fn golden_in(runtime: Runtime) -> Result<()> {
+/// Compares the golden digest in one runtime; `package` is what `wasm::build_golden` gave.
+pub(crate) fn golden_in(runtime: Runtime, package: &Path) -> Result<()> {
     let file = paths::root().join("tests/golden/digest.txt");
     let expected =
         std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", paths::short(&file)))?;
-    need_package()?;
     let mut step = Step::new(format!("golden digest in {}", runtime.name()), "node")
         .args([paths::browser().join("golden.mjs")])
         .args([runtime.name(), expected.trim()])
-        .env("NEARFIELD_PACKAGE", paths::package_dist());
+        .env("NEARFIELD_PACKAGE", package);
     if runtime.needs_browser() {
         tools::npm_ci(&paths::browser())?;
         step = step.env("NEARFIELD_CHROMIUM", tools::need_chromium()?);

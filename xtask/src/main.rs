@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod doctor;
 mod floors;
+mod module_size;
 mod paths;
 mod step;
 mod supervise;
@@ -63,10 +64,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Torture(options) => torture::run(&options),
-        Command::Wasm => wasm::build().map(|built| {
-            built.print();
-            ExitCode::SUCCESS
-        }),
+        Command::Wasm => wasm::build().and_then(|built| built.check_size()).map(|()| ExitCode::SUCCESS),
         Command::Bench(options) => bench::run(&options),
         Command::Ci => ci::run(),
         Command::Doctor => Ok(doctor::run()),

@@ -130,7 +130,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         quick(&mut tally, &mut times)?;
     } else {
         times.note("wasm", || {
-            wasm::build()?.print();
+            let built = wasm::build()?;
+            tally.check(built.check_size());
             Ok(())
         })?;
         for suite in Suite::ALL.into_iter().filter(|suite| options.only.is_none_or(|only| only == *suite)) {
@@ -169,9 +170,10 @@ fn run_suite(suite: Suite, no_browser: bool, tally: &mut Tally) -> Result<()> {
             node_line,
         ),
         Suite::Golden => {
+            let package = wasm::build_golden()?;
             for runtime in Runtime::ALL.into_iter().filter(|runtime| !runtime.needs_browser() || !no_browser)
             {
-                tally.check(browser::golden_in(runtime));
+                tally.check(browser::golden_in(runtime, &package));
             }
             Ok(())
         }

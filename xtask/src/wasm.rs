@@ -1,20 +1,19 @@
 //! `cargo xtask wasm`: the npm package and the guest module.
 //!
 //! nearfield-wasm → wasm-bindgen → wasm-opt → `wasm-pkg/pkg` → TypeScript → `wasm-pkg/dist`, and
-//! nearfield-guest → wasm-opt → `target/nearfield/nearfield_guest.wasm`.
+//! nearfield-guest → wasm-opt → `target/nearfield/nearfield_guest.wasm`. The golden digest is in a test build
+//! of the package's module alone.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    io::Write,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, anyhow};
-use flate2::{Compression, write::GzEncoder};
 use wasm_bindgen_cli_support::Bindgen;
 
 use crate::{
-    paths,
+    module_size, paths,
     step::{Spinner, Step},
     tools,
     wasm_std::{self, TARGET},
@@ -40,17 +39,19 @@ pub(crate) struct Built {
     pub(crate) package: PathBuf,
     /// The module that the edge host carries.
     pub(crate) guest: PathBuf,
+    /// Where the bytes of the package's module go.
+    parts: Vec<module_size::Part>,
 }
 
 impl Built {
-    /// Prints each module's size, as it is and compressed as a server would send it.
-    pub(crate) fn print(&self) {
-        for file in [&self.package, &self.guest] {
-            match sizes(file) {
-                Ok((raw, gzip)) => println!("{}: {raw} bytes, {gzip} with gzip", paths::short(file)),
-                Err(error) => println!("{}: {error:#}", paths::short(file)),
-            }
-        }
+    /// Prints where the bytes of the package's module go, and what module, script and guest weigh.
+    ///
+    /// # Errors
+    /// When the module or the script is heavier than it may be.
+    pub(crate) fn check_size(&self) -> Result<()> {
+        module_size::print(&self.parts);
+        module_size::print_size(&self.guest)?;
+        module_size::check(&self.package, &paths::package_dist().join("index.js"))
     }
 }
 
@@ -77,9 +78,8 @@ pub(crate) fn build() -> Result<Built> {
         .run()?;
     let modules = paths::target_wasm().join(TARGET).join("wasm");
 
-    let bound = bind(&modules.join("nearfield_wasm.wasm"))?;
     tools::npm_ci(&paths::browser())?;
-    optimise(&bound, &bound)?;
+    let parts = bind(&modules.join("nearfield_wasm.wasm"), &paths::package().join("pkg"))?;
     let guest = paths::guest();
     std::fs::create_dir_all(guest.parent().context("the guest has no folder")?)?;
     optimise(&modules.join("nearfield_guest.wasm"), &guest)?;
@@ -91,7 +91,24 @@ pub(crate) fn build() -> Result<Built> {
     if !shipped.is_file() {
         return Err(anyhow!("the build of the npm package left no {}", paths::short(&shipped)));
     }
-    Ok(Built { package: shipped, guest })
+    Ok(Built { package: shipped, guest, parts })
+}
+
+/// Builds the package's module with the golden digest in it, and returns the folder of it and its binding.
+///
+/// # Errors
+/// When a tool is missing and cannot be installed, or a step fails.
+pub(crate) fn build_golden() -> Result<PathBuf> {
+    tools::need_node()?;
+    wasm_std::toolchain()?
+        .cargo("nearfield-wasm with the golden digest, for wasm32")
+        .args(["build", "--profile", "wasm", "--target", TARGET, "-p", "nearfield-wasm"])
+        .args(["--features", "golden"])
+        .run()?;
+    tools::npm_ci(&paths::browser())?;
+    let folder = paths::target().join("nearfield/golden");
+    bind(&paths::target_wasm().join(TARGET).join("wasm/nearfield_wasm.wasm"), &folder)?;
+    Ok(folder)
 }
 
 /// Builds the module whose work `cargo xtask bench` times.
@@ -110,14 +127,15 @@ pub(crate) fn build_bench_module() -> Result<PathBuf> {
     Ok(module)
 }
 
-/// Writes the JavaScript binding of a module, and the module that goes with it, into `wasm-pkg/pkg`.
-fn bind(module: &Path) -> Result<PathBuf> {
+/// Writes the JavaScript binding of a module, and the optimised module that goes with it, into a folder;
+/// returns where the module's bytes go.
+fn bind(module: &Path, folder: &Path) -> Result<Vec<module_size::Part>> {
     let spinner = Spinner::start("wasm-bindgen");
-    let directory = paths::package().join("pkg");
-    let generated = generate(module, &directory);
+    let generated = generate(module, folder);
     spinner.end(generated.is_ok());
     generated.with_context(|| format!("wasm-bindgen cannot bind {}", paths::short(module)))?;
-    Ok(directory.join("nearfield_bg.wasm"))
+    let bound = folder.join("nearfield_bg.wasm");
+    optimise(&bound, &bound)
 }
 
 fn generate(module: &Path, directory: &Path) -> Result<()> {
@@ -126,15 +144,14 @@ fn generate(module: &Path, directory: &Path) -> Result<()> {
         .out_name("nearfield")
         .web(true)?
         .typescript(true)
-        .remove_name_section(true)
         .remove_producers_section(true)
         // After a trap the package begins again with a fresh instance.
         .reset_state_function(true)
         .generate(directory)
 }
 
-/// Runs binaryen's `wasm-opt` for speed, unless it did so for this very module before.
-fn optimise(input: &Path, output: &Path) -> Result<()> {
+/// Runs binaryen's `wasm-opt`, unless it did so for this very module before; returns where the bytes go.
+fn optimise(input: &Path, output: &Path) -> Result<Vec<module_size::Part>> {
     let name = input.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let module = std::fs::read(input).with_context(|| format!("cannot read {}", paths::short(input)))?;
     let mut hasher = DefaultHasher::new();
@@ -143,8 +160,10 @@ fn optimise(input: &Path, output: &Path) -> Result<()> {
     if !kept.is_file() {
         run_wasm_opt(&name, input, &kept)?;
     }
-    std::fs::copy(&kept, output).with_context(|| format!("cannot write {}", paths::short(output)))?;
-    Ok(())
+    let named = std::fs::read(&kept).with_context(|| format!("cannot read {}", paths::short(&kept)))?;
+    let bare = module_size::stripped(&named).context("wasm-opt left no module")?;
+    std::fs::write(output, bare).with_context(|| format!("cannot write {}", paths::short(output)))?;
+    module_size::parts(&named)
 }
 
 /// Writes the optimised module to `output`, and forgets what earlier builds of it left there.
@@ -160,17 +179,11 @@ fn run_wasm_opt(name: &str, input: &Path, output: &Path) -> Result<()> {
     let partial = folder.join("partial.wasm");
     Step::new(format!("wasm-opt {name}"), "node")
         .args([paths::browser().join("node_modules/binaryen/bin/wasm-opt")])
-        .args([LEVEL, "--strip-producers"])
+        // With names, which the table of sizes needs and the shipped module does not have.
+        .args([LEVEL, "--debuginfo"])
         .args(FEATURES)
         .args([input.as_os_str(), "-o".as_ref(), partial.as_os_str()])
         .run()?;
     std::fs::rename(&partial, output)?;
     Ok(())
-}
-
-fn sizes(file: &Path) -> Result<(usize, usize)> {
-    let bytes = std::fs::read(file)?;
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(&bytes)?;
-    Ok((bytes.len(), encoder.finish()?.len()))
 }

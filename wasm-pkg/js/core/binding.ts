@@ -91,11 +91,6 @@ export function raw(): typeof core {
   return core;
 }
 
-/** A digest of a recorded trace's recommendations: the same on every host, checked in the tests. */
-export function goldenDigest(): string {
-  return raw().goldenDigest();
-}
-
 /** @internal */
 export type RawModel = core.Model;
 /** @internal */
