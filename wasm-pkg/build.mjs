@@ -14,21 +14,27 @@ if (!existsSync('pkg/nearfield_bg.wasm')) {
 rmSync('dist', { recursive: true, force: true });
 mkdirSync('dist');
 execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '--project', 'tsconfig.json'], { stdio: 'inherit' });
+/** Leaves a script of ours where it is, beside the one that is built. */
+const beside = (name) => ({
+  name: 'beside',
+  setup: ({ onResolve }) => onResolve({ filter: new RegExp(`/${name}$`) }, () => ({ path: `./${name}`, external: true })),
+});
 const shared = { bundle: true, target: 'es2022', minify: true, sourcemap: true, logLevel: 'warning' };
-await build({ ...shared, entryPoints: ['js/index.ts'], outfile: 'dist/index.js', format: 'esm' });
-// Beside the package, not with a copy of it.
+const index = { ...shared, entryPoints: ['js/index.ts'], plugins: [beside('ed25519.js')] };
+await build({ ...index, outfile: 'dist/index.js', format: 'esm' });
+// Fetched only where the host cannot check a signature.
+await build({ ...shared, entryPoints: ['js/ed25519.ts'], outfile: 'dist/ed25519.js', format: 'esm' });
 await build({
   ...shared,
   entryPoints: ['js/react.ts'],
   outfile: 'dist/react.js',
   format: 'esm',
   external: ['react'],
-  plugins: [{ name: 'beside', setup: (bundle) => bundle.onResolve({ filter: /^\.\/index\.js$/ }, () => ({ path: './index.js', external: true })) }],
+  plugins: [beside('index.js')],
 });
 // For pages without modules: everything hangs on one global, and the core lies beside the script.
 await build({
-  ...shared,
-  entryPoints: ['js/index.ts'],
+  ...index,
   outfile: 'dist/nearfield.global.js',
   format: 'iife',
   globalName: 'nearfield',

@@ -4,7 +4,9 @@ import { Central } from './central/central.js';
 import { init } from './core/binding.js';
 import { verifyManifest } from './core/manifest.js';
 import { Model } from './core/model.js';
-import { User, hex, randomId } from './core/user.js';
+import { hex } from './core/packed.js';
+import { checkSignature } from './core/signature.js';
+import { User, randomId } from './core/user.js';
 import type { Emitter } from './emitter.js';
 import { NearfieldError, asNearfieldError } from './error.js';
 import type { OpenOptions } from './options.js';
@@ -101,7 +103,7 @@ export interface Begun {
 export async function beginModel(options: OpenOptions, central: Central | undefined, kept: Kept, emitter: Emitter): Promise<Begun> {
   if (options.model instanceof Model) return { model: options.model, manifest: await kept('manifest'), modelIsNew: false };
   let manifest = await kept('manifest');
-  const foreign = manifest !== undefined && isForeign(manifest, options);
+  const foreign = manifest !== undefined && (await isForeign(manifest, options));
   if (foreign) manifest = undefined;
   const handed = options.model && Model.load(options.model);
   const stored = foreign ? undefined : await storedModel(kept, emitter);
@@ -115,15 +117,12 @@ export async function beginModel(options: OpenOptions, central: Central | undefi
 }
 
 /** Whether what is stored was signed by another key: the operator has begun anew. */
-function isForeign(manifest: Uint8Array, { publicKey, site, now = Date.now }: OpenOptions): boolean {
+async function isForeign(manifest: Uint8Array, { publicKey }: OpenOptions): Promise<boolean> {
   if (publicKey === undefined) return false;
-  try {
-    verifyManifest(manifest, publicKey, site, undefined, now()).free();
-    return false;
-  } catch (thrown) {
-    // One that has expired meanwhile is a stored one all the same.
-    return asNearfieldError(thrown, '').code === 'manifest.bad_signature';
-  }
+  return checkSignature(manifest, publicKey).then(
+    () => false,
+    (thrown: unknown) => asNearfieldError(thrown, '').code === 'manifest.bad_signature',
+  );
 }
 
 async function storedModel(kept: Kept, emitter: Emitter): Promise<Model | undefined> {
@@ -140,7 +139,7 @@ async function download(options: OpenOptions, central: Central | undefined): Pro
   if (!central) throw new NearfieldError('options.model', 'without an endpoint a model must be given', { field: 'model' });
   const now = (options.now ?? Date.now)();
   const bytes = await central.manifest();
-  const manifest = verifyManifest(bytes, options.publicKey ?? '', options.site, undefined, now);
+  const manifest = await verifyManifest(bytes, options.publicKey ?? '', options.site, undefined, now);
   try {
     return { model: manifest.load(await central.pack(manifest.version)), manifest: bytes };
   } finally {

@@ -1,72 +1,54 @@
-//! The engine's typed errors as JavaScript errors with `code`, `field` and `limit`.
+//! The engine's typed errors as one line of text, which JavaScript makes its own error of: `code field limit`,
+//! field and limit where there are any. So no message is formatted here, and no text of one is shipped.
 
-use js_sys::{Error, Reflect};
+use crate::text;
 use nearfield_engine::{
     DecodeError, EventError, ManifestError, PackError, PatchError, StateError, UpdateError, WireError,
 };
 use wasm_bindgen::JsValue;
 
-/// Returns an `Error` whose `code` is `boundary.reason`.
-pub(crate) fn coded(boundary: &str, reason: &str, text: &str) -> JsValue {
-    let error = Error::new(text).into();
-    set(&error, "code", &format!("{boundary}.{reason}").into());
-    error
-}
-
-/// Returns the error of an argument that is not a number in the required range.
-pub(crate) fn bad_number(boundary: &str, field: &str, limit: f64) -> JsValue {
-    let text = format!("{field} must be a whole number from 0 to {limit}");
-    with(coded(boundary, "bad_number", &text), Some(field), Some(limit))
-}
-
-fn with(error: JsValue, field: Option<&str>, limit: Option<f64>) -> JsValue {
-    if let Some(field) = field {
-        set(&error, "field", &camel_case(field).into());
-    }
+/// Returns the error `boundary.reason`.
+pub(crate) fn coded(boundary: &str, reason: &str, field: &str, limit: Option<u64>) -> JsValue {
+    let mut text = [boundary, ".", reason, " ", field, " "].concat();
     if let Some(limit) = limit {
-        set(&error, "limit", &limit.into());
+        text::push_decimal(limit, &mut text);
     }
-    error
-}
-
-/// Returns a field's name as JavaScript has it.
-fn camel_case(field: &str) -> String {
-    let mut words = field.split('_');
-    let first = words.next().unwrap_or_default().to_owned();
-    words.fold(first, |name, word| name + &word[..1].to_ascii_uppercase() + &word[1..])
-}
-
-fn set(error: &JsValue, name: &str, value: &JsValue) {
-    // Setting a property of an object that was just made cannot fail.
-    let _ = Reflect::set(error, &name.into(), value);
+    JsValue::from_str(&text)
 }
 
 /// An engine error that JavaScript can branch on.
 pub(crate) trait IntoJs {
-    /// Returns the error as a JavaScript `Error`.
+    /// Returns the error as JavaScript reads it.
     fn into_js(self) -> JsValue;
 }
 
 impl IntoJs for EventError {
     fn into_js(self) -> JsValue {
-        let error = coded("event", self.reason(), &self.to_string());
-        match self {
-            Self::UnknownKind { .. } => with(error, Some("kind"), None),
-            Self::EmptyItemId => with(error, Some("item_id"), None),
-            Self::TooLong { field, limit, .. } => with(error, Some(field), Some(limit as f64)),
-            Self::NonFiniteValue => with(error, Some("value"), None),
-            Self::InTheFuture { limit_ms, .. } => with(error, Some("time_ms"), Some(limit_ms as f64)),
-        }
+        let (field, limit) = match self {
+            Self::UnknownKind { .. } => ("kind", None),
+            Self::EmptyItemId => ("item_id", None),
+            Self::TooLong { field, limit, .. } => (field, Some(limit as u64)),
+            Self::NonFiniteValue => ("value", None),
+            Self::InTheFuture { limit_ms, .. } => ("time_ms", Some(limit_ms)),
+        };
+        coded("event", self.reason(), field, limit)
     }
 }
 
 impl IntoJs for WireError {
     fn into_js(self) -> JsValue {
-        let error = coded("wire", self.reason(), &self.to_string());
-        match self {
-            Self::TooLarge { limit, .. } => with(error, None, Some(limit as f64)),
-            Self::Field { field, limit, .. } => with(error, Some(field), Some(limit as f64)),
-        }
+        let (field, limit) = match self {
+            Self::TooLarge { limit, .. } => ("", limit),
+            Self::Field { field, limit, .. } => (field, limit),
+        };
+        coded("wire", self.reason(), field, Some(limit as u64))
+    }
+}
+
+impl IntoJs for PackError {
+    fn into_js(self) -> JsValue {
+        let field = if let Self::Field { field, .. } = self { field } else { "" };
+        coded("pack", self.reason(), field, None)
     }
 }
 
@@ -84,7 +66,7 @@ macro_rules! plain {
     ($($error:ident => $boundary:literal),* $(,)?) => {
         $(impl IntoJs for $error {
             fn into_js(self) -> JsValue {
-                coded($boundary, self.reason(), &self.to_string())
+                coded($boundary, self.reason(), "", None)
             }
         })*
     };
@@ -93,7 +75,6 @@ macro_rules! plain {
 plain! {
     DecodeError => "reply",
     ManifestError => "manifest",
-    PackError => "pack",
     PatchError => "patch",
     StateError => "state",
 }

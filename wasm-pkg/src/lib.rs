@@ -1,22 +1,26 @@
-//! The binding between `nearfield-engine` and JavaScript, as thin as it can be: classes that hold
-//! the engine's values, typed arrays for what is bulky, and errors with a stable `code`.
+//! The binding between `nearfield-engine` and JavaScript, as thin as it can be: functions of numbers, texts and
+//! arrays. A value of the engine is named by a number, a list crosses as one packed array, and an error as the
+//! text of its code.
 //!
-//! It has no clock, no storage, no network and no randomness: those are the TypeScript's, in `js/`,
-//! which also owns the public API. Nothing here is meant to be called by a page directly.
+//! It has no clock, no storage, no network, no randomness and no check of signatures: those are the TypeScript's,
+//! in `js/`, which also owns the public API and the words of errors. Nothing here is meant to be called by a page
+//! directly.
 //!
 //! ```text
-//! page → js/nearfield.ts → js/user.ts, js/model.ts → this crate → nearfield-engine
+//! page → js/nearfield.ts → js/core/user.ts, js/core/model.ts → this crate → nearfield-engine
 //! ```
 
+mod core;
 mod error;
-mod manifest;
 mod model;
-mod object;
+mod packed;
+mod text;
+mod update;
 mod user;
 
-pub use manifest::Manifest;
-pub use model::Model;
-pub use user::{User, check_event};
+pub use model::*;
+pub use update::*;
+pub use user::*;
 
 /// Returns the digest of the recommendations of a recorded trace, which is the same on every host.
 #[cfg(feature = "golden")]

@@ -1,110 +1,119 @@
 //! The shared model.
 
+use crate::core::with_core;
 use crate::error::{IntoJs, coded};
-use crate::object::packed;
-use nearfield_engine::{ItemKey, Row};
+use crate::packed;
+use nearfield_engine::{ItemKey, Model, Row};
 use wasm_bindgen::prelude::*;
 
-/// A model in the memory of this module.
-#[wasm_bindgen]
-pub struct Model {
-    pub(crate) inner: nearfield_engine::Model,
+/// Gives what `work` gives of a model.
+fn with<T>(model: u32, work: impl FnOnce(&mut Model) -> Result<T, JsValue>) -> Result<T, JsValue> {
+    with_core(|core| work(core.models.get(model)?))
 }
 
-#[wasm_bindgen]
-impl Model {
-    /// Reads a pack.
-    ///
-    /// # Errors
-    /// `pack.*` where the bytes are not a whole pack.
-    pub fn load(pack: &[u8]) -> Result<Model, JsValue> {
-        nearfield_engine::Model::load(pack).map(|inner| Self { inner }).map_err(IntoJs::into_js)
-    }
+/// Reads a pack, and returns the model's number.
+///
+/// # Errors
+/// `pack.*` where the bytes are not a whole pack.
+#[wasm_bindgen(js_name = modelLoad)]
+pub fn model_load(pack: &[u8]) -> Result<u32, JsValue> {
+    let model = Model::load(pack).map_err(IntoJs::into_js)?;
+    Ok(with_core(|core| core.models.keep(model)))
+}
 
-    /// Returns the model as a pack.
-    #[wasm_bindgen(js_name = toPack)]
-    pub fn to_pack(&self) -> Vec<u8> {
-        self.inner.to_pack()
-    }
+/// Drops a model.
+#[wasm_bindgen(js_name = modelFree)]
+pub fn model_free(model: u32) {
+    with_core(|core| core.models.free(model));
+}
 
-    /// Brings the model to the patch's version.
-    ///
-    /// # Errors
-    /// `patch.*` where it does not fit; the model is unchanged.
-    pub fn apply(&mut self, patch: &[u8]) -> Result<(), JsValue> {
-        self.inner.apply(patch).map_err(IntoJs::into_js)
-    }
+/// Returns the model as a pack.
+///
+/// # Errors
+/// `core.freed` where there is no such model; so for all that follow.
+#[wasm_bindgen(js_name = modelToPack)]
+pub fn model_to_pack(model: u32) -> Result<Vec<u8>, JsValue> {
+    with(model, |model| Ok(model.to_pack()))
+}
 
-    /// Returns the lineage in hexadecimal.
-    #[wasm_bindgen(getter)]
-    pub fn lineage(&self) -> String {
-        self.inner.lineage().to_string()
-    }
+/// Brings the model to the patch's version.
+///
+/// # Errors
+/// `patch.*` where it does not fit; the model is unchanged.
+#[wasm_bindgen(js_name = modelApply)]
+pub fn model_apply(model: u32, patch: &[u8]) -> Result<(), JsValue> {
+    with(model, |model| model.apply(patch).map_err(IntoJs::into_js))
+}
 
-    /// Returns the version.
-    #[wasm_bindgen(getter)]
-    pub fn version(&self) -> f64 {
-        self.inner.version().0 as f64
-    }
+/// Returns the lineage.
+#[wasm_bindgen(js_name = modelLineage)]
+pub fn model_lineage(model: u32) -> Result<u64, JsValue> {
+    with(model, |model| Ok(model.lineage().0))
+}
 
-    /// Returns the number of rows.
-    #[wasm_bindgen(getter, js_name = length)]
-    pub fn rows(&self) -> u32 {
-        self.inner.len() as u32
-    }
+/// Returns the version.
+#[wasm_bindgen(js_name = modelVersion)]
+pub fn model_version(model: u32) -> Result<f64, JsValue> {
+    with(model, |model| Ok(model.version().0 as f64))
+}
 
-    /// Returns the number of factors.
-    #[wasm_bindgen(getter)]
-    pub fn dim(&self) -> u32 {
-        self.inner.dim() as u32
-    }
+/// Returns the number of rows.
+#[wasm_bindgen(js_name = modelLength)]
+pub fn model_length(model: u32) -> Result<u32, JsValue> {
+    with(model, |model| Ok(model.len() as u32))
+}
 
-    /// Returns the row of an item.
-    pub fn row(&self, item_id: &str) -> Option<u32> {
-        self.inner.row(ItemKey::of(item_id))
-    }
+/// Returns the number of factors.
+#[wasm_bindgen(js_name = modelDim)]
+pub fn model_dim(model: u32) -> Result<u32, JsValue> {
+    with(model, |model| Ok(model.dim() as u32))
+}
 
-    /// Returns the operator's id of a row.
-    ///
-    /// # Errors
-    /// `model.unknown_row` where the model has no such row.
-    #[wasm_bindgen(js_name = itemId)]
-    pub fn item_id(&self, row: u32) -> Result<String, JsValue> {
-        Ok(self.inner.item_id(self.known(row)?).to_owned())
-    }
+/// Returns the row of an item.
+#[wasm_bindgen(js_name = modelRow)]
+pub fn model_row(model: u32, item_id: &str) -> Result<Option<u32>, JsValue> {
+    with(model, |model| Ok(model.row(ItemKey::of(item_id))))
+}
 
-    /// Returns whether the row's item is withdrawn.
-    ///
-    /// # Errors
-    /// `model.unknown_row` where the model has no such row.
-    #[wasm_bindgen(js_name = isWithdrawn)]
-    pub fn is_withdrawn(&self, row: u32) -> Result<bool, JsValue> {
-        Ok(self.inner.is_withdrawn(self.known(row)?))
-    }
+/// Returns the operator's id of a row.
+///
+/// # Errors
+/// `model.unknown_row` where the model has no such row.
+#[wasm_bindgen(js_name = modelItemId)]
+pub fn model_item_id(model: u32, row: u32) -> Result<String, JsValue> {
+    with(model, |model| Ok(model.item_id(known(model, row)?).to_owned()))
+}
 
-    /// Returns the most popular items, packed.
-    pub fn popular(&self, count: u32) -> Vec<u32> {
-        packed(&self.inner.popular(self.bounded(count)))
-    }
+/// Returns whether the row's item is withdrawn.
+///
+/// # Errors
+/// `model.unknown_row` where the model has no such row.
+#[wasm_bindgen(js_name = modelIsWithdrawn)]
+pub fn model_is_withdrawn(model: u32, row: u32) -> Result<bool, JsValue> {
+    with(model, |model| Ok(model.is_withdrawn(known(model, row)?)))
+}
 
-    /// Returns the items most like that of a row, packed.
-    ///
-    /// # Errors
-    /// `model.unknown_row` where the model has no such row.
-    pub fn similar(&self, row: u32, count: u32) -> Result<Vec<u32>, JsValue> {
-        Ok(packed(&self.inner.similar(self.known(row)?, self.bounded(count))))
-    }
+/// Returns the most popular items, packed.
+#[wasm_bindgen(js_name = modelPopular)]
+pub fn model_popular(model: u32, count: u32) -> Result<Vec<u32>, JsValue> {
+    with(model, |model| Ok(packed::list(&model.popular(bounded(model, count)))))
+}
 
-    fn known(&self, row: u32) -> Result<Row, JsValue> {
-        if (row as usize) < self.inner.len() {
-            return Ok(row);
-        }
-        let text = format!("row {row} is unknown, the model has {}", self.inner.len());
-        Err(coded("model", "unknown_row", &text))
-    }
+/// Returns the items most like that of a row, packed.
+///
+/// # Errors
+/// `model.unknown_row` where the model has no such row.
+#[wasm_bindgen(js_name = modelSimilar)]
+pub fn model_similar(model: u32, row: u32, count: u32) -> Result<Vec<u32>, JsValue> {
+    with(model, |model| Ok(packed::list(&model.similar(known(model, row)?, bounded(model, count)))))
+}
 
-    // No list is longer than the catalogue, and its memory is set aside first.
-    fn bounded(&self, count: u32) -> usize {
-        (count as usize).min(self.inner.len())
-    }
+fn known(model: &Model, row: u32) -> Result<Row, JsValue> {
+    let rows = model.len();
+    if (row as usize) < rows { Ok(row) } else { Err(coded("model", "unknown_row", "row", Some(rows as u64))) }
+}
+
+// No list is longer than the catalogue, and its memory is set aside first.
+fn bounded(model: &Model, count: u32) -> usize {
+    (count as usize).min(model.len())
 }

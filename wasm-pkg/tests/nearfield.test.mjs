@@ -1054,7 +1054,7 @@ describe('many users on one model', () => {
     const model = Model.load(file('2.pack'));
     const [camper, reader] = [new User(), new User()];
     for (let item = 0; item < 3; item += 1) {
-      const shared = { kind: 'view_item', timeMs: 1_000 + item };
+      const shared = { kind: 'view', timeMs: 1_000 + item };
       assert.equal(camper.learn(model, { ...shared, itemId: `tent-${item}` }, 1_000 + item), 'applied');
       reader.learn(model, { ...shared, itemId: `book-${item}` }, 1_000 + item);
     }
@@ -1095,8 +1095,8 @@ describe('many users on one model', () => {
     model.free();
   });
 
-  test('a manifest is verified by hand as well', () => {
-    const manifest = verifyManifest(file('3.manifest'), publicKey, 'test', undefined, Date.now());
+  test('a manifest is verified by hand as well', async () => {
+    const manifest = await verifyManifest(file('3.manifest'), publicKey, 'test', undefined, Date.now());
     assert.equal(manifest.version, 3);
     const model = Model.load(file('2.pack'));
     assert.deepEqual([manifest.isOf(model), manifest.patchFrom(model)], [false, 2]);
@@ -1109,8 +1109,41 @@ describe('many users on one model', () => {
     manifest.free();
   });
 
-  test('a patch that leads to another model than the signed one changes nothing', () => {
-    const manifest = verifyManifest(file('3-other-pack.manifest'), publicKey, 'test', undefined, Date.now());
+  test('a signature is checked alike with and without WebCrypto', async (t) => {
+    const { importKey } = crypto.subtle;
+    const unsupported = async () => {
+      throw new DOMException('Ed25519 is not known', 'NotSupportedError');
+    };
+    for (const known of [importKey, unsupported]) {
+      t.mock.method(crypto.subtle, 'importKey', known);
+      const verify = (bytes, key = publicKey) => verifyManifest(bytes, key, 'test', undefined, Date.now());
+      (await verify(file('3.manifest'))).free();
+      const [changed, foreign] = [file('3.manifest').slice(), file('3.manifest').slice()];
+      changed[changed.length - 1] ^= 1;
+      foreign[0] ^= 1;
+      await assert.rejects(verify(changed), coded('manifest.bad_signature'));
+      await assert.rejects(verify(foreign), coded('manifest.foreign'));
+      await assert.rejects(verify(file('3.manifest').subarray(0, 40)), coded('manifest.bad_signature'));
+      await assert.rejects(verify(file('3-foreign-key.manifest')), coded('manifest.bad_signature'));
+      await assert.rejects(verify(file('3.manifest'), 'f'.repeat(64)), coded('manifest.bad_signature'));
+      await assert.rejects(verify(file('3.manifest'), 'abc'), coded('manifest.bad_key'));
+    }
+  });
+
+  test('what was freed says so, and freeing twice is no mistake', () => {
+    const [model, other] = [Model.load(file('2.pack')), Model.load(file('3.pack'))];
+    model.free();
+    model.free();
+    assert.throws(() => model.version, coded('core.freed'));
+    assert.equal(other.version, 3);
+    const third = Model.load(file('2.pack'));
+    assert.throws(() => model.version, coded('core.freed'), 'its place may belong to another one');
+    other.free();
+    third.free();
+  });
+
+  test('a patch that leads to another model than the signed one changes nothing', async () => {
+    const manifest = await verifyManifest(file('3-other-pack.manifest'), publicKey, 'test', undefined, Date.now());
     const model = Model.load(file('2.pack'));
     assert.throws(() => manifest.apply(model, file('2..3.patch')), coded('manifest.patched'));
     assert.throws(() => manifest.load(file('2.pack')), coded('manifest.other_model'));

@@ -193,7 +193,7 @@ async function deliver(person) {
 
 async function poll() {
   try {
-    const manifest = await newestManifest({ lineage: live.lineage, version: live.version });
+    const manifest = await newestManifest({ model: live });
     try {
       if (!manifest.isOf(live)) await update(manifest);
     } finally {

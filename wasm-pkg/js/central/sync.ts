@@ -224,10 +224,10 @@ export class Sync {
     const central = this.#central;
     if (!central || !this.#publicKey || !device.ownsModel) return;
     this.#newerOffered = false;
-    const { lineage, version } = device.model;
+    const { version } = device.model;
     const signed = await central.manifest();
-    const held = { lineage, version, manifest: device.manifest };
-    const manifest = verifyManifest(signed, this.#publicKey, this.#site, held, this.#now());
+    const held = { model: device.model, manifest: device.manifest };
+    const manifest = await verifyManifest(signed, this.#publicKey, this.#site, held, this.#now());
     try {
       device.keepManifest(signed);
       const via = manifest.isOf(device.model) ? undefined : await this.#fetch(central, manifest);

@@ -85,15 +85,8 @@ export function afterReset(listener: () => void): () => void {
   return () => void onReset.delete(listener);
 }
 
-/** @internal The raw classes and functions of the core. Throws `init.missing` before `init`. */
+/** @internal The functions of the core. Throws `init.missing` before `init`. */
 export function raw(): typeof core {
   if (!ready) throw new NearfieldError('init.missing', 'the core is not loaded: await init() first');
   return core;
 }
-
-/** @internal */
-export type RawModel = core.Model;
-/** @internal */
-export type RawUser = core.User;
-/** @internal */
-export type RawManifest = core.Manifest;

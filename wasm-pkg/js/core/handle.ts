@@ -1,33 +1,53 @@
 // Values in the core's memory, which a trap of the core takes with it.
 
 import { NearfieldError, asNearfieldError } from '../error.js';
-import { instance, reset } from './binding.js';
+import { instance, raw, reset } from './binding.js';
+
+type Free = 'modelFree' | 'updateFree' | 'userFree';
+
+interface Place {
+  readonly number: number;
+  readonly instance: number;
+  readonly free: Free;
+}
+
+/** What nobody holds any more is freed when the collector finds it. */
+const collected = new FinalizationRegistry<Place>(free);
+
+function free(place: Place): void {
+  if (place.instance === instance()) raw()[place.free](place.number);
+}
 
 /** A value of the core, in the instance that made it. */
-export class Handle<Raw extends { free(): void }> {
-  readonly #raw: Raw;
-  readonly #instance = instance();
+export class Handle {
+  #place: Place | undefined;
 
-  constructor(raw: Raw) {
-    this.#raw = raw;
+  /** Keeps what the core calls by the number that `make` gives. */
+  constructor(freedBy: Free, make: () => number) {
+    this.#place = { number: guarded(make), instance: instance(), free: freedBy };
+    collected.register(this, this.#place, this);
   }
 
-  /** The value. Throws `core.lost` after a trap. */
-  get raw(): Raw {
-    if (this.#instance !== instance()) {
-      throw new NearfieldError('core.lost', 'this was lost when the core trapped: load or restore it again');
-    }
-    return this.#raw;
+  /** What the core calls the value. Throws `core.lost` after a trap, and `core.freed` after `free`. */
+  get number(): number {
+    const place = this.#place;
+    if (!place) throw new NearfieldError('core.freed', 'this was freed and must not be used any more');
+    if (place.instance === instance()) return place.number;
+    throw new NearfieldError('core.lost', 'this was lost when the core trapped: load or restore it again');
   }
 
-  /** Gives what `call` gives of the value. Throws `core.lost` after a trap, and what `guarded` throws. */
-  use<T>(call: (raw: Raw) => T): T {
-    const { raw } = this;
-    return guarded(() => call(raw));
+  /** Gives what `call` gives of the value. Throws what `number` and `guarded` throw. */
+  use<T>(call: (number: number) => T): T {
+    const { number } = this;
+    return guarded(() => call(number));
   }
 
   free(): void {
-    if (this.#instance === instance()) this.#raw.free();
+    const place = this.#place;
+    if (!place) return;
+    this.#place = undefined;
+    collected.unregister(this);
+    free(place);
   }
 }
 
@@ -39,10 +59,23 @@ export function guarded<T>(call: () => T): T {
   try {
     return call();
   } catch (thrown) {
+    if (typeof thrown === 'string') throw coreError(thrown);
     if (!isTrap(thrown)) throw asNearfieldError(thrown, 'core.failed');
     reset();
     throw new NearfieldError('core.trapped', 'the core trapped, and begins again', { cause: thrown });
   }
+}
+
+/** Reads an error of the core: `code field limit`. */
+function coreError(text: string): NearfieldError {
+  const [code = '', name, number] = text.split(' ');
+  const field = name?.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+  const limit = number ? Number(number) : undefined;
+  const words = code.replace('.', ': ').replaceAll('_', ' ');
+  return new NearfieldError(code, words + (field ? `, ${field}` : '') + (limit === undefined ? '' : `, the limit is ${limit}`), {
+    ...(field && { field }),
+    ...(limit !== undefined && { limit }),
+  });
 }
 
 /** Whether the core stopped half-way, so that nothing in its memory can be relied on. */

@@ -1,8 +1,9 @@
 // The signed manifest of the core.
 
-import { raw, type RawManifest } from './binding.js';
-import { Handle, guarded } from './handle.js';
-import { Model } from './model.js';
+import { raw } from './binding.js';
+import { Handle } from './handle.js';
+import { Model, lineageOf } from './model.js';
+import { checkSignature } from './signature.js';
 
 /** What a signed manifest offers, and the way to it. */
 export interface Manifest {
@@ -28,32 +29,36 @@ export interface Manifest {
 
 /** The model that a client has, with the manifest that it accepted last, if it kept that. */
 export interface HeldModel {
-  lineage: string;
-  version: number;
+  model: Model;
   manifest?: Uint8Array | undefined;
 }
+
+const NONE = new Uint8Array(0);
 
 /**
  * Verifies a manifest's signature, site and times, and that it does not go back behind what is held.
  * Throws `manifest.*` if it does not hold. `publicKey` is 64 hexadecimal digits.
  */
-export function verifyManifest(
+export async function verifyManifest(
   bytes: Uint8Array,
   publicKey: string,
   site: string,
   held: HeldModel | undefined,
   nowMs: number,
-): Manifest {
-  const signed: Handle<RawManifest> = new Handle(
-    guarded(() => raw().Manifest.verify(bytes, publicKey, site, held?.lineage, held?.version, held?.manifest, nowMs)),
-  );
+): Promise<Manifest> {
+  await checkSignature(bytes, publicKey);
+  const update = new Handle('updateFree', () => raw().updateRead(bytes, site, held?.model.number, held?.manifest ?? NONE, nowMs));
+  const stepOf = (model: Model) => update.use((number) => raw().updateStep(number, model.number));
+  const [version = 0, packBytes = 0] = update.use((number) => raw().updateStable(number));
   return {
-    ...signed.use(({ lineage, version, packBytes }) => ({ lineage, version, packBytes })),
-    isOf: (model) => signed.use((manifest) => manifest.isOf(model.raw)),
-    patchFrom: (model) => signed.use((manifest) => manifest.patchFrom(model.raw)),
-    patchBytes: (model) => signed.use((manifest) => manifest.patchBytes(model.raw)),
-    apply: (model, patch) => signed.use((manifest) => manifest.apply(model.raw, patch)),
-    load: (pack) => Model.of(signed.use((manifest) => manifest.load(pack))),
-    free: () => signed.free(),
+    lineage: lineageOf(update.use((number) => raw().updateLineage(number))),
+    version,
+    packBytes,
+    isOf: (model) => stepOf(model) === undefined,
+    patchFrom: (model) => stepOf(model)?.[0],
+    patchBytes: (model) => stepOf(model)?.[1],
+    apply: (model, patch) => update.use((number) => raw().updateApply(number, model.number, patch)),
+    load: (pack) => new Model(() => raw().updateLoad(update.number, pack)),
+    free: () => update.free(),
   };
 }

@@ -1,67 +1,63 @@
 // The shared model of the core, with types and errors of our own.
 
-import { raw, type RawModel } from './binding.js';
-import { Handle, guarded } from './handle.js';
+import { raw } from './binding.js';
+import { Handle } from './handle.js';
 import { COUNT, Ranking, checkCount } from './ranking.js';
 
 /** The shared model: the same bytes for everyone. Free it, or leave it to the collector. */
 export class Model {
-  readonly #handle: Handle<RawModel>;
+  readonly #handle: Handle;
   #ids = new Map<number, string>();
   #idsOf = '';
 
-  private constructor(loaded: RawModel) {
-    this.#handle = new Handle(loaded);
+  /** @internal Keeps the model that `make` has the core make. */
+  constructor(make: () => number) {
+    this.#handle = new Handle('modelFree', make);
   }
 
-  /** @internal The model in the core. Throws `core.lost` after a trap. */
-  get raw(): RawModel {
-    return this.#handle.raw;
+  /** @internal What the core calls it. Throws `core.lost` after a trap. */
+  get number(): number {
+    return this.#handle.number;
   }
 
   /** Reads a pack. Throws `pack.*` and keeps nothing when the bytes are not a whole pack. */
   static load(pack: Uint8Array): Model {
-    return new Model(guarded(() => raw().Model.load(pack)));
-  }
-
-  /** @internal The model that the core has made. */
-  static of(made: RawModel): Model {
-    return new Model(made);
+    return new Model(() => raw().modelLoad(pack));
   }
 
   /** The lineage: row numbers and factors of another one mean something else. */
   get lineage(): string {
-    return this.#handle.use((model) => model.lineage);
+    return lineageOf(this.#handle.use((model) => raw().modelLineage(model)));
   }
 
   /** The version; it only rises. */
   get version(): number {
-    return this.#handle.use((model) => model.version);
+    return this.#handle.use((model) => raw().modelVersion(model));
   }
 
   /** Rows of the catalogue, withdrawn ones included. */
   get length(): number {
-    return this.#handle.use((model) => model.length);
+    return this.#handle.use((model) => raw().modelLength(model));
   }
 
   /** Factors an item. */
   get dim(): number {
-    return this.#handle.use((model) => model.dim);
+    return this.#handle.use((model) => raw().modelDim(model));
   }
 
   /** Brings the model to the next version. Throws `patch.*` and changes nothing if it does not fit. */
   apply(patch: Uint8Array): void {
-    this.#handle.use((model) => model.apply(patch));
+    this.#handle.use((model) => raw().modelApply(model, patch));
   }
 
   /** The model as a pack. */
   toPack(): Uint8Array {
-    return this.#handle.use((model) => model.toPack());
+    return this.#handle.use((model) => raw().modelToPack(model));
   }
 
   /** The row of an item, if the catalogue has it. */
   row(itemId: string): number | undefined {
-    return this.#handle.use((model) => model.row(itemId));
+    return this.#handle.use((model) => raw().modelRow(model, itemId));
   }
 
   /** The operator's id of a row; throws `model.unknown_row` if there is none. */
@@ -74,7 +70,7 @@ export class Model {
     // A row keeps its id within a lineage, so an id crosses from the core once.
     let id = this.#ids.get(row);
     if (id === undefined) {
-      id = this.#handle.use((model) => model.itemId(row));
+      id = this.#handle.use((model) => raw().modelItemId(model, row));
       this.#ids.set(row, id);
     }
     return id;
@@ -82,20 +78,20 @@ export class Model {
 
   /** Whether the operator has withdrawn the row's item. */
   isWithdrawn(row: number): boolean {
-    return this.#handle.use((model) => model.isWithdrawn(row));
+    return this.#handle.use((model) => raw().modelIsWithdrawn(model, row));
   }
 
   /** The most popular items. */
   popular(count: number = COUNT): Ranking {
     checkCount(count);
-    return new Ranking(this.#handle.use((model) => model.popular(count)), this);
+    return new Ranking(this.#handle.use((model) => raw().modelPopular(model, count)), this);
   }
 
   /** The items most like this one; none if the catalogue does not have it. */
   similar(itemId: string, count: number = COUNT): Ranking {
     checkCount(count);
     const row = this.row(itemId);
-    return new Ranking(row === undefined ? new Uint32Array(0) : this.#handle.use((model) => model.similar(row, count)), this);
+    return new Ranking(row === undefined ? new Uint32Array(0) : this.#handle.use((model) => raw().modelSimilar(model, row, count)), this);
   }
 
   /** @internal Rows of ids or rows; what the catalogue does not have is left out. */
@@ -112,4 +108,9 @@ export class Model {
   [Symbol.dispose](): void {
     this.free();
   }
+}
+
+/** A lineage as it is written: 16 hexadecimal digits. */
+export function lineageOf(number: bigint): string {
+  return number.toString(16).padStart(16, '0');
 }

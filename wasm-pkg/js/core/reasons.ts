@@ -1,5 +1,7 @@
 // Why an item is in a list, as data and in words.
 
+import { KINDS } from './event.js';
+
 /** A part of the score, and what it says in words. */
 export type Part =
   /** The person's taste: "because you viewed …". */
@@ -27,8 +29,8 @@ export interface Reason {
 
 // As the core numbers them.
 const PARTS: readonly Part[] = ['taste', 'last', 'popular', 'next', 'own'];
-const KINDS = ['view', 'click', 'cart', 'uncart', 'purchase', 'impression', 'dismiss', 'search'];
-const NO_ROW = 0xffff_ffff;
+/** Stands for a row where there is none. */
+export const NO_ROW = 0xffff_ffff;
 
 /** Numbers of one reason in what the core packs. */
 const WORDS = 4;

@@ -1,13 +1,17 @@
 // One person's state in the core, with types and errors of our own.
 
-import { raw, type RawUser } from './binding.js';
+import { raw } from './binding.js';
+import { KINDS, checkEvent, type Event } from './event.js';
 import { Handle, guarded } from './handle.js';
-import type { Event } from './event.js';
 import type { Model } from './model.js';
-import { readReasons, type Reason } from './reasons.js';
+import { digits, float, hex, records, whole } from './packed.js';
+import { NO_ROW, readReasons, type Reason } from './reasons.js';
 import { Ranking, checkRequest, type RecommendRequest } from './ranking.js';
 
 const NO_ROWS = new Uint32Array(0);
+
+/** Numbers before the factors of a packed preview, and of one of its metrics. */
+const [PREVIEW_HEAD, METRICS] = [10, 7];
 
 /** What became of an event: learnt, its id counted before, or context only, as impressions and searches are. */
 export type Learned = 'applied' | 'duplicate' | 'context';
@@ -72,12 +76,14 @@ export interface Quality {
   total: number;
 }
 
+const LEARNED: readonly Learned[] = ['applied', 'duplicate', 'context'];
+
 /** One person's state. Many may share one model. */
 export class User {
-  readonly #handle: Handle<RawUser>;
+  readonly #handle: Handle;
 
   constructor(restored?: Uint8Array) {
-    this.#handle = new Handle(guarded(() => (restored === undefined ? new (raw().User)() : raw().User.fromBytes(restored))));
+    this.#handle = new Handle('userFree', () => (restored === undefined ? raw().userNew() : raw().userFromBytes(restored)));
   }
 
   /** Restores what `toBytes` gave. Throws `state.*` if it cannot. */
@@ -87,43 +93,47 @@ export class User {
 
   /** The state as bytes, the outbox with its ids included. */
   toBytes(): Uint8Array {
-    return this.#handle.use((user) => user.toBytes());
+    return this.#use((user) => raw().userToBytes(user));
   }
 
   /** Checks an event without learning from it. Throws `event.*`. */
   static check(event: Event, nowMs: number): void {
-    guarded(() => raw().checkEvent(...fields(event), nowMs));
+    const fields = checkEvent(event);
+    guarded(() => raw().checkEvent(...fields, nowMs));
   }
 
   /** Learns from one event; throws `event.*`. Where the person does not share, no delta will carry it. */
   learn(model: Model, event: Event, nowMs: number = Date.now(), shares = true): Learned {
-    return this.#handle.use((user) => user.track(model.raw, ...fields(event), nowMs, shares)) as Learned;
+    const fields = checkEvent(event);
+    return LEARNED[this.#use((user) => raw().userLearn(user, model.number, ...fields, nowMs, shares))] as Learned;
   }
 
   /** Takes the head of a list that another copy of this state showed for the one shown last. */
   wasShown(model: Model, version: number, rows: Uint32Array): void {
-    this.#handle.use((user) => user.wasShown(model.raw, version, rows));
+    this.#use((user) => raw().userWasShown(user, model.number, version, rows));
   }
 
   /** The person's list. Throws `recommend.*` where the request is none. */
   recommend(model: Model, request: RecommendRequest = {}): Ranking {
     const { count, scenario, allow, deny, diversity, explore, seed, shown } = checkRequest(request);
     const rows = (given: RecommendRequest['deny']) => given && model.rowsOf(given);
-    const list = this.#handle.use((user) =>
-      user.recommend(model.raw, count, scenario === 'continue', rows(allow), rows(deny) ?? NO_ROWS, diversity, explore, seed, shown),
+    const continues = scenario === 'continue';
+    const [allowed, denied] = [rows(allow), rows(deny) ?? NO_ROWS];
+    const list = this.#use((user) =>
+      raw().userRecommend(user, model.number, count, continues, allowed, denied, diversity, explore, seed, shown),
     );
     return new Ranking(list, model);
   }
 
   /** Why each item of a list is in it: the two parts of the score that weigh most. */
   explain(model: Model, rows: Uint32Array, scenario: RecommendRequest['scenario'] = 'discover'): Reason[][] {
-    const packed = this.#handle.use((user) => user.explain(model.raw, scenario === 'continue', rows));
+    const packed = this.#use((user) => raw().userExplain(user, model.number, scenario === 'continue', rows));
     return readReasons(packed, (row) => model.itemId(row));
   }
 
   /** Whether a delta should go out now: 20 events, or something new and a minute idle. */
   deltaDue(nowMs: number = Date.now()): boolean {
-    return this.#handle.use((user) => user.deltaDue(nowMs));
+    return this.#use((user) => raw().userDeltaDue(user, nowMs));
   }
 
   /**
@@ -132,56 +142,94 @@ export class User {
    * been sent under this id before is given the version `base` that it was based on then.
    */
   takeDelta(model: Model, id: Uint8Array = randomId(), base?: number): boolean {
-    return this.#handle.use((user) => user.takeDelta(model.raw, id, base));
+    return this.#use((user) => raw().userTakeDelta(user, model.number, id, base));
   }
 
   /** What `takeDelta` would move, or null; changes nothing. */
   previewDelta(model: Model): DeltaPreview | null {
-    const preview = this.#handle.use((user) => user.previewDelta(model.raw)) as Omit<DeltaPreview, 'items'> & {
-      items: { row: number; kind: string; startsSession: boolean }[];
-    } | null;
-    return preview && { ...preview, items: preview.items.map((item) => ({ itemId: model.itemId(item.row), ...item })) };
+    const packed = this.#use((user) => raw().userPreviewDelta(user, model.number));
+    if (!packed) return null;
+    const [bytes, factors, items, metrics] = [4, 7, 8, 9].map((at) => packed[at] as number) as [number, number, number, number];
+    const itemsAt = PREVIEW_HEAD + factors;
+    const metricsAt = itemsAt + 2 * items;
+    return {
+      lineage: digits(packed, 0),
+      baseVersion: whole(packed, 2),
+      bytes,
+      share: float(packed, 5),
+      factorScale: float(packed, 6),
+      factor: Int8Array.from(packed.subarray(PREVIEW_HEAD, itemsAt)),
+      items: records(packed.subarray(itemsAt, metricsAt), 2, ([row = 0, kind = 0]) => ({
+        itemId: model.itemId(row),
+        row,
+        kind: KINDS[kind & 0xff] as string,
+        startsSession: kind > 0xff,
+      })),
+      metrics: records(packed.subarray(metricsAt, metricsAt + METRICS * metrics), METRICS, (record) => ({
+        version: whole(record, 0),
+        bins: Array.from(record.subarray(2)),
+      })),
+    };
   }
 
   /** Drops the events that are in no delta yet, and the outbox: nothing of it will ever be sent. */
   discardDeltas(): void {
-    this.#handle.use((user) => user.discardDeltas());
+    this.#use((user) => raw().userDiscardDeltas(user));
   }
 
   /** The deltas that wait for an acknowledgement. */
   outbox(): OutboxEntry[] {
-    return this.#handle.use((user) => user.outbox()) as OutboxEntry[];
+    return records(this.#use((user) => raw().userOutbox(user)), 6, (record) => ({
+      id: hex(new Uint8Array(record.buffer, record.byteOffset, 16)),
+      bytes: record[4] as number,
+      items: record[5] as number,
+    }));
   }
 
   /** The body of a sync: the oldest deltas of the outbox, up to what one body may hold. */
   encodeSync(site: string, token: Uint8Array): Uint8Array {
-    return this.#handle.use((user) => user.encodeSync(site, token));
+    return this.#use((user) => raw().userEncodeSync(user, site, token));
   }
 
   /** Takes a sync's answer: what is acknowledged, doubled or refused leaves the outbox. */
   settle(reply: Uint8Array): SyncAnswer {
-    return this.#handle.use((user) => user.settle(reply)) as SyncAnswer;
+    const [head = '', ...lines] = this.#use((user) => raw().userSettle(user, reply)).split('\n');
+    const [lineage = '', version] = head.split(' ');
+    const results = lines.map((line): Settled => {
+      const [id = '', outcome] = line.split(' ');
+      if (outcome === 'acknowledged' || outcome === 'duplicate') return { id, outcome };
+      return { id, outcome: 'refused', ...(outcome && { reason: outcome }) };
+    });
+    return { results, lineage, version: Number(version) };
   }
 
   /** The history, newest last. */
   history(model: Model): HistoryEntry[] {
-    return this.#handle.use((user) => user.history(model.raw)) as HistoryEntry[];
+    return records(this.#use((user) => raw().userHistory(user, model.number)), 6, (record) => {
+      const [row, kind] = [record[2] as number, KINDS[record[3] as number] as string];
+      const itemId = row === NO_ROW ? {} : { itemId: model.itemId(row) };
+      return { key: digits(record, 0), ...itemId, kind, timeMs: whole(record, 4) };
+    });
   }
 
   /** How well the lists foresaw what was chosen. */
   quality(): Quality {
-    const bins = Array.from(this.#handle.use((user) => user.quality()));
+    const bins = Array.from(this.#use((user) => raw().userQuality(user)));
     return { bins, total: bins.reduce((sum, count) => sum + count, 0) };
   }
 
   /** Events that are in no delta yet. */
   get unsent(): number {
-    return this.#handle.use((user) => user.unsent);
+    return this.#use((user) => raw().userUnsent(user));
   }
 
   /** Events in the history. */
   get length(): number {
-    return this.#handle.use((user) => user.length);
+    return this.#use((user) => raw().userLength(user));
+  }
+
+  #use<T>(call: (user: number) => T): T {
+    return this.#handle.use(call);
   }
 
   /** Gives the memory back at once; the user must not be used after. */
@@ -194,16 +242,7 @@ export class User {
   }
 }
 
-function fields({ kind, itemId, timeMs, value, eventId, sessionId }: Event) {
-  return [kind, itemId, timeMs, value, eventId, sessionId] as const;
-}
-
 /** 128 random bits from the browser's generator: the name of a delta. */
 export function randomId(): Uint8Array {
   return crypto.getRandomValues(new Uint8Array(16));
-}
-
-/** Bytes in hexadecimal. */
-export function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

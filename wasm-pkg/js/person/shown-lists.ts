@@ -1,6 +1,6 @@
 // The lists that were shown in this page, by the id that their items carry.
 
-import { hex } from '../core/user.js';
+import { hex } from '../core/packed.js';
 import type { ShownList } from './replica.js';
 
 // A choice: more lists than a page shows at a time, and not a log.

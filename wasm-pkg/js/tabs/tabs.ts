@@ -7,7 +7,8 @@
 import type { SyncReport } from '../central/reports.js';
 import type { Emitter } from '../emitter.js';
 import { NearfieldError, asNearfieldError } from '../error.js';
-import { hex, randomId } from '../core/user.js';
+import { hex } from '../core/packed.js';
+import { randomId } from '../core/user.js';
 import type { Consent } from '../person/consent.js';
 import type { Device } from '../person/device.js';
 import { stand, type Election } from './election.js';
