@@ -3,6 +3,10 @@
 //! A symmetric matrix is kept as its lower triangle by rows: entry (i, j), j ≤ i, at i(i+1)/2 + j.
 //! The same solve gives a person's factor from the items and an item's row from its people.
 
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
+use alloc::vec;
+use alloc::vec::Vec;
 /// Returns the entries of a packed lower triangle of order `d`.
 pub fn packed_len(d: usize) -> usize {
     d * (d + 1) / 2

@@ -1,8 +1,9 @@
 //! Typed errors, one for each boundary. Each names the field and the limit.
 
 use crate::ids::{Lineage, ModelVersion, Row};
+use alloc::string::String;
+use core::fmt;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 macro_rules! errors {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident $({ $($field:ident : $ty:ty),* $(,)? })? => $label:literal, $text:literal;)* } $($derive:ident)*) => {
@@ -29,7 +30,7 @@ macro_rules! errors {
             }
         }
 
-        impl std::error::Error for $name {}
+        impl core::error::Error for $name {}
     };
 }
 
@@ -187,7 +188,7 @@ impl fmt::Display for UpdateError {
     }
 }
 
-impl std::error::Error for UpdateError {}
+impl core::error::Error for UpdateError {}
 
 impl From<ManifestError> for UpdateError {
     fn from(error: ManifestError) -> Self {

@@ -2,6 +2,7 @@
 
 use crate::error::EventError;
 use crate::limits::{EVENT_FUTURE_MS_MAX, EVENT_ID_BYTES_MAX, ITEM_ID_BYTES_MAX};
+use alloc::string::String;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What happened to the item. Each kind answers to its plain name and to its GA4 name.

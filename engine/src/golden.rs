@@ -15,6 +15,11 @@ use crate::person::{UserState, Workspace};
 use crate::rank::request::Request;
 use crate::rank::top_k::Scored;
 use crate::sync::wire::{SyncRequest, decode_request, encode_request};
+use alloc::format;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
 
 const DIM: usize = 16;
 const ITEMS: usize = 200;

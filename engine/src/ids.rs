@@ -1,7 +1,7 @@
 //! Identifiers, each a type of its own, so that an item's key cannot be passed as its row.
 
+use core::fmt;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// Row of an item in one lineage's catalogue. Only the operator's catalogue allocates rows, and a
 /// row is never used again within its lineage.

@@ -16,16 +16,24 @@
 //! # Limits
 //! At most 512 factors an item (the integer dot product must fit an `i32`), 2²⁴ rows, 512 events of
 //! history a person, 128 bytes an item id.
+//!
+//! On wasm32 the crate does without `std`, so that a page does not download what would print a panic.
+
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
 
 pub mod algebra;
 mod encoding;
 pub mod error;
 pub mod event;
+mod float;
 pub mod golden;
 pub mod ids;
 pub mod limits;
 pub mod merge;
 pub mod model;
+mod once;
 pub mod person;
 pub mod rank;
 pub mod sync;

@@ -10,8 +10,14 @@
 //! page → js/nearfield.ts → js/core/user.ts, js/core/model.ts → this crate → nearfield-engine
 //! ```
 
-mod core;
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+#[cfg(target_arch = "wasm32")]
+mod bare;
 mod error;
+mod memory;
 mod model;
 mod packed;
 mod text;
@@ -25,6 +31,6 @@ pub use user::*;
 /// Returns the digest of the recommendations of a recorded trace, which is the same on every host.
 #[cfg(feature = "golden")]
 #[wasm_bindgen::prelude::wasm_bindgen(js_name = goldenDigest)]
-pub fn golden_digest() -> String {
+pub fn golden_digest() -> alloc::string::String {
     nearfield_engine::golden::digest()
 }

@@ -1,8 +1,11 @@
 //! The shared model.
 
-use crate::core::with_core;
 use crate::error::{IntoJs, coded};
+use crate::memory::with_core;
 use crate::packed;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
 use nearfield_engine::{ItemKey, Model, Row};
 use wasm_bindgen::prelude::*;
 

@@ -1,5 +1,6 @@
 //! Values that cross the boundary as one array of 32-bit numbers, of which JavaScript takes views.
 
+use alloc::vec::Vec;
 use nearfield_engine::Scored;
 
 /// Returns a list: all rows, then the bits of all scores.

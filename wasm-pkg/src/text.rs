@@ -1,5 +1,7 @@
 //! Numbers as text, without what formatting links.
 
+use alloc::string::String;
+
 /// Writes a number in decimal digits.
 pub(crate) fn push_decimal(number: u64, text: &mut String) {
     if number >= 10 {

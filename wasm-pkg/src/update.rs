@@ -1,8 +1,10 @@
 //! What central offers: JavaScript holds it only after the engine has checked all of it but the signature, which
 //! the host has checked before.
 
-use crate::core::{Core, with_core};
 use crate::error::{IntoJs, coded};
+use crate::memory::{Core, with_core};
+use alloc::vec;
+use alloc::vec::Vec;
 use nearfield_engine::model::manifest::{FileRef, issued_ms};
 use nearfield_engine::{Held, ModelVersion, Step, Update};
 use wasm_bindgen::prelude::*;

@@ -1,9 +1,11 @@
 //! One person's state.
 
-use crate::core::with_core;
 use crate::error::{IntoJs, coded};
+use crate::memory::with_core;
 use crate::packed;
 use crate::text;
+use alloc::string::String;
+use alloc::vec::Vec;
 use nearfield_engine::sync::delta::SHARE_STEPS;
 use nearfield_engine::sync::wire::{self, SyncRequest};
 use nearfield_engine::{

@@ -6,7 +6,7 @@ use crate::ids::{Lineage, ModelVersion, Row};
 use crate::limits::{HISTORY_MAX, METRICS_MAX};
 use crate::model::hyper::{Bounds, KindWeight};
 use crate::sync::delta::{Delta, SHARE_STEPS};
-use std::collections::HashMap;
+use alloc::collections::BTreeMap;
 
 /// What a delta is checked against.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,7 +62,7 @@ impl Policy {
                 limit: u32::from(bounds.items_max),
             });
         }
-        let mut mentions: HashMap<Row, u32> = HashMap::new();
+        let mut mentions: BTreeMap<Row, u32> = BTreeMap::new();
         for touch in &delta.items {
             let row = touch.row();
             if row >= self.rows {

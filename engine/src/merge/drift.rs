@@ -21,10 +21,14 @@
 //! still run an earlier version to decide after 512 more observations, the cause is unknown: a fleet
 //! that moved to a new version at the very moment of the change leaves nothing to compare.
 
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::ids::ModelVersion;
 use crate::sync::delta::RANK_BINS;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
 use serde::Serialize;
-use std::collections::VecDeque;
 
 /// δ: chance that an unchanged stream raises an alarm at a test (a choice, as in the paper's experiments).
 pub const FALSE_ALARM: f64 = 0.002;

@@ -8,10 +8,15 @@
 //! The sums are integers, so that neither the order of the deltas nor how they are grouped matters.
 
 use crate::algebra::packed_len;
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::ids::Row;
 use crate::sync::delta::Delta;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Fixed point of weights: 2⁻⁸.
 pub(super) const WEIGHT_ONE: f64 = 256.0;
@@ -197,10 +202,10 @@ mod tests {
             })
         ) {
             let mut whole = Evidence::default();
-            whole.add(std::iter::once(evidence(factors.clone())));
+            whole.add(core::iter::once(evidence(factors.clone())));
             let shuffled: Vec<Weighted> = order.iter().map(|at| factors[*at].clone()).collect();
             let mut in_parts = evidence(shuffled[..cut].to_vec());
-            in_parts.add(std::iter::once(evidence(shuffled[cut..].to_vec())));
+            in_parts.add(core::iter::once(evidence(shuffled[cut..].to_vec())));
             prop_assert_eq!(postcard::to_allocvec(&whole).unwrap(), postcard::to_allocvec(&in_parts).unwrap());
             prop_assert_eq!(whole.sums(6), evidence(shuffled).sums(6));
         }
@@ -239,7 +244,7 @@ mod tests {
     fn six_thousand_touches_at_the_largest_norm_and_weight_do_not_wrap() {
         // Norm 64 in one coordinate, weight 100, 16 mentions: fixed sums in 2⁻³² wrapped after 5,400 touches.
         let factor = Factor { scale: 64.0 / 127.0, values: [127].into() };
-        let sum = outer_sum(1, std::iter::repeat_n((&factor, 1600.0), 6_000));
+        let sum = outer_sum(1, core::iter::repeat_n((&factor, 1600.0), 6_000));
         let expected = 6_000.0 * 1600.0 * 64.0 * 64.0;
         assert!((sum[0] / expected - 1.0).abs() < 1e-6, "{} and {expected}", sum[0]);
     }

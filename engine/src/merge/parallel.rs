@@ -1,14 +1,16 @@
 //! Work on many rows by all processors.
 
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-
 /// Items that a thread takes at once (choice: rows cost very different times, and a part costs little).
+#[cfg(not(target_arch = "wasm32"))]
 const PART: usize = 64;
 
-/// Does `work` on parts of the items, on as many threads as there are processors; few items, and a host without
-/// threads, take the caller's own.
+/// Does `work` on parts of the items, on as many threads as there are processors; few items take the
+/// caller's own.
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn by_parts<T: Send>(items: &mut [T], work: impl Fn(&mut [T]) + Sync) {
+    use std::sync::{Mutex, PoisonError};
+    use std::thread;
+
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let threads = processors.min(items.len().div_ceil(PART));
     let parts = Mutex::new(items.chunks_mut(PART));
@@ -26,6 +28,12 @@ pub(super) fn by_parts<T: Send>(items: &mut [T], work: impl Fn(&mut [T]) + Sync)
             scope.spawn(take_turns);
         }
     });
+}
+
+/// Does `work` on all items in the caller's thread: there is no other.
+#[cfg(target_arch = "wasm32")]
+pub(super) fn by_parts<T>(items: &mut [T], work: impl Fn(&mut [T])) {
+    work(items);
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use crate::merge::statistics::{RowStatistics, Statistics};
 use crate::merge::waiting::{Threshold, Waiting};
 use crate::merge::window::{Contributions, Window};
 use crate::model::popularity::decay;
-use std::collections::BTreeSet;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 /// Most rows that are looked at (choice: a share of a tenth is then known to ± .02, and a publish of some
 /// thousand rows takes a tenth longer).

@@ -8,6 +8,8 @@
 //! Ageing is by merged weight and lazy: a row is aged when it is touched.
 
 use crate::algebra::{Solver, packed_len};
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::ids::{ModelVersion, Row};
 use crate::merge::evidence::{Evidence, TRANSITION_ONE, WEIGHT_ONE, outer_sum};
 use crate::merge::parallel;
@@ -20,7 +22,9 @@ use crate::model::popularity::{ENTRIES, HALF_LIVES, OCTAVES_MAX, Scale, decay, l
 use crate::model::transitions::Stored;
 use crate::model::{Model, quantise};
 use crate::sync::delta::SHARE_STEPS;
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// What a publish brought.
 #[derive(Clone, Debug)]
@@ -44,7 +48,7 @@ impl Statistics {
     /// then. Rows that do not reach the threshold wait in the statistics.
     pub fn publish(&mut self, window: &mut Window, threshold: Threshold) -> Publication {
         let hyper = self.hyper.clone();
-        let window = std::mem::take(window);
+        let window = core::mem::take(window);
         let mut weight = 0;
         let mut passed: BTreeMap<Row, Evidence> = BTreeMap::new();
         for Contributions { row, by_device } in window.by_row(&hyper, |_| true) {
@@ -57,7 +61,7 @@ impl Statistics {
         let mut dropped_by_age = 0;
         self.waiting.retain(|row, waiting| {
             if waiting.passes(&threshold) {
-                passed.insert(*row, std::mem::take(&mut waiting.evidence));
+                passed.insert(*row, core::mem::take(&mut waiting.evidence));
                 return false;
             }
             let stays = !waiting.is_too_old(&threshold);
@@ -68,7 +72,7 @@ impl Statistics {
 
         self.merged += weight as f64 / WEIGHT_ONE;
         self.fold_people(&window, &hyper);
-        let mut changed: BTreeSet<Row> = std::mem::take(&mut self.catalogue_changes);
+        let mut changed: BTreeSet<Row> = core::mem::take(&mut self.catalogue_changes);
         changed.extend(passed.keys());
         self.update_rows(passed.into_iter().map(|(row, evidence)| (row, Some(evidence))), &hyper);
         self.version = self.version.next();
@@ -186,7 +190,7 @@ impl Statistics {
             let step = OCTAVES_MAX / 2.0;
             let above = self.merged / f64::from(half_life) - *base - OCTAVES_MAX;
             if above > 0.0 {
-                *base += step * f64::ceil(above / step);
+                *base += step * libm::ceil(above / step);
             }
         }
     }
@@ -194,7 +198,7 @@ impl Statistics {
     fn popularity_levels(&self, row: usize) -> [u16; HALF_LIVES] {
         let statistics = &self.rows[row];
         let half_lives = self.hyper.popularity_half_lives;
-        std::array::from_fn(|at| {
+        core::array::from_fn(|at| {
             let half_life = f64::from(half_lives[at]);
             level(statistics.popularity[at], statistics.aged_at, half_life, self.popularity_bases[at])
         })
@@ -202,7 +206,9 @@ impl Statistics {
 
     fn popularity_scales(&self) -> [Scale; HALF_LIVES] {
         let half_lives = self.hyper.popularity_half_lives;
-        std::array::from_fn(|at| Scale::at(self.merged, f64::from(half_lives[at]), self.popularity_bases[at]))
+        core::array::from_fn(|at| {
+            Scale::at(self.merged, f64::from(half_lives[at]), self.popularity_bases[at])
+        })
     }
 
     /// Returns the strongest neighbours of a row as the model stores them, strongest first.
@@ -267,9 +273,9 @@ impl RowStatistics {
         let age = decay(passed, f64::from(hyper.transitions.half_life)) as f32;
         let fresh_age = decay(passed, f64::from(hyper.transitions.fresh_half_life)) as f32;
         let ages = [age, age, fresh_age];
-        let aged = |sums: Readings| std::array::from_fn(|at| sums[at] * ages[at]);
+        let aged = |sums: Readings| core::array::from_fn(|at| sums[at] * ages[at]);
         self.totals = aged(self.totals);
-        let before = std::mem::take(&mut self.neighbours);
+        let before = core::mem::take(&mut self.neighbours);
         let mut neighbours: BTreeMap<Row, Readings> =
             before.into_iter().map(|pair| (pair.row, aged(pair.sums))).collect();
         for (neighbour, [forward, backward]) in &evidence.neighbours {

@@ -1,6 +1,7 @@
 //! At which version each row appeared and changed last: what a patch from any older version must carry.
 
 use crate::ids::{ModelVersion, Row};
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// The versions at which rows appeared and changed last.

@@ -13,8 +13,12 @@ use crate::model::Model;
 use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::HALF_LIVES;
 use crate::model::transitions::Neighbour;
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Private statistics of one item.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -76,7 +80,7 @@ pub struct Statistics {
     /// Rows behind which too few devices stand to be published.
     pub(super) waiting: BTreeMap<Row, Waiting>,
     #[serde(skip)]
-    rows_by_key: HashMap<ItemKey, Row>,
+    rows_by_key: BTreeMap<ItemKey, Row>,
 }
 
 impl RowStatistics {
@@ -128,7 +132,7 @@ impl Statistics {
             factors: Vec::new(),
             scales: Vec::new(),
             waiting: BTreeMap::new(),
-            rows_by_key: HashMap::new(),
+            rows_by_key: BTreeMap::new(),
         }
     }
 

@@ -4,8 +4,9 @@
 
 use crate::ids::Row;
 use crate::merge::evidence::Evidence;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// When a row is published, and when what waits for that is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,15 @@
 //! The window: the deltas admitted since the last publish, as they came. Publishing takes them apart by row.
 
 use crate::event::Kind;
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::ids::{DeltaId, Row};
 use crate::merge::evidence::{Evidence, Factor, TRANSITION_ONE, WEIGHT_ONE, Weighted};
 use crate::model::hyper::Hyperparameters;
 use crate::sync::delta::{Delta, Touch};
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 /// The deltas admitted since the last publish.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +104,7 @@ impl Window {
             .collect();
         touched.sort_unstable();
         let mut rest = touched.into_iter().peekable();
-        std::iter::from_fn(move || {
+        core::iter::from_fn(move || {
             let row = rest.peek()?.0;
             let mut by_device: Vec<(Option<u32>, Evidence)> = Vec::new();
             while let Some((_, device, ..)) = rest.peek().copied().filter(|(next, ..)| *next == row) {

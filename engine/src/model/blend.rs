@@ -11,8 +11,9 @@
 //! ```
 
 use crate::ids::Row;
+use alloc::vec::Vec;
+use core::ops::Range;
 use serde::{Deserialize, Serialize};
-use std::ops::Range;
 
 /// Numbers the features in the order of the table and names them.
 macro_rules! features {
@@ -183,8 +184,8 @@ impl TryFrom<Vec<f32>> for Blend {
             return Err("a blend has one weight a scenario, bucket and feature");
         }
         let mut numbers = numbers.into_iter();
-        let mut weights = || std::array::from_fn(|_| numbers.next().expect("the length was checked"));
-        let mut buckets = || std::array::from_fn(|_| weights());
+        let mut weights = || core::array::from_fn(|_| numbers.next().expect("the length was checked"));
+        let mut buckets = || core::array::from_fn(|_| weights());
         Ok(Self { by_scenario: [buckets(), buckets()] })
     }
 }

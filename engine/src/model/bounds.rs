@@ -1,8 +1,11 @@
 //! What is known of a block of rows without reading them: the bounds on which exact pruning rests. They are derived
 //! when a model is loaded and whenever rows of the block change.
 
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::limits::DIM_MAX;
 use crate::model::factors::{BLOCK, Step, add_squares};
+use alloc::vec::Vec;
 
 /// Relative margin by which bounds are raised, so that no rounding (a few units of 2⁻²⁴) brings one below a score.
 pub(crate) const MARGIN: f32 = 1e-5;

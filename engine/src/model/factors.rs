@@ -13,6 +13,8 @@
 
 use crate::ids::Row;
 use crate::limits::BLOCK_ROWS;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// Rows of a block: one bound is kept for each, and its rows are scored at once.
 pub(crate) const BLOCK: usize = BLOCK_ROWS;

@@ -10,6 +10,8 @@
 use crate::encoding;
 use crate::error::ManifestError;
 use crate::ids::{Lineage, ModelVersion};
+use alloc::string::String;
+use alloc::vec::Vec;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 

@@ -14,6 +14,8 @@ pub mod transitions;
 pub mod update;
 
 use crate::algebra::packed_len;
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
 use crate::model::blend::Scenario;
 use crate::model::bounds::Bounds;
@@ -24,7 +26,9 @@ use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::{HALF_LIVES, LogTable, Scale};
 use crate::model::priors::{Derived, Priors, prior};
 use crate::model::transitions::{Neighbour, Stored};
-use std::sync::LazyLock;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// The model: item factors, Gram, transitions, popularity, blend, ids.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,9 +58,8 @@ pub struct Model {
     pub(crate) catalogue: Catalogue,
     pub(crate) withdrawn: Vec<bool>,
     pub(crate) derived: Derived,
+    log_table: LogTable,
 }
-
-static LOG_TABLE: LazyLock<LogTable> = LazyLock::new(LogTable::new);
 
 impl Model {
     /// Returns a model without items.
@@ -78,6 +81,7 @@ impl Model {
             catalogue: Catalogue::default(),
             withdrawn: Vec::new(),
             derived: Derived::default(),
+            log_table: LogTable::new(),
         }
     }
 
@@ -197,7 +201,7 @@ impl Model {
 
     /// Returns ln(1 + decayed count) of a row at each half-life.
     pub fn popularity_features(&self, row: Row) -> [f32; HALF_LIVES] {
-        std::array::from_fn(|half_life| self.popularity_feature(row, half_life))
+        core::array::from_fn(|half_life| self.popularity_feature(row, half_life))
     }
 
     /// Returns the static prior of a row with these weights.
@@ -208,7 +212,8 @@ impl Model {
     /// Returns ln(1 + decayed count) of a row at one half-life.
     #[inline]
     pub(crate) fn popularity_feature(&self, row: Row, half_life: usize) -> f32 {
-        LOG_TABLE.value(self.popularity[row as usize][half_life], self.scales_of_popularity[half_life].one)
+        self.log_table
+            .value(self.popularity[row as usize][half_life], self.scales_of_popularity[half_life].one)
     }
 
     /// Returns the mean of [`Model::popularity_features`] over the catalogue.

@@ -19,6 +19,7 @@ use crate::model::factors::{BLOCK, Factors};
 use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::{HALF_LIVES, Scale};
 use crate::model::transitions::{NEIGHBOUR_BYTES, Stored};
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.
@@ -138,7 +139,7 @@ impl Model {
         model.gram = sections.numbers(packed_len(d), f32::from_le_bytes);
         model.mean = sections.numbers(d, f32::from_le_bytes);
         let levels = |bytes: [u8; 2 * HALF_LIVES]| {
-            std::array::from_fn(|at| u16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]))
+            core::array::from_fn(|at| u16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]))
         };
         model.popularity = sections.numbers(n, levels);
         model.scales_of_popularity = header.popularity;
@@ -197,6 +198,6 @@ impl<'a> Sections<'a> {
         }
         let (id, rest) = rest.split_at_checked(len)?;
         self.rest = rest;
-        std::str::from_utf8(id).ok()
+        core::str::from_utf8(id).ok()
     }
 }

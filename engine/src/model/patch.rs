@@ -13,6 +13,10 @@ use crate::limits::{ITEM_ID_BYTES_MAX, ROWS_MAX};
 use crate::model::Model;
 use crate::model::popularity::{HALF_LIVES, Scale, shifted};
 use crate::model::transitions::Stored;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.
@@ -134,14 +138,14 @@ impl Model {
         self.gram = patch.gram;
         self.mean = patch.mean;
         let steps: [u32; HALF_LIVES] =
-            std::array::from_fn(|at| patch.popularity[at].shift_from(&self.scales_of_popularity[at]));
+            core::array::from_fn(|at| patch.popularity[at].shift_from(&self.scales_of_popularity[at]));
         if steps != [0; HALF_LIVES] {
             for levels in &mut self.popularity {
-                *levels = std::array::from_fn(|at| shifted(levels[at], steps[at]));
+                *levels = core::array::from_fn(|at| shifted(levels[at], steps[at]));
             }
         }
         self.scales_of_popularity = patch.popularity;
-        let in_use = std::mem::take(&mut self.derived).in_use();
+        let in_use = core::mem::take(&mut self.derived).in_use();
         let rows: Vec<Row> = patch.rows.iter().map(|changed| changed.row).collect();
         for changed in patch.rows {
             let row = changed.row as usize;
@@ -175,7 +179,7 @@ impl Model {
         let rows_after = self.len() + new_rows;
         let mut next_row = 0;
         let mut next_new = self.len() as Row;
-        let mut new_keys = std::collections::HashSet::new();
+        let mut new_keys = BTreeSet::new();
         for changed in &patch.rows {
             let in_range = match &changed.id {
                 None => (changed.row as usize) < self.len(),

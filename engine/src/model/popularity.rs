@@ -10,6 +10,9 @@
 //! untouched items keep their level (W/H makes up for it) and a patch carries only the touched
 //! ones. `base` shifts all levels when they outgrow 16 bits; a patch carries the shift.
 
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Counts of popularity that are kept: all events at four half-lives (what is in demand now, and
@@ -92,7 +95,7 @@ impl LogTable {
         if level == 0 || distance < -REACH {
             0.0
         } else if distance > REACH {
-            const NATS_PER_STEP: f32 = (std::f64::consts::LN_2 / STEPS_PER_OCTAVE) as f32;
+            const NATS_PER_STEP: f32 = (core::f64::consts::LN_2 / STEPS_PER_OCTAVE) as f32;
             distance as f32 * NATS_PER_STEP
         } else {
             self.values[(distance + REACH) as usize]

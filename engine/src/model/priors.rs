@@ -5,15 +5,16 @@ use crate::model::blend::{BUCKETS, COLD, POPULARITY, STATIC, Scenario, Weights};
 use crate::model::bounds::MARGIN;
 use crate::model::factors::BLOCK;
 use crate::model::popularity::HALF_LIVES;
-use std::sync::OnceLock;
+use crate::once::Once;
+use alloc::vec::Vec;
 
 /// Caches of a model, empty until they are first asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Derived {
     /// Mean of ln(1 + pop) over the catalogue, one a half-life.
-    pub(crate) popularity_mean: OnceLock<[f32; HALF_LIVES]>,
+    pub(crate) popularity_mean: Once<[f32; HALF_LIVES]>,
     /// Static priors of all rows, by scenario and bucket.
-    pub(crate) priors: [[OnceLock<Priors>; BUCKETS]; Scenario::ALL.len()],
+    pub(crate) priors: [[Once<Priors>; BUCKETS]; Scenario::ALL.len()],
 }
 
 impl Derived {

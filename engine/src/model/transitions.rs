@@ -13,6 +13,8 @@
 //! 4, fresh in the low 4, B and R = (weight / 15)³): powers keep relative precision for small fractions.
 //! All weights 0 is an empty slot.
 
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::ids::Row;
 
 /// A neighbour of an item, read from the model.

@@ -14,6 +14,7 @@ use crate::ids::{Lineage, ModelVersion};
 use crate::limits::{MANIFEST_AHEAD_MS_MAX, MANIFEST_MS_MAX};
 use crate::model::Model;
 use crate::model::manifest::{FileRef, Manifest, Signed};
+use alloc::vec::Vec;
 
 /// What a client has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

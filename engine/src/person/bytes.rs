@@ -9,6 +9,7 @@ use crate::person::history::History;
 use crate::person::migrate;
 use crate::person::outbox::Outbox;
 use crate::person::quality::Quality;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 const MAGIC: [u8; 4] = *b"NFUS";

@@ -9,7 +9,9 @@ use crate::algebra::NormalEquations;
 use crate::ids::{Lineage, ModelVersion, Row};
 use crate::model::Model;
 use crate::person::history::{History, HistoryEntry};
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// Events after which the sums are rebuilt, so that rounding does not add up.
 const REBUILD_EVERY: u32 = 128;

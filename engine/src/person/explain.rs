@@ -25,6 +25,8 @@ use crate::person::history::History;
 use crate::person::{UserState, Workspace, read_history};
 use crate::rank::features::Candidates;
 use crate::rank::query::scale;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// Events that are asked whether they are the reason: a choice, the newest ones.
 const EVENTS_MAX: usize = 128;

@@ -13,9 +13,12 @@
 //! same sample on every host: the generator works in integers, and the functions are software's own.
 
 use crate::algebra::{Solver, add_scaled};
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::model::Model;
 use crate::person::equations::Equations;
-use std::f64::consts::TAU;
+use alloc::vec;
+use core::f64::consts::TAU;
 
 /// How much a list explores, and with which seed.
 #[derive(Clone, Copy, Debug)]

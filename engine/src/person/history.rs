@@ -3,8 +3,8 @@
 use crate::event::{Event, Kind};
 use crate::ids::{ItemKey, short_hash};
 use crate::limits::{HISTORY_MAX, SESSION_GAP_MS};
+use alloc::collections::VecDeque;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 
 /// One event of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

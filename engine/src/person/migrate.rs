@@ -5,8 +5,8 @@ use crate::person::bytes::StoredState;
 use crate::person::history::{History, HistoryEntry, Progress};
 use crate::person::outbox::Outbox;
 use crate::person::quality::Quality;
+use alloc::collections::VecDeque;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 
 /// Schema 1: a count said how many of the newest events were unsent, and none could wait for a row.
 #[derive(Serialize, Deserialize)]

@@ -18,6 +18,7 @@ mod outbox;
 mod quality;
 mod workspace;
 
+use alloc::vec::Vec;
 pub use explain::{Part, Reason, Reasons};
 pub use history::HistoryEntry;
 pub use quality::RankBins;
@@ -34,11 +35,11 @@ use crate::rank::diversity;
 use crate::rank::features::{Candidates, PastEvent};
 use crate::rank::request::Request;
 use crate::rank::top_k::Scored;
+use alloc::collections::VecDeque;
 use bytes::StoredState;
 use equations::Equations;
 use explore::Exploration;
 use history::History;
-use std::collections::VecDeque;
 
 /// Items at the head of a list whose choice is counted by rank, and which the next list reads first.
 const SHOWN: usize = 20;

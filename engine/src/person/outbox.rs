@@ -1,6 +1,8 @@
 //! What leaves the device: a delta of the events that no delta holds yet, and the deltas that wait for
 //! central's answer.
 
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::ids::{DeltaId, ModelVersion, Row};
 use crate::limits::{DELTA_EVENTS, DELTA_IDLE_MS, OUTBOX_MAX};
 use crate::model::{Model, quantise};
@@ -11,8 +13,10 @@ use crate::person::quality::clipped;
 use crate::person::workspace::Workspace;
 use crate::sync::delta::{Delta, SHARE_STEPS, Touch};
 use crate::sync::wire::Outcome;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 
 /// Deltas that wait for an answer, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

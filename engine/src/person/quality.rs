@@ -6,6 +6,7 @@ use crate::limits::{HISTORY_MAX, METRICS_MAX};
 use crate::model::Model;
 use crate::person::UserState;
 use crate::sync::delta::{RANK_BINS, VersionMetrics};
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Choices by the rank that the item had in the list shown just before: 1, 2–5, 6–10, 11–20, beyond.

@@ -15,9 +15,12 @@
 //! own_…          readings of the own events with i: last, second, third, count, decayed count, age
 //! ```
 
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::blend::{self, FEATURES, STATIC, Weights};
+use alloc::vec::Vec;
 
 /// Decay by age of the slow readings (a choice: the last ten events or so).
 const SLOW_DECAY: f32 = 0.9;
@@ -162,7 +165,7 @@ impl Candidates {
         }
         let index = self.find(row).ok()?;
         let sums = &self.sums[index / LANES];
-        Some(std::array::from_fn(|at| match at {
+        Some(core::array::from_fn(|at| match at {
             at if at < STATIC.end => 0.0,
             at => sums.feature(at, model, self.recents)[index % LANES],
         }))
@@ -284,13 +287,13 @@ fn lg(lanes: &Lanes) -> Lanes {
 /// ```
 #[inline(always)]
 fn ln(x: f32) -> f32 {
-    const ROOT_HALF: u32 = std::f32::consts::FRAC_1_SQRT_2.to_bits();
+    const ROOT_HALF: u32 = core::f32::consts::FRAC_1_SQRT_2.to_bits();
     let exponent = x.to_bits().wrapping_sub(ROOT_HALF) as i32 >> 23;
     let m = f32::from_bits(x.to_bits().wrapping_sub((exponent << 23) as u32));
     let s = (m - 1.0) / (m + 1.0);
     let z = s * s;
     let series = 1.0 + z * (1.0 / 3.0 + z * (1.0 / 5.0 + z * (1.0 / 7.0 + z * (1.0 / 9.0))));
-    exponent as f32 * std::f32::consts::LN_2 + 2.0 * s * series
+    exponent as f32 * core::f32::consts::LN_2 + 2.0 * s * series
 }
 
 impl Sums {
@@ -299,7 +302,7 @@ impl Sums {
     fn feature(&self, feature: usize, model: &Model, recents: usize) -> Lanes {
         let popularity = |half_life: usize| {
             let mean = model.popularity_mean()[half_life];
-            std::array::from_fn(|lane| match self.listers[lane] {
+            core::array::from_fn(|lane| match self.listers[lane] {
                 0.0 => 0.0,
                 _ => model.popularity_feature(self.rows[lane], half_life) - mean,
             })

@@ -13,10 +13,13 @@
 //! integer one: u at 16 bits, q at 8, the sum in an `i32`; so it is the same in any order on any host.
 
 use crate::algebra::{add_scaled, quadratic_form};
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::bounds::{MARGIN, STOPS};
 use crate::rank::kernel::Pair;
+use alloc::vec::Vec;
 
 /// A person's side of the score, ready to rank any row.
 #[derive(Clone, Debug, Default)]

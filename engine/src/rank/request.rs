@@ -2,6 +2,7 @@
 
 use crate::ids::Row;
 use crate::model::blend::Scenario;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// What list a caller wants.

@@ -1,6 +1,7 @@
 //! A set of rows or of blocks.
 
 use crate::ids::Row;
+use alloc::vec::Vec;
 
 /// A set of rows, as bits; emptying it takes time in proportion to its rows.
 #[derive(Clone, Debug, Default)]

@@ -10,7 +10,9 @@ use crate::rank::query::Query;
 use crate::rank::row_set::RowSet;
 use crate::rank::top_k::TopK;
 use crate::rank::visits::{Visit, Visits};
-use std::ops::Range;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 impl Query {
     /// Returns the score of a row from its dot product; `boost` is what its features as a candidate give.
@@ -280,7 +282,7 @@ impl Need {
     #[inline(always)]
     fn limits(&self, query: &Query, bounds: &PartBounds) -> Limits {
         let rest = |at: usize| query.tails.get(at).zip(bounds.tails.get(at)).map_or(0.0, |(u, q)| u * q);
-        std::array::from_fn(|at| self.limit(rest(at)))
+        core::array::from_fn(|at| self.limit(rest(at)))
     }
 
     /// Returns the limit where what is left of the rows adds at most `rest`.

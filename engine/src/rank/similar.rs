@@ -1,5 +1,7 @@
 //! Lists that need no person: the popular items, and the items like another one.
 
+#[cfg(target_arch = "wasm32")]
+use crate::float::Float as _;
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::blend::Scenario;
@@ -7,6 +9,7 @@ use crate::model::factors::{BLOCK, add_squares};
 use crate::rank::kernel::pairs;
 use crate::rank::scan::dot_rows;
 use crate::rank::top_k::{Scored, TopK};
+use alloc::vec::Vec;
 
 impl Model {
     /// Returns the most popular items, best first; ties go to the lower row. It is the list of a

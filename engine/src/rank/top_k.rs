@@ -1,6 +1,7 @@
 //! The exact top k: the best items of the whole catalogue, ties to the lower row.
 
 use crate::ids::Row;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// An item of a list.

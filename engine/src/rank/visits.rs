@@ -10,7 +10,8 @@ use crate::model::factors::BLOCK;
 use crate::model::priors::Priors;
 use crate::rank::query::Query;
 use crate::rank::row_set::RowSet;
-use std::ops::Range;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 /// The blocks that are read first, in that order.
 #[derive(Clone, Debug, Default)]

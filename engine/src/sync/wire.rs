@@ -13,6 +13,8 @@ use crate::error::{DecodeError, Refusal, WireError};
 use crate::ids::{DeltaId, Lineage, ModelVersion};
 use crate::limits::{DELTAS_MAX, SITE_BYTES_MAX, SYNC_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::sync::delta::Delta;
+use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The format that this engine writes and reads.

@@ -17,7 +17,8 @@ mod simd128;
 
 use crate::model::bounds::STOPS;
 use crate::model::factors::{BLOCK, Step};
-use std::ops::Range;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 /// Two numbers of the user vector.
 pub(crate) type Pair = [i16; 2];
@@ -54,7 +55,7 @@ fn parts(steps: usize, limits: &Limits) -> impl Iterator<Item = (Range<usize>, i
     limits.iter().enumerate().filter_map(move |(at, limit)| {
         let end = STOPS.get(at).map_or(steps, |stop| steps.min(*stop));
         let ends = at == STOPS.len() || *limit != i32::MIN;
-        ends.then(|| (std::mem::replace(&mut start, end)..end, *limit))
+        ends.then(|| (core::mem::replace(&mut start, end)..end, *limit))
     })
 }
 
@@ -82,7 +83,7 @@ pub(crate) fn dot<'a>(pairs: impl Iterator<Item = (&'a Pair, [i8; 2])>) -> i32 {
 /// Returns a user vector in pairs, an odd one with a zero at its end.
 pub(crate) fn pairs(vector: impl IntoIterator<Item = i16>) -> Vec<Pair> {
     let mut numbers = vector.into_iter();
-    std::iter::from_fn(|| Some([numbers.next()?, numbers.next().unwrap_or(0)])).collect()
+    core::iter::from_fn(|| Some([numbers.next()?, numbers.next().unwrap_or(0)])).collect()
 }
 
 #[cfg(test)]
@@ -133,7 +134,7 @@ mod tests {
             prop_assert_eq!(&fast, &slow);
             for (block, found) in slow.iter().enumerate() {
                 let up_to = |steps: usize| -> Dots {
-                    std::array::from_fn(|at| match block * BLOCK + at {
+                    core::array::from_fn(|at| match block * BLOCK + at {
                         row if row < rows => dot(user.iter().zip(factors.pairs_of(row as u32)).take(steps)),
                         _ => 0,
                     })
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn the_largest_numbers_do_not_wrap() {
         let dim = crate::limits::DIM_MAX;
-        let user = pairs(std::iter::repeat_n(i16::MIN + 1, dim));
+        let user = pairs(core::iter::repeat_n(i16::MIN + 1, dim));
         let mut factors = Factors::new(dim);
         factors.push();
         factors.set(0, &vec![-127; dim]);

@@ -2,7 +2,7 @@
 
 use super::{Dots, LeftOff, Limits, Pair, parts};
 use crate::model::factors::{BLOCK, Step};
-use std::arch::wasm32::*;
+use core::arch::wasm32::*;
 
 /// Rows in one register of sums.
 const LANES: usize = 4;

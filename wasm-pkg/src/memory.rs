@@ -1,8 +1,8 @@
 //! What lives in this module's memory. JavaScript names each value by a number.
 
 use crate::error::coded;
+use alloc::vec::Vec;
 use nearfield_engine::{Model, Update, UserState, Workspace};
-use std::cell::RefCell;
 use wasm_bindgen::JsValue;
 
 /// All values of this module.
@@ -15,13 +15,28 @@ pub(crate) struct Core {
     pub(crate) workspace: Workspace,
 }
 
-thread_local! {
-    static CORE: RefCell<Core> = RefCell::default();
+/// Gives what `work` gives of the module's values.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn with_core<T>(work: impl FnOnce(&mut Core) -> T) -> T {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static CORE: RefCell<Core> = RefCell::default();
+    }
+    CORE.with_borrow_mut(work)
 }
 
 /// Gives what `work` gives of the module's values.
+#[cfg(target_arch = "wasm32")]
+#[expect(unsafe_code, reason = "a static that holds a cell must be `Sync`")]
 pub(crate) fn with_core<T>(work: impl FnOnce(&mut Core) -> T) -> T {
-    CORE.with_borrow_mut(work)
+    use core::cell::RefCell;
+
+    struct OneThread(RefCell<Option<Core>>);
+    // SAFETY: the module is built without threads, so nothing is ever shared between two of them.
+    unsafe impl Sync for OneThread {}
+    static CORE: OneThread = OneThread(RefCell::new(None));
+    work(CORE.0.borrow_mut().get_or_insert_default())
 }
 
 /// Values by number.
