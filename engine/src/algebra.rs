@@ -25,6 +25,19 @@ pub fn add_outer(packed: &mut [f32], q: &[f32], weight: f32) {
     }
 }
 
+/// Returns base to the power of `exponent`, by the same multiplications on every host.
+pub(crate) fn power(base: f32, exponent: usize) -> f32 {
+    let (mut product, mut square, mut rest) = (1.0, base, exponent);
+    while rest > 0 {
+        if rest % 2 == 1 {
+            product *= square;
+        }
+        square *= square;
+        rest /= 2;
+    }
+    product
+}
+
 /// Adds `weight`·x to y.
 pub fn add_scaled(y: &mut [f32], x: &[f32], weight: f32) {
     for (y, x) in y.iter_mut().zip(x) {

@@ -5,7 +5,7 @@
 //! A₂ ← ρA₂ + w·q qᵀ    b₂ ← ρb₂ + w·t·q                  the recent past
 //! ```
 
-use crate::algebra::NormalEquations;
+use crate::algebra::{NormalEquations, power};
 use crate::ids::{Lineage, ModelVersion, Row};
 use crate::model::Model;
 use crate::person::history::{History, HistoryEntry};
@@ -89,8 +89,7 @@ impl Equations {
             let weight = model.hyper.kind(entry.kind());
             model.dequantise(row, &mut self.row);
             self.whole.add(&self.row, weight.weight, weight.target);
-            let age = (count - 1 - index) as f32;
-            let recency = libm::powf(model.hyper.recent_decay, age);
+            let recency = power(model.hyper.recent_decay, count - 1 - index);
             if recency > RECENCY_MIN {
                 self.recent.add(&self.row, recency * weight.weight, weight.target);
             }

@@ -13,7 +13,7 @@
 //!
 //! The event behind `taste` is the one that adds most to p·q_i = Σ_k w_k t_k q_kᵀ A⁻¹ q_i.
 
-use crate::algebra::{Solver, inner};
+use crate::algebra::{Solver, inner, power};
 use crate::event::Kind;
 use crate::ids::Row;
 use crate::model::Model;
@@ -79,7 +79,7 @@ impl Known {
         let hyper = &model.hyper;
         let KindWeight { weight, target } = hyper.kind(kind);
         let recent_weight = if recency { hyper.recent_weight } else { 0.0 };
-        let recent = recent_weight * libm::powf(hyper.recent_decay, age as f32);
+        let recent = recent_weight * power(hyper.recent_decay, age);
         Self { row, kind, age, weight: weight * target * (1.0 + recent), q: row_of(model, row) }
     }
 }
@@ -184,12 +184,16 @@ impl UserState {
 /// first.
 fn heaviest(parts: &[f32; PARTS.len()]) -> [Option<(Part, f32)>; 2] {
     let all: f32 = parts.iter().filter(|part| **part > 0.0).sum();
-    let mut order = PARTS;
-    order.sort_by(|one, other| parts[*other as usize].total_cmp(&parts[*one as usize]));
-    [order[0], order[1]].map(|part| {
-        let weight = parts[part as usize];
-        (weight > 0.0).then(|| (part, weight / all))
-    })
+    let heavier = |first: Part, second: Part| {
+        if parts[second as usize] > parts[first as usize] { second } else { first }
+    };
+    let heaviest_but = |left_out: Option<Part>| {
+        let best = PARTS.into_iter().filter(|part| Some(*part) != left_out).reduce(heavier)?;
+        let weight = parts[best as usize];
+        (weight > 0.0).then(|| (best, weight / all))
+    };
+    let first = heaviest_but(None);
+    [first, first.and_then(|(part, _)| heaviest_but(Some(part)))]
 }
 
 /// Returns the part that a listed feature belongs to.
@@ -207,7 +211,7 @@ fn behind_next<'a>(model: &Model, known: &'a [Known], row: Row) -> Option<&'a Kn
     let share = |event: &Known| {
         let found = model.neighbours(event.row).find(|neighbour| neighbour.row == row);
         let fraction = found.map_or(0.0, |it| it.forward + it.backward + it.fresh);
-        fraction * libm::powf(settings.recent_decay, event.age as f32)
+        fraction * power(settings.recent_decay, event.age)
     };
     let recent = known.iter().take_while(|event| event.age < usize::from(settings.recent)).count();
     // By way of one item in between it is the newest event that leads there.

@@ -352,7 +352,7 @@ impl UserState {
         let own = scenario == Scenario::Continue;
         read_history(model, &self.stored.history, &equations.rows, own, candidates);
         query.boosts.extend(candidates.boosts(model, weights));
-        query.boosts.sort_unstable_by_key(|(row, _)| *row);
+        query.sort_boosts();
     }
 }
 

@@ -4,6 +4,7 @@
 //! history → features → query → visits, scan (kernel, blocks that cannot win are skipped) → top k
 //! ```
 
+mod by_row;
 pub(crate) mod diversity;
 pub(crate) mod features;
 mod kernel;

@@ -18,6 +18,7 @@ use crate::float::Float as _;
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::bounds::{MARGIN, STOPS};
+use crate::rank::by_row::ByRow;
 use crate::rank::kernel::Pair;
 use alloc::vec::Vec;
 
@@ -38,6 +39,7 @@ pub(crate) struct Query {
     pub(crate) tails: [f32; STOPS.len()],
     /// u, before it is quantised.
     vector: Vec<f32>,
+    by_row: ByRow,
 }
 
 impl Query {
@@ -46,6 +48,11 @@ impl Query {
         self.vector.clear();
         self.vector.resize(dim, 0.0);
         self.boosts.clear();
+    }
+
+    /// Brings the boosts into the order of their rows.
+    pub(crate) fn sort_boosts(&mut self) {
+        self.by_row.sort(&mut self.boosts);
     }
 
     /// Adds weight · p / σ to the user vector.

@@ -10,6 +10,7 @@ use crate::model::factors::BLOCK;
 use crate::model::priors::Priors;
 use crate::rank::query::Query;
 use crate::rank::row_set::RowSet;
+use crate::rank::top_k::TopK;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -19,6 +20,8 @@ pub(crate) struct Visits {
     pub(crate) planned: Vec<Visit>,
     /// The same blocks.
     pub(crate) blocks: RowSet,
+    /// The largest bounds.
+    highest: TopK,
 }
 
 /// A block that is read first.
@@ -60,8 +63,16 @@ impl Visits {
         for visit in &self.planned {
             self.blocks.insert(visit.block as Row);
         }
-        if count < self.planned.len() {
-            self.planned.select_nth_unstable_by(count, |a, b| b.at_most.total_cmp(&a.at_most));
+        self.highest.reset(count);
+        for (at, visit) in self.planned.iter().enumerate() {
+            self.highest.offer(at as Row, visit.at_most);
+        }
+        let (threshold, mut front) = (self.highest.threshold(), 0);
+        for at in 0..self.planned.len() {
+            if self.planned[at].at_most >= threshold {
+                self.planned.swap(front, at);
+                front += 1;
+            }
         }
     }
 }

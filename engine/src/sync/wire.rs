@@ -83,8 +83,9 @@ pub fn encode_request(request: &SyncRequest) -> Result<Vec<u8>, WireError> {
 /// [`DecodeError`] names what is wrong.
 pub fn decode_request(bytes: &[u8]) -> Result<SyncRequest, DecodeError> {
     let body = strip_envelope(REQUEST_MAGIC, bytes)?;
-    let head: (&str, &[u8], usize) = postcard::take_from_bytes(body).map_err(|_| DecodeError::Malformed)?.0;
-    let (site, token, deltas) = head;
+    let head: ((&str, &[u8], u64), _) = encoding::read_first(body).map_err(refused)?;
+    let (site, token, deltas) = head.0;
+    let deltas = usize::try_from(deltas).unwrap_or(usize::MAX);
     match over_limit(site.len(), token.len(), deltas) {
         Some((field, found, limit)) => Err(DecodeError::Field { field, found, limit }),
         None => read(body),
@@ -143,10 +144,14 @@ fn strip_envelope(magic: [u8; 4], bytes: &[u8]) -> Result<&[u8], DecodeError> {
     Ok(body)
 }
 
-fn read<T: Serialize + DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
-    encoding::read(body).map_err(|fault| match fault {
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
+    encoding::read(body).map_err(refused)
+}
+
+fn refused(fault: Fault) -> DecodeError {
+    match fault {
         Fault::Malformed => DecodeError::Malformed,
         // Another encoding of the same delta would pass for another delta.
         Fault::NotCanonical => DecodeError::NotCanonical,
-    })
+    }
 }
