@@ -2,6 +2,7 @@
 
 use nearfield_engine::event::Kind;
 use nearfield_engine::model::manifest::{self, FileRef, Manifest, Signed, Slot};
+use nearfield_engine::model::pack::Arriving;
 use nearfield_engine::sync::wire::{decode_reply, decode_request, encode_reply, encode_request};
 use nearfield_engine::*;
 use proptest::prelude::*;
@@ -707,6 +708,28 @@ fn foreign_and_truncated_models_are_refused() {
     let middle = pack.len() / 2;
     damaged[middle] ^= 0x10;
     assert_eq!(Model::load(&damaged).unwrap_err(), PackError::Checksum);
+    let longer = [&pack[..], &[0]].concat();
+    assert_eq!(Model::load(&longer).unwrap_err().reason(), "length");
+}
+
+#[test]
+fn a_pack_may_arrive_in_pieces_of_any_length() {
+    let (_, model) = taught();
+    let pack = model.to_pack();
+    assert_eq!(model.pack_ref(), FileRef::of(&pack));
+    for length in [1, 7, 64, 1000, pack.len()] {
+        let mut arriving = Arriving::new(pack.len() as u64);
+        pack.chunks(length).for_each(|piece| arriving.push(piece).unwrap());
+        assert_eq!(arriving.file(), FileRef::of(&pack));
+        assert_eq!(arriving.finish().unwrap(), model);
+        // One that breaks off, and one that goes on.
+        let mut arriving = Arriving::new(pack.len() as u64);
+        pack[..pack.len() - 1].chunks(length).for_each(|piece| arriving.push(piece).unwrap());
+        assert_eq!(arriving.finish().unwrap_err().reason(), "length");
+        let mut arriving = Arriving::new(pack.len() as u64);
+        pack.chunks(length).for_each(|piece| arriving.push(piece).unwrap());
+        assert_eq!(arriving.push(&[0]).unwrap_err().reason(), "length");
+    }
 }
 
 #[test]
@@ -853,8 +876,8 @@ fn an_update_goes_by_the_shortest_patch_or_by_the_pack_and_ends_at_what_was_sign
     assert_eq!(step(from.0 - 1), Step::Pack);
     assert_eq!(update.step(Lineage(0), model.version()), Step::Pack);
     for (start, at, patch) in [(&first, 0, &long), (&middle, 0, &long), (&middle, 1, &third.patch)] {
-        let (updated, bytes) = update.patched(start.clone(), &patches[at].1, patch).unwrap();
-        assert_eq!((&updated, &bytes), (&model, &pack));
+        let updated = update.patched(start.clone(), &patches[at].1, patch).unwrap();
+        assert_eq!((&updated, updated.to_pack() == pack), (&model, true));
     }
     let loaded = update.loaded(&pack).unwrap();
     assert_eq!((loaded.version(), loaded.to_pack()), (model.version(), pack.clone()));

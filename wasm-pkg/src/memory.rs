@@ -2,6 +2,7 @@
 
 use crate::error::coded;
 use alloc::vec::Vec;
+use nearfield_engine::model::pack::Arriving;
 use nearfield_engine::{Model, Update, UserState, Workspace};
 use wasm_bindgen::JsValue;
 
@@ -11,6 +12,8 @@ pub(crate) struct Core {
     pub(crate) models: Table<Model>,
     pub(crate) users: Table<UserState>,
     pub(crate) updates: Table<Update>,
+    /// Packs that are on their way.
+    pub(crate) arriving: Table<Arriving>,
     /// Shared by all users: calls come one after another.
     pub(crate) workspace: Workspace,
 }
@@ -68,6 +71,14 @@ impl<T> Table<T> {
             .get_mut(number as usize)
             .and_then(Option::as_mut)
             .ok_or_else(|| coded("core", "freed", "", None))
+    }
+
+    /// Returns the value of a number, which is free then.
+    ///
+    /// # Errors
+    /// `core.freed` where there is none.
+    pub(crate) fn take(&mut self, number: u32) -> Result<T, JsValue> {
+        self.0.get_mut(number as usize).and_then(Option::take).ok_or_else(|| coded("core", "freed", "", None))
     }
 
     /// Drops the value of a number, if there is one.

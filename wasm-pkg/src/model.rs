@@ -6,6 +6,7 @@ use crate::packed;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
+use nearfield_engine::model::pack::Arriving;
 use nearfield_engine::{ItemKey, Model, Row};
 use wasm_bindgen::prelude::*;
 
@@ -14,14 +15,37 @@ fn with<T>(model: u32, work: impl FnOnce(&mut Model) -> Result<T, JsValue>) -> R
     with_core(|core| work(core.models.get(model)?))
 }
 
-/// Reads a pack, and returns the model's number.
+/// Begins a pack of so many bytes, and returns the number of what arrives.
+#[wasm_bindgen(js_name = packBegin)]
+pub fn pack_begin(bytes: f64) -> u32 {
+    with_core(|core| core.arriving.keep(Arriving::new(bytes as u64)))
+}
+
+/// Takes the next bytes of a pack.
+///
+/// # Errors
+/// `pack.*` as soon as it is plain that this is none; the rest need not come then.
+#[wasm_bindgen(js_name = packPush)]
+pub fn pack_push(pack: u32, bytes: &[u8]) -> Result<(), JsValue> {
+    with_core(|core| core.arriving.get(pack)?.push(bytes).map_err(IntoJs::into_js))
+}
+
+/// Drops a pack that does not arrive.
+#[wasm_bindgen(js_name = packFree)]
+pub fn pack_free(pack: u32) {
+    with_core(|core| core.arriving.free(pack));
+}
+
+/// Makes a pack that has arrived a model, and returns its number.
 ///
 /// # Errors
 /// `pack.*` where the bytes are not a whole pack.
-#[wasm_bindgen(js_name = modelLoad)]
-pub fn model_load(pack: &[u8]) -> Result<u32, JsValue> {
-    let model = Model::load(pack).map_err(IntoJs::into_js)?;
-    Ok(with_core(|core| core.models.keep(model)))
+#[wasm_bindgen(js_name = packFinish)]
+pub fn pack_finish(pack: u32) -> Result<u32, JsValue> {
+    with_core(|core| {
+        let model = core.arriving.take(pack)?.finish().map_err(IntoJs::into_js)?;
+        Ok(core.models.keep(model))
+    })
 }
 
 /// Drops a model.

@@ -84,19 +84,29 @@ pub fn update_apply(update: u32, model: u32, patch: &[u8]) -> Result<(), JsValue
         let model = core.models.get(model)?;
         // The model stays in use until the patched one has turned out to be the one that was signed.
         let patched = core.updates.get(update)?.patched(model.clone(), &file, patch);
-        (*model, _) = patched.map_err(IntoJs::into_js)?;
+        *model = patched.map_err(IntoJs::into_js)?;
         Ok(())
     })
 }
 
-/// Reads the signed pack, and returns the model's number.
+/// Begins the signed pack, and returns the number of what arrives.
+#[wasm_bindgen(js_name = updatePack)]
+pub fn update_pack(update: u32) -> Result<u32, JsValue> {
+    with_core(|core| {
+        let arriving = core.updates.get(update)?.arriving();
+        Ok(core.arriving.keep(arriving))
+    })
+}
+
+/// Makes the signed pack, which has arrived, a model, and returns its number.
 ///
 /// # Errors
 /// `manifest.*` or `pack.*`.
-#[wasm_bindgen(js_name = updateLoad)]
-pub fn update_load(update: u32, pack: &[u8]) -> Result<u32, JsValue> {
+#[wasm_bindgen(js_name = updateReceived)]
+pub fn update_received(update: u32, pack: u32) -> Result<u32, JsValue> {
     with_core(|core| {
-        let model = core.updates.get(update)?.loaded(pack).map_err(IntoJs::into_js)?;
+        let pack = core.arriving.take(pack)?;
+        let model = core.updates.get(update)?.received(pack).map_err(IntoJs::into_js)?;
         Ok(core.models.keep(model))
     })
 }

@@ -76,8 +76,8 @@ impl Edge {
             let (update, before) = (Arc::clone(update), Arc::clone(&installed.pack));
             off_the_runtime(move || {
                 let model = Model::load(&before).map_err(UpdateError::Pack)?;
-                let (model, pack) = update.patched(model, &file, &patch)?;
-                let model = InstalledModel { info: model_info(&model), pack: Arc::new(pack) };
+                let model = update.patched(model, &file, &patch)?;
+                let model = InstalledModel { info: model_info(&model), pack: Arc::new(model.to_pack()) };
                 Ok((model, Arc::new(patch)))
             })
             .await

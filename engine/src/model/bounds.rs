@@ -72,17 +72,13 @@ fn bounds_of(block: &[Step], scales: &[f32]) -> (f32, PartBounds) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::factors::Factors;
+    use crate::model::factors::steps_of;
 
     #[test]
     fn tails_are_what_the_rows_have_after_the_stops() {
-        let mut factors = Factors::new(40);
-        for row in 0..3i8 {
-            factors.push();
-            let numbers: Vec<i8> = (0..40).map(|at| if at < 8 { 100 } else { row * (at / 8) }).collect();
-            factors.set(row as u32, &numbers);
-        }
-        let (norm, bounds) = bounds_of(factors.block(0), &[2.0, 1.0, 0.5]);
+        let numbers = |row: i8| (0..40).map(|at| if at < 8 { 100 } else { row * (at / 8) }).collect();
+        let steps = steps_of(40, &[0, 1, 2].map(numbers));
+        let (norm, bounds) = bounds_of(&steps, &[2.0, 1.0, 0.5]);
         // Row 0 is longest at its head, 8 numbers of 200; row 1 has 8 numbers each of 1, 2, 3, 4 behind it, and row
         // 2, at half the scale, the same.
         let square = |numbers: &[f32]| numbers.iter().map(|number| 8.0 * number * number).sum::<f32>();

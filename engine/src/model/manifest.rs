@@ -40,13 +40,19 @@ impl FileRef {
     /// # Errors
     /// [`ManifestError::Length`] or [`ManifestError::Hash`].
     pub fn check(&self, content: &[u8]) -> Result<(), ManifestError> {
-        if content.len() as u64 != self.bytes {
-            return Err(ManifestError::Length { found: content.len() as u64, expected: self.bytes });
-        }
-        if blake3::hash(content) != blake3::Hash::from_bytes(self.hash) {
-            return Err(ManifestError::Hash);
-        }
-        Ok(())
+        self.check_bytes(content.len() as u64)?;
+        self.check_ref(&Self::of(content))
+    }
+
+    /// Checks the length of a file.
+    pub(crate) fn check_bytes(&self, found: u64) -> Result<(), ManifestError> {
+        if found == self.bytes { Ok(()) } else { Err(ManifestError::Length { found, expected: self.bytes }) }
+    }
+
+    /// Checks the reference of a downloaded file.
+    pub(crate) fn check_ref(&self, found: &Self) -> Result<(), ManifestError> {
+        self.check_bytes(found.bytes)?;
+        if found.hash == self.hash { Ok(()) } else { Err(ManifestError::Hash) }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod pack;
 pub mod patch;
 pub mod popularity;
 pub(crate) mod priors;
+pub(crate) mod sections;
 pub mod transitions;
 pub mod update;
 
@@ -20,13 +21,15 @@ use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
 use crate::model::blend::Scenario;
 use crate::model::bounds::Bounds;
 use crate::model::catalogue::Catalogue;
+use crate::model::factors::BLOCK;
 pub use crate::model::factors::Step;
-use crate::model::factors::{BLOCK, Factors};
 use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::{HALF_LIVES, LogTable, Scale};
 use crate::model::priors::{Derived, Priors, prior};
+use crate::model::sections::{Sections, Shape};
 use crate::model::transitions::{Neighbour, Stored};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -35,54 +38,44 @@ use alloc::vec::Vec;
 pub struct Model {
     pub(crate) lineage: Lineage,
     pub(crate) version: ModelVersion,
-    pub(crate) dim: usize,
-    /// m: slots for neighbours of each item.
-    pub(crate) neighbours_max: usize,
     pub(crate) hyper: Hyperparameters,
-    /// n × d.
-    pub(crate) factors: Factors,
-    /// n; row i is scale[i] · factors[i].
-    pub(crate) scales: Vec<f32>,
+    /// All that there is of the rows, as it is in the file.
+    pub(crate) sections: Sections,
+    /// Where the levels of popularity stand at this version.
+    pub(crate) scales_of_popularity: [Scale; HALF_LIVES],
+    pub(crate) catalogue: Catalogue,
     /// Of each block of rows.
     pub(crate) bounds: Bounds,
-    /// G = QᵀQ of the dequantised rows, packed.
-    pub(crate) gram: Vec<f32>,
-    /// Mean row, d.
-    pub(crate) mean: Vec<f32>,
-    /// n levels of popularity at each half-life.
-    pub(crate) popularity: Vec<[u16; HALF_LIVES]>,
-    /// Where the levels stand at this version.
-    pub(crate) scales_of_popularity: [Scale; HALF_LIVES],
-    /// n × m stored neighbours.
-    pub(crate) neighbours: Vec<Stored>,
-    pub(crate) catalogue: Catalogue,
-    pub(crate) withdrawn: Vec<bool>,
     pub(crate) derived: Derived,
     log_table: LogTable,
 }
 
 impl Model {
-    /// Returns a model without items.
-    pub(crate) fn empty(lineage: Lineage, dim: usize, neighbours_max: usize, hyper: Hyperparameters) -> Self {
+    /// Returns a model of these rows, without their bounds.
+    fn new(
+        lineage: Lineage,
+        version: ModelVersion,
+        hyper: Hyperparameters,
+        sections: Sections,
+        catalogue: Catalogue,
+    ) -> Self {
         Self {
             lineage,
-            version: ModelVersion(0),
-            dim,
-            neighbours_max,
+            version,
             hyper,
-            factors: Factors::new(dim),
-            scales: Vec::new(),
-            bounds: Bounds::default(),
-            gram: vec![0.0; packed_len(dim)],
-            mean: vec![0.0; dim],
-            popularity: Vec::new(),
+            sections,
             scales_of_popularity: [Scale::default(); HALF_LIVES],
-            neighbours: Vec::new(),
-            catalogue: Catalogue::default(),
-            withdrawn: Vec::new(),
+            catalogue,
+            bounds: Bounds::default(),
             derived: Derived::default(),
             log_table: LogTable::new(),
         }
+    }
+
+    /// Returns a model without items.
+    pub(crate) fn empty(lineage: Lineage, dim: usize, neighbours_max: usize, hyper: Hyperparameters) -> Self {
+        let sections = Sections::new(Shape { rows: 0, dim, neighbours_max, id_bytes: 0 });
+        Self::new(lineage, ModelVersion(0), hyper, sections, Catalogue::default())
     }
 
     /// Returns a model of given factors (n × d, row after row), for measuring the ranking apart from
@@ -95,13 +88,14 @@ impl Model {
         let mut model = Self::empty(lineage, dim, 0, hyper);
         model.version = ModelVersion(1);
         let count = rows.len() / dim;
+        let ids: Vec<String> = (0..count).map(|at| format!("item-{at}")).collect();
+        model.push_rows(ids.iter().map(String::as_str));
         let mut gram = vec![0.0f64; packed_len(dim)];
         let mut sum = vec![0.0f64; dim];
         let (mut row, mut quantised) = (vec![0.0; dim], vec![0; dim]);
         for (at, q) in rows.chunks_exact(dim).enumerate() {
-            model.push_row(&format!("item-{at}"));
-            model.scales[at] = quantise(q, &mut quantised);
-            model.factors.set(at as Row, &quantised);
+            model.sections.scales_mut()[at] = quantise(q, &mut quantised);
+            model.sections.set_factors(at as Row, &quantised);
             model.dequantise(at as Row, &mut row);
             let mut entry = 0;
             for i in 0..dim {
@@ -112,21 +106,33 @@ impl Model {
                 }
             }
         }
-        model.gram = gram.into_iter().map(|value| value as f32).collect();
-        model.mean = sum.into_iter().map(|value| (value / count.max(1) as f64) as f32).collect();
+        for (value, sum) in model.sections.gram_mut().iter_mut().zip(gram) {
+            *value = sum as f32;
+        }
+        for (value, sum) in model.sections.mean_mut().iter_mut().zip(sum) {
+            *value = (sum / count.max(1) as f64) as f32;
+        }
         model.update_bounds(0..count as Row);
         model
     }
 
-    /// Adds an item with an empty row. Its key must be new.
-    pub(crate) fn push_row(&mut self, id: &str) {
-        self.catalogue.push(id);
-        self.factors.push();
-        self.scales.push(0.0);
-        self.popularity.push([0; HALF_LIVES]);
-        self.neighbours.resize(self.len() * self.neighbours_max, Stored::default());
-        self.withdrawn.push(false);
-        self.bounds.resize(self.len().div_ceil(BLOCK));
+    /// Adds items with empty rows. Their keys must be new.
+    pub(crate) fn push_rows<'a>(&mut self, ids: impl Iterator<Item = &'a str> + Clone) {
+        let Shape { rows, id_bytes, .. } = self.sections.shape();
+        let (mut count, mut at) = (rows, id_bytes);
+        ids.clone().for_each(|id| (count, at) = (count + 1, at + 1 + id.len()));
+        self.sections.grow(count, at);
+        let mut room = &mut self.sections.ids_mut()[id_bytes..];
+        for id in ids {
+            let (own, rest) = room.split_at_mut(1 + id.len());
+            own[0] = id.len() as u8;
+            own[1..].copy_from_slice(id.as_bytes());
+            room = rest;
+        }
+        for _ in rows..count {
+            self.catalogue.read_next(self.sections.ids());
+        }
+        self.bounds.resize(count.div_ceil(BLOCK));
     }
 
     /// Derives the bounds of each block that holds one of the given rows, which are in rising order.
@@ -137,7 +143,8 @@ impl Model {
                 continue;
             }
             let (first, last) = (block * BLOCK, (block * BLOCK + BLOCK).min(self.len()));
-            self.bounds.derive(block, self.factors.block(block), &self.scales[first..last]);
+            let rows = self.sections.factors().block(block);
+            self.bounds.derive(block, rows, &self.sections.scales()[first..last]);
         }
     }
 
@@ -153,7 +160,7 @@ impl Model {
 
     /// Returns the number of rows, withdrawn ones included.
     pub fn len(&self) -> usize {
-        self.catalogue.len()
+        self.sections.shape().rows
     }
 
     /// Returns whether the catalogue has no row.
@@ -163,12 +170,12 @@ impl Model {
 
     /// Returns d, the number of factors.
     pub fn dim(&self) -> usize {
-        self.dim
+        self.sections.shape().dim
     }
 
     /// Returns m, the slots for neighbours of each item.
     pub fn neighbours_max(&self) -> usize {
-        self.neighbours_max
+        self.sections.shape().neighbours_max
     }
 
     /// Returns what the trainer chose.
@@ -178,7 +185,7 @@ impl Model {
 
     /// Returns the row of an item, if the catalogue has it.
     pub fn row(&self, key: ItemKey) -> Option<Row> {
-        self.catalogue.row(key)
+        self.catalogue.row(self.sections.ids(), key)
     }
 
     /// Returns the operator's id of a row.
@@ -186,17 +193,17 @@ impl Model {
     /// # Panics
     /// When the row is not one of the model's.
     pub fn item_id(&self, row: Row) -> &str {
-        self.catalogue.id(row)
+        self.catalogue.id(self.sections.ids(), row)
     }
 
     /// Returns whether the operator has withdrawn the item.
     pub fn is_withdrawn(&self, row: Row) -> bool {
-        self.withdrawn[row as usize]
+        self.sections.withdrawn()[row as usize] != 0
     }
 
     /// Returns the item's levels of popularity, one a half-life (32 steps double it, 0 is never seen).
     pub fn popularity(&self, row: Row) -> [u16; HALF_LIVES] {
-        self.popularity[row as usize]
+        self.sections.popularity()[row as usize]
     }
 
     /// Returns ln(1 + decayed count) of a row at each half-life.
@@ -212,8 +219,10 @@ impl Model {
     /// Returns ln(1 + decayed count) of a row at one half-life.
     #[inline]
     pub(crate) fn popularity_feature(&self, row: Row, half_life: usize) -> f32 {
-        self.log_table
-            .value(self.popularity[row as usize][half_life], self.scales_of_popularity[half_life].one)
+        self.log_table.value(
+            self.sections.popularity()[row as usize][half_life],
+            self.scales_of_popularity[half_life].one,
+        )
     }
 
     /// Returns the mean of [`Model::popularity_features`] over the catalogue.
@@ -239,39 +248,43 @@ impl Model {
 
     /// Returns 1 where the row has no factor yet, else 0.
     pub fn cold(&self, row: Row) -> f32 {
-        if self.scales[row as usize] == 0.0 { 1.0 } else { 0.0 }
+        if self.sections.scales()[row as usize] == 0.0 { 1.0 } else { 0.0 }
+    }
+
+    /// Returns the mean of the dequantised rows (d).
+    pub(crate) fn mean(&self) -> &[f32] {
+        self.sections.mean()
     }
 
     /// Returns G = QᵀQ of the dequantised rows, packed (d(d+1)/2).
     pub fn gram(&self) -> &[f32] {
-        &self.gram
+        self.sections.gram()
     }
 
     /// Returns the quantised rows as they lie in memory, for measuring how fast they can be read.
     pub fn all_factors(&self) -> &[Step] {
-        self.factors.steps()
+        self.sections.factors().steps()
     }
 
     /// Returns the quantised row and its scale: qᵢ = scale · factors.
     pub fn factors(&self, row: Row) -> (Vec<i8>, f32) {
-        (self.factors.row(row).collect(), self.scales[row as usize])
+        (self.sections.factors().row(row).collect(), self.sections.scales()[row as usize])
     }
 
     /// Returns the neighbours of a row, strongest first.
     pub fn neighbours(&self, row: Row) -> impl Iterator<Item = Neighbour> + '_ {
-        self.stored_neighbours(row).iter().filter_map(|stored| stored.read())
+        self.stored_neighbours(row).filter_map(Stored::read)
     }
 
     /// Returns the slots for neighbours of a row; the last ones may be empty.
-    pub(crate) fn stored_neighbours(&self, row: Row) -> &[Stored] {
-        let start = row as usize * self.neighbours_max;
-        &self.neighbours[start..start + self.neighbours_max]
+    pub(crate) fn stored_neighbours(&self, row: Row) -> impl Iterator<Item = Stored> + '_ {
+        self.sections.neighbours(row as usize..row as usize + 1)
     }
 
     /// Writes the row as numbers into `out`, which has length d.
     pub(crate) fn dequantise(&self, row: Row, out: &mut [f32]) {
-        let scale = self.scales[row as usize];
-        for (out, factor) in out.iter_mut().zip(self.factors.row(row)) {
+        let scale = self.sections.scales()[row as usize];
+        for (out, factor) in out.iter_mut().zip(self.sections.factors().row(row)) {
             *out = f32::from(factor) * scale;
         }
     }

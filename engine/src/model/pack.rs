@@ -8,18 +8,19 @@
 //! [`crate::model::factors`] lays them out), scales (n f32), Gram (d(d+1)/2 f32), mean (d f32), popularity (n·5 u16), neighbours (n·m u32, then n·m
 //! u8), withdrawn (n u8), ids (for each a length byte and UTF-8). `docs/wire-format.md` is normative.
 
-use crate::algebra::packed_len;
 use crate::encoding;
 use crate::error::PackError;
-use crate::ids::{Lineage, ModelVersion, short_hash};
-use crate::limits::{DIM_MAX, ITEM_ID_BYTES_MAX, ROWS_MAX};
+use crate::ids::{Lineage, ModelVersion};
+use crate::limits::{DIM_MAX, ROWS_MAX};
 use crate::model::Model;
 use crate::model::catalogue::Catalogue;
-use crate::model::factors::{BLOCK, Factors};
+use crate::model::factors::BLOCK;
 use crate::model::hyper::Hyperparameters;
+use crate::model::manifest::FileRef;
 use crate::model::popularity::{HALF_LIVES, Scale};
-use crate::model::transitions::{NEIGHBOUR_BYTES, Stored};
+use crate::model::sections::{Sections, Shape};
 use alloc::vec::Vec;
+use blake3::Hasher;
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.
@@ -27,6 +28,9 @@ pub const FORMAT: u16 = 3;
 
 const MAGIC: [u8; 4] = *b"NFPK";
 const CHECKSUM_BYTES: usize = 8;
+
+/// Magic, format and length of the header.
+const PREFIX_BYTES: usize = 10;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -42,54 +46,75 @@ struct Header {
 }
 
 impl Header {
-    fn section_bytes(&self) -> u64 {
-        let (n, d, m) = (u64::from(self.rows), u64::from(self.dim), u64::from(self.neighbours_max));
-        Factors::byte_len(d as usize, n as usize)
-            + 4 * n
-            + 4 * packed_len(d as usize) as u64
-            + 4 * d
-            + 2 * HALF_LIVES as u64 * n
-            + NEIGHBOUR_BYTES as u64 * n * m
-            + n
-            + self.id_bytes
+    fn shape(&self) -> Shape {
+        Shape {
+            rows: self.rows as usize,
+            dim: usize::from(self.dim),
+            neighbours_max: usize::from(self.neighbours_max),
+            // No pack is as long as what this leaves out.
+            id_bytes: self.id_bytes.min(u64::from(u32::MAX)) as usize,
+        }
+    }
+
+    fn check(&self) -> Result<(), PackError> {
+        check(self.rows as usize <= ROWS_MAX, "rows", "at most 16,777,216")?;
+        check((1..=DIM_MAX).contains(&usize::from(self.dim)), "dim", "1 to 512")?;
+        check(self.neighbours_max <= 256, "neighbours_max", "at most 256")?;
+        let finite_bases = self.popularity.iter().all(|scale| scale.base.is_finite());
+        check(finite_bases, "popularity.base", "finite")?;
+        match self.hyper.fault() {
+            Some((field, limit)) => Err(PackError::Field { field, limit }),
+            None => Ok(()),
+        }
     }
 }
 
+fn check(good: bool, field: &'static str, limit: &'static str) -> Result<(), PackError> {
+    if good { Ok(()) } else { Err(PackError::Field { field, limit }) }
+}
+
 impl Model {
-    /// Returns the model as a pack: the same bytes for equal models.
-    pub fn to_pack(&self) -> Vec<u8> {
+    /// Returns what stands in the pack before the sections.
+    fn head(&self) -> Vec<u8> {
+        let shape = self.sections.shape();
         let header = Header {
             lineage: self.lineage,
             version: self.version,
-            rows: self.len() as u32,
-            dim: self.dim as u16,
-            neighbours_max: self.neighbours_max as u16,
-            id_bytes: self.catalogue.ids().map(|id| 1 + id.len() as u64).sum(),
+            rows: shape.rows as u32,
+            dim: shape.dim as u16,
+            neighbours_max: shape.neighbours_max as u16,
+            id_bytes: shape.id_bytes as u64,
             popularity: self.scales_of_popularity,
             hyper: self.hyper.clone(),
             extensions: Vec::new(),
         };
-        let head = postcard::to_allocvec(&header).expect("a header has no type that postcard refuses");
-        let mut bytes =
-            Vec::with_capacity(10 + head.len() + header.section_bytes() as usize + CHECKSUM_BYTES);
-        bytes.extend(MAGIC);
-        bytes.extend(FORMAT.to_le_bytes());
-        bytes.extend((head.len() as u32).to_le_bytes());
+        let header = postcard::to_allocvec(&header).expect("a header has no type that postcard refuses");
+        let mut head = MAGIC.to_vec();
+        head.extend(FORMAT.to_le_bytes());
+        head.extend((header.len() as u32).to_le_bytes());
+        head.extend(header);
+        head
+    }
+
+    /// Returns the model as a pack: the same bytes for equal models.
+    pub fn to_pack(&self) -> Vec<u8> {
+        let (head, sections) = (self.head(), self.sections.bytes());
+        let mut bytes = Vec::with_capacity(head.len() + sections.len() + CHECKSUM_BYTES);
         bytes.extend(head);
-        bytes.extend(self.factors.bytes());
-        for number in self.scales.iter().chain(&self.gram).chain(&self.mean) {
-            bytes.extend(number.to_le_bytes());
-        }
-        self.popularity.iter().flatten().for_each(|level| bytes.extend(level.to_le_bytes()));
-        self.neighbours.iter().for_each(|stored| bytes.extend(stored.row_and_forward.to_le_bytes()));
-        bytes.extend(self.neighbours.iter().map(|stored| stored.backward_and_fresh));
-        bytes.extend(self.withdrawn.iter().map(|withdrawn| u8::from(*withdrawn)));
-        for id in self.catalogue.ids() {
-            bytes.push(id.len() as u8);
-            bytes.extend(id.as_bytes());
-        }
-        bytes.extend(short_hash(&bytes).to_le_bytes());
+        bytes.extend(sections);
+        let checksum = checksum(Hasher::new().update(&bytes));
+        bytes.extend(checksum);
         bytes
+    }
+
+    /// Returns the reference of the model's pack, without making it.
+    pub fn pack_ref(&self) -> FileRef {
+        let (head, sections) = (self.head(), self.sections.bytes());
+        let mut hasher = Hasher::new();
+        hasher.update(&head).update(sections);
+        let checksum = checksum(&hasher);
+        let hash = *hasher.update(&checksum).finalize().as_bytes();
+        FileRef { hash, bytes: (head.len() + sections.len() + CHECKSUM_BYTES) as u64 }
     }
 
     /// Reads a pack. Lengths are checked against the file before anything is allocated.
@@ -97,107 +122,172 @@ impl Model {
     /// # Errors
     /// [`PackError`] for a file of another kind, a truncated or damaged one, or a field out of range.
     pub fn load(bytes: &[u8]) -> Result<Self, PackError> {
-        let cut =
-            |expected: usize| PackError::Length { found: bytes.len() as u64, expected: expected as u64 };
-        let body = bytes.strip_prefix(&MAGIC).ok_or(PackError::Foreign)?;
-        let (format, body) = body.split_first_chunk::<2>().ok_or(cut(10))?;
-        let found = u16::from_le_bytes(*format);
+        let mut arriving = Arriving::new(bytes.len() as u64);
+        arriving.push(bytes)?;
+        arriving.finish()
+    }
+}
+
+/// Returns the first bytes of the hash of what came so far.
+fn checksum(hasher: &Hasher) -> [u8; CHECKSUM_BYTES] {
+    let hash = hasher.finalize();
+    core::array::from_fn(|at| hash.as_bytes()[at])
+}
+
+/// A pack that arrives piece by piece: each goes to its place in the model and is hashed once.
+///
+/// ```
+/// use nearfield_engine::golden;
+/// use nearfield_engine::model::pack::Arriving;
+///
+/// let pack = golden::model().to_pack();
+/// let mut arriving = Arriving::new(pack.len() as u64);
+/// for piece in pack.chunks(1000) {
+///     arriving.push(piece)?;
+/// }
+/// assert_eq!(arriving.finish()?, golden::model());
+/// # Ok::<(), nearfield_engine::PackError>(())
+/// ```
+#[derive(Debug)]
+pub struct Arriving {
+    /// Bytes that are to come in all.
+    expected: u64,
+    /// Bytes that have come.
+    found: u64,
+    /// Of all but the checksum.
+    hasher: Hasher,
+    /// What comes before the sections, as far as it is there.
+    head: Vec<u8>,
+    body: Option<Body>,
+    checksum: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Body {
+    header: HeaderRead,
+    sections: Sections,
+    filled: usize,
+}
+
+/// What is kept of a header; the shape is the sections'.
+#[derive(Debug)]
+struct HeaderRead {
+    lineage: Lineage,
+    version: ModelVersion,
+    popularity: [Scale; HALF_LIVES],
+    hyper: Hyperparameters,
+}
+
+impl Arriving {
+    /// Begins a pack that has so many bytes.
+    pub fn new(bytes: u64) -> Self {
+        let (hasher, head, checksum) = (Hasher::new(), Vec::new(), Vec::new());
+        Self { expected: bytes, found: 0, hasher, head, body: None, checksum }
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`PackError`] as soon as it is plain that this is no pack of that length. The rest need not come then.
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), PackError> {
+        self.found += bytes.len() as u64;
+        while self.body.is_none() {
+            let missing = self.head_bytes()? - self.head.len();
+            let (head, rest) = bytes.split_at(bytes.len().min(missing));
+            self.head.extend(head);
+            self.hasher.update(head);
+            bytes = rest;
+            if self.head.len() == self.head_bytes()? {
+                self.body = Some(self.read_head()?);
+            } else if bytes.is_empty() {
+                return Ok(());
+            }
+        }
+        let Some(Body { sections, filled, .. }) = &mut self.body else { return Ok(()) };
+        let room = &mut sections.bytes_mut()[*filled..];
+        let (body, rest) = bytes.split_at(bytes.len().min(room.len()));
+        room[..body.len()].copy_from_slice(body);
+        self.hasher.update(body);
+        *filled += body.len();
+        self.checksum.extend(rest.get(..CHECKSUM_BYTES - self.checksum.len()).unwrap_or(rest));
+        if self.found > self.expected { Err(self.wrong_length(self.expected)) } else { Ok(()) }
+    }
+
+    /// Returns how many bytes come before the sections, as far as that is known.
+    fn head_bytes(&self) -> Result<usize, PackError> {
+        let known = self.head.len().min(MAGIC.len());
+        if self.head[..known] != MAGIC[..known] {
+            return Err(PackError::Foreign);
+        }
+        let Some(prefix) = self.head.first_chunk::<PREFIX_BYTES>() else { return Ok(PREFIX_BYTES) };
+        let found = u16::from_le_bytes([prefix[4], prefix[5]]);
         if found != FORMAT {
             return Err(PackError::UnknownFormat { found, known: FORMAT });
         }
-        let (head_len, body) = body.split_first_chunk::<4>().ok_or(cut(10))?;
-        let head_len = u32::from_le_bytes(*head_len) as usize;
-        let (head, body) = body.split_at_checked(head_len).ok_or(cut(10usize.saturating_add(head_len)))?;
-        let header: Header = encoding::read(head)
+        let length = u32::from_le_bytes([prefix[6], prefix[7], prefix[8], prefix[9]]);
+        let bytes = PREFIX_BYTES as u64 + u64::from(length);
+        if bytes > self.expected { Err(self.wrong_length(bytes)) } else { Ok(bytes as usize) }
+    }
+
+    fn read_head(&self) -> Result<Body, PackError> {
+        let header: Header = encoding::read(&self.head[PREFIX_BYTES..])
             .map_err(|_| PackError::Field { field: "header", limit: "a header in its canonical encoding" })?;
-        let field =
-            |good: bool, field, limit| if good { Ok(()) } else { Err(PackError::Field { field, limit }) };
-        field(header.rows as usize <= ROWS_MAX, "rows", "at most 16,777,216")?;
-        field((1..=DIM_MAX).contains(&usize::from(header.dim)), "dim", "1 to 512")?;
-        field(header.neighbours_max <= 256, "neighbours_max", "at most 256")?;
-        let finite_bases = header.popularity.iter().all(|scale| scale.base.is_finite());
-        field(finite_bases, "popularity.base", "finite")?;
-        if let Some((name, limit)) = header.hyper.fault() {
-            return Err(PackError::Field { field: name, limit });
+        header.check()?;
+        let shape = header.shape();
+        let expected = shape.bytes().saturating_add((self.head.len() + CHECKSUM_BYTES) as u64);
+        if self.expected != expected {
+            return Err(self.wrong_length(expected));
         }
-        let expected = (10 + head_len) as u64 + header.section_bytes() + CHECKSUM_BYTES as u64;
-        if header.id_bytes > bytes.len() as u64 || bytes.len() as u64 != expected {
-            return Err(PackError::Length { found: bytes.len() as u64, expected });
+        let Header { lineage, version, popularity, hyper, .. } = header;
+        let header = HeaderRead { lineage, version, popularity, hyper };
+        Ok(Body { header, sections: Sections::new(shape), filled: 0 })
+    }
+
+    /// The file has another length than `expected`, which it says itself.
+    fn wrong_length(&self, expected: u64) -> PackError {
+        PackError::Length { found: self.found.max(self.expected), expected }
+    }
+
+    /// Returns the reference of the file, whose bytes have all come.
+    pub fn file(&self) -> FileRef {
+        let hash = *self.hasher.clone().update(&self.checksum).finalize().as_bytes();
+        FileRef { hash, bytes: self.found }
+    }
+
+    /// Returns the model, once all bytes have come.
+    ///
+    /// # Errors
+    /// [`PackError`] for a truncated or damaged file, or a field out of range.
+    pub fn finish(self) -> Result<Model, PackError> {
+        let Self { expected, found, hasher, head, body, checksum: checksum_found } = self;
+        if head.len() < MAGIC.len() {
+            return Err(PackError::Foreign);
         }
-        let (covered, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
-        if short_hash(covered).to_le_bytes() != *checksum {
+        let body = body.filter(|_| found == expected);
+        let Body { header, sections, .. } = body.ok_or(PackError::Length { found, expected })?;
+        if checksum(&hasher) != *checksum_found {
             return Err(PackError::Checksum);
         }
-
-        let (n, d, m) = (header.rows as usize, usize::from(header.dim), usize::from(header.neighbours_max));
-        let mut sections = Sections { rest: &body[..body.len() - CHECKSUM_BYTES] };
-        let mut model = Model::empty(header.lineage, d, m, header.hyper);
-        model.version = header.version;
-        let factors = Factors::from_bytes(d, n, sections.take(Factors::byte_len(d, n) as usize));
-        model.factors = factors.ok_or(PackError::Field { field: "factors", limit: "0 beyond the rows" })?;
-        model.scales = sections.numbers(n, f32::from_le_bytes);
-        model.gram = sections.numbers(packed_len(d), f32::from_le_bytes);
-        model.mean = sections.numbers(d, f32::from_le_bytes);
-        let levels = |bytes: [u8; 2 * HALF_LIVES]| {
-            core::array::from_fn(|at| u16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]))
-        };
-        model.popularity = sections.numbers(n, levels);
-        model.scales_of_popularity = header.popularity;
-        let rows_and_forward = sections.take(4 * n * m).as_chunks().0;
-        let neighbours = rows_and_forward.iter().zip(sections.take(n * m));
-        model.neighbours = neighbours
-            .map(|(row_and_forward, backward_and_fresh)| Stored {
-                row_and_forward: u32::from_le_bytes(*row_and_forward),
-                backward_and_fresh: *backward_and_fresh,
-            })
-            .collect();
-        let withdrawn = sections.take(n);
-        field(withdrawn.iter().all(|byte| *byte <= 1), "withdrawn", "0 or 1 each")?;
-        model.withdrawn = withdrawn.iter().map(|byte| *byte == 1).collect();
-        model.catalogue = Catalogue::with_room(n, (header.id_bytes as usize).saturating_sub(n));
-        for _ in 0..n {
-            let id = sections
-                .id()
-                .ok_or(PackError::Field { field: "ids", limit: "1 to 128 bytes of UTF-8 each" })?;
-            field(model.catalogue.push(id), "ids", "each once")?;
+        let shape = sections.shape();
+        check(sections.factors().filled_up_with_zeros(), "factors", "0 beyond the rows")?;
+        check(sections.withdrawn().iter().all(|byte| *byte <= 1), "withdrawn", "0 or 1 each")?;
+        let mut catalogue = Catalogue::with_room(shape.rows);
+        for _ in 0..shape.rows {
+            check(catalogue.read_next(sections.ids()), "ids", "1 to 128 bytes of UTF-8 each, each id once")?;
         }
-        field(sections.rest.is_empty(), "id_bytes", "the length of all ids")?;
-        model.bounds.resize(n.div_ceil(BLOCK));
-        model.update_bounds(0..n as u32);
-        let sound_scales = model.scales.iter().all(|scale| scale.is_finite() && *scale >= 0.0);
-        field(sound_scales, "scales", "finite, 0 or more")?;
-        let finite = model.gram.iter().chain(&model.mean).all(|number| number.is_finite());
-        field(finite, "gram and mean", "finite")?;
-        let known_rows = model.neighbours.iter().all(|stored| stored.row() < n.max(1) as u32);
-        field(known_rows, "neighbours", "rows of the catalogue")?;
+        check(catalogue.end() == shape.id_bytes, "id_bytes", "the length of all ids")?;
+        let sound_scales = sections.scales().iter().all(|scale| scale.is_finite() && *scale >= 0.0);
+        check(sound_scales, "scales", "finite, 0 or more")?;
+        let finite = sections.gram().iter().chain(sections.mean()).all(|number| number.is_finite());
+        check(finite, "gram and mean", "finite")?;
+        let known_rows =
+            sections.neighbours(0..shape.rows).all(|stored| (stored.row() as usize) < shape.rows);
+        check(known_rows, "neighbours", "rows of the catalogue")?;
+        let HeaderRead { lineage, version, popularity, hyper } = header;
+        let mut model = Model::new(lineage, version, hyper, sections, catalogue);
+        model.scales_of_popularity = popularity;
+        model.bounds.resize(shape.rows.div_ceil(BLOCK));
+        model.update_bounds(0..shape.rows as u32);
         Ok(model)
-    }
-}
-
-struct Sections<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Sections<'a> {
-    /// Takes bytes whose presence the length check has shown.
-    fn take(&mut self, bytes: usize) -> &'a [u8] {
-        let (taken, rest) = self.rest.split_at(bytes);
-        self.rest = rest;
-        taken
-    }
-
-    fn numbers<T, const N: usize>(&mut self, count: usize, read: impl Fn([u8; N]) -> T) -> Vec<T> {
-        self.take(count * N).as_chunks::<N>().0.iter().map(|chunk| read(*chunk)).collect()
-    }
-
-    fn id(&mut self) -> Option<&'a str> {
-        let (len, rest) = self.rest.split_first()?;
-        let len = usize::from(*len);
-        if len == 0 || len > ITEM_ID_BYTES_MAX {
-            return None;
-        }
-        let (id, rest) = rest.split_at_checked(len)?;
-        self.rest = rest;
-        core::str::from_utf8(id).ok()
     }
 }

@@ -69,7 +69,7 @@ impl Patch {
                 scale,
                 factors,
                 popularity: model.popularity(row),
-                neighbours: model.stored_neighbours(row).iter().copied().filter(|s| !s.is_empty()).collect(),
+                neighbours: model.stored_neighbours(row).filter(|s| !s.is_empty()).collect(),
                 withdrawn: model.is_withdrawn(row),
             }
         });
@@ -77,8 +77,8 @@ impl Patch {
             lineage: model.lineage,
             from,
             to: model.version,
-            gram: model.gram.clone(),
-            mean: model.mean.clone(),
+            gram: model.gram().to_vec(),
+            mean: model.mean().to_vec(),
             popularity: model.scales_of_popularity,
             rows: rows.collect(),
             extensions: Vec::new(),
@@ -135,30 +135,28 @@ impl Model {
         let patch = Patch::load(bytes)?;
         self.check_patch(&patch)?;
         self.version = patch.to;
-        self.gram = patch.gram;
-        self.mean = patch.mean;
         let steps: [u32; HALF_LIVES] =
             core::array::from_fn(|at| patch.popularity[at].shift_from(&self.scales_of_popularity[at]));
         if steps != [0; HALF_LIVES] {
-            for levels in &mut self.popularity {
+            for levels in self.sections.popularity_mut() {
                 *levels = core::array::from_fn(|at| shifted(levels[at], steps[at]));
             }
         }
         self.scales_of_popularity = patch.popularity;
         let in_use = core::mem::take(&mut self.derived).in_use();
+        let rows_before = self.len() as Row;
+        let new_ids = patch.rows.iter().filter(|changed| changed.row >= rows_before);
+        self.push_rows(new_ids.filter_map(|changed| changed.id.as_deref()));
+        self.sections.gram_mut().copy_from_slice(&patch.gram);
+        self.sections.mean_mut().copy_from_slice(&patch.mean);
         let rows: Vec<Row> = patch.rows.iter().map(|changed| changed.row).collect();
-        for changed in patch.rows {
+        for changed in &patch.rows {
             let row = changed.row as usize;
-            if let Some(id) = changed.id.filter(|_| row == self.len()) {
-                self.push_row(&id);
-            }
-            self.factors.set(changed.row, &changed.factors);
-            self.scales[row] = changed.scale;
-            self.popularity[row] = changed.popularity;
-            self.withdrawn[row] = changed.withdrawn;
-            let neighbours = &mut self.neighbours[row * self.neighbours_max..][..self.neighbours_max];
-            neighbours.fill(Stored::default());
-            neighbours[..changed.neighbours.len()].copy_from_slice(&changed.neighbours);
+            self.sections.set_factors(changed.row, &changed.factors);
+            self.sections.scales_mut()[row] = changed.scale;
+            self.sections.popularity_mut()[row] = changed.popularity;
+            self.sections.withdrawn_mut()[row] = u8::from(changed.withdrawn);
+            self.sections.set_neighbours(changed.row, &changed.neighbours);
         }
         self.update_bounds(rows.into_iter());
         // Now, so that the first list after the patch need not wait for them.
@@ -193,18 +191,18 @@ impl Model {
             };
             let sound = in_range
                 && changed.row >= next_row
-                && changed.factors.len() == self.dim
+                && changed.factors.len() == self.dim()
                 && changed.scale.is_finite()
                 && changed.scale >= 0.0
-                && changed.neighbours.len() <= self.neighbours_max
+                && changed.neighbours.len() <= self.neighbours_max()
                 && changed.neighbours.iter().all(|stored| (stored.row() as usize) < rows_after);
             if !sound {
                 return Err(PatchError::Damaged { what: "a row is out of range" });
             }
             next_row = changed.row + 1;
         }
-        let numbers = patch.gram.len() == packed_len(self.dim)
-            && patch.mean.len() == self.dim
+        let numbers = patch.gram.len() == packed_len(self.dim())
+            && patch.mean.len() == self.dim()
             && rows_after <= ROWS_MAX
             && patch.gram.iter().chain(&patch.mean).all(|number| number.is_finite())
             && patch.popularity.iter().all(|scale| scale.base.is_finite());

@@ -14,7 +14,7 @@ use crate::ids::{Lineage, ModelVersion};
 use crate::limits::{MANIFEST_AHEAD_MS_MAX, MANIFEST_MS_MAX};
 use crate::model::Model;
 use crate::model::manifest::{FileRef, Manifest, Signed};
-use alloc::vec::Vec;
+use crate::model::pack::Arriving;
 
 /// What a client has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,24 +116,37 @@ impl Update {
         }
     }
 
-    /// Returns a model brought up by the patch of [`Step::Patch`], and its pack, which is the one that was
-    /// signed.
+    /// Returns a model brought up by the patch of [`Step::Patch`] to the one that was signed.
     ///
     /// # Errors
     /// [`UpdateError`]; the pack is to be fetched then.
-    pub fn patched(
-        &self,
-        mut model: Model,
-        file: &FileRef,
-        patch: &[u8],
-    ) -> Result<(Model, Vec<u8>), UpdateError> {
+    pub fn patched(&self, mut model: Model, file: &FileRef, patch: &[u8]) -> Result<Model, UpdateError> {
         file.check(patch)?;
         model.apply(patch)?;
-        let pack = model.to_pack();
-        if self.manifest.stable.pack.check(&pack).is_err() {
+        if model.pack_ref() != self.manifest.stable.pack {
             return Err(ManifestError::Patched.into());
         }
-        Ok((model, pack))
+        Ok(model)
+    }
+
+    /// Returns room for the signed pack, which arrives piece by piece and goes to [`Update::received`].
+    pub fn arriving(&self) -> Arriving {
+        Arriving::new(self.manifest.stable.pack.bytes)
+    }
+
+    /// Returns the model of a pack whose bytes have all come.
+    ///
+    /// # Errors
+    /// [`UpdateError`]; the caller keeps its last good model.
+    pub fn received(&self, pack: Arriving) -> Result<Model, UpdateError> {
+        let slot = &self.manifest.stable;
+        slot.pack.check_ref(&pack.file())?;
+        let model = pack.finish()?;
+        if (model.lineage, model.version) != (self.manifest.lineage, slot.version) {
+            let (lineage, version) = (model.lineage, model.version);
+            return Err(ManifestError::OtherModel { lineage, version }.into());
+        }
+        Ok(model)
     }
 
     /// Returns the model of a downloaded pack.
@@ -141,13 +154,9 @@ impl Update {
     /// # Errors
     /// [`UpdateError`]; the caller keeps its last good model.
     pub fn loaded(&self, pack: &[u8]) -> Result<Model, UpdateError> {
-        let slot = &self.manifest.stable;
-        slot.pack.check(pack)?;
-        let model = Model::load(pack)?;
-        if (model.lineage, model.version) != (self.manifest.lineage, slot.version) {
-            let (lineage, version) = (model.lineage, model.version);
-            return Err(ManifestError::OtherModel { lineage, version }.into());
-        }
-        Ok(model)
+        self.manifest.stable.pack.check_bytes(pack.len() as u64)?;
+        let mut arriving = self.arriving();
+        arriving.push(pack)?;
+        self.received(arriving)
     }
 }

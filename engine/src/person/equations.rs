@@ -47,7 +47,7 @@ pub(super) enum Solved {
 impl Equations {
     /// Returns the equations of a history in the model's basis, rebuilt where they are in another.
     pub(super) fn current<'a>(slot: &'a mut Option<Self>, model: &Model, history: &History) -> &'a mut Self {
-        let of_dim = |equations: &Self| equations.whole.b.len() == model.dim;
+        let of_dim = |equations: &Self| equations.whole.b.len() == model.dim();
         let current = slot.as_ref().is_some_and(|held| {
             held.lineage == model.lineage && held.version == model.version && of_dim(held)
         });
@@ -63,12 +63,12 @@ impl Equations {
         Self {
             lineage: model.lineage,
             version: model.version,
-            whole: NormalEquations::new(model.dim),
-            recent: NormalEquations::new(model.dim),
+            whole: NormalEquations::new(model.dim()),
+            recent: NormalEquations::new(model.dim()),
             rows: VecDeque::new(),
             since_rebuild: 0,
             solved: Default::default(),
-            row: vec![0.0; model.dim],
+            row: vec![0.0; model.dim()],
         }
     }
 
@@ -80,7 +80,7 @@ impl Equations {
         self.whole.clear();
         self.recent.clear();
         self.rows.clear();
-        self.row.resize(model.dim, 0.0);
+        self.row.resize(model.dim(), 0.0);
         let count = history.entries.len();
         for (index, entry) in history.entries.iter().enumerate() {
             let row = model.row(entry.key);
@@ -108,7 +108,7 @@ impl Equations {
         self.recent.scale(model.hyper.recent_decay);
         if let Some(row) = row {
             let weight = model.hyper.kind(entry.kind());
-            self.row.resize(model.dim, 0.0);
+            self.row.resize(model.dim(), 0.0);
             model.dequantise(row, &mut self.row);
             self.whole.add(&self.row, weight.weight, weight.target);
             self.recent.add(&self.row, weight.weight, weight.target);
@@ -120,7 +120,7 @@ impl Equations {
         self.solved = Default::default();
         if let Some(row) = self.rows.pop_front().flatten() {
             let weight = model.hyper.kind(oldest.kind());
-            self.row.resize(model.dim, 0.0);
+            self.row.resize(model.dim(), 0.0);
             model.dequantise(row, &mut self.row);
             self.whole.add(&self.row, -weight.weight, weight.target);
         }
@@ -132,7 +132,7 @@ impl Equations {
         let newest_first = self.rows.iter().zip(&history.entries).rev();
         let mut wanted = newest_first.filter(|(_, entry)| model.hyper.is_target(entry.kind()));
         let row = (*wanted.next()?.0)?;
-        self.row.resize(model.dim, 0.0);
+        self.row.resize(model.dim(), 0.0);
         model.dequantise(row, &mut self.row);
         Some(&self.row)
     }

@@ -123,7 +123,7 @@ impl<'a> Breakdown<'a> {
         let Self { model, weights, .. } = self;
         let mut parts = [0.0; PARTS.len()];
         let mut q = row_of(model, row);
-        q.iter_mut().zip(&model.mean).for_each(|(q, mean)| *q -= mean);
+        q.iter_mut().zip(model.mean()).for_each(|(q, mean)| *q -= mean);
         for (part, vector) in &self.vectors {
             parts[*part as usize] += inner(vector, &q);
         }
@@ -232,7 +232,7 @@ fn scaled(model: &Model, p: &[f32], weight: f32) -> Vec<f32> {
 }
 
 fn row_of(model: &Model, row: Row) -> Vec<f32> {
-    let mut q = vec![0.0; model.dim];
+    let mut q = vec![0.0; model.dim()];
     model.dequantise(row, &mut q);
     q
 }
@@ -257,8 +257,8 @@ mod tests {
                 let equations = Equations::current(&mut person.equations, &model, history);
                 let breakdown = Breakdown::new(&model, scenario, history, equations, solver, candidates);
                 let vectors = breakdown.vectors.iter();
-                let common: f32 =
-                    breakdown.mean_prior + vectors.map(|(_, vector)| inner(vector, &model.mean)).sum::<f32>();
+                let common: f32 = breakdown.mean_prior
+                    + vectors.map(|(_, vector)| inner(vector, model.mean())).sum::<f32>();
                 for (row, score) in scores.iter().enumerate() {
                     let sum: f32 = breakdown.parts(row as Row).iter().sum();
                     // The score is made of a vector at 16 bits.

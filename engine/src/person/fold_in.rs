@@ -40,8 +40,8 @@ impl Equations {
         let hyper = &model.hyper;
         let ridge = hyper.lambda * (self.whole.h + hyper.alpha * model.len() as f32);
         let parts: [(f32, &[f32]); 3] =
-            [(hyper.alpha, &model.gram), (1.0, &self.whole.a), (hyper.recent_weight, &self.recent.a)];
+            [(hyper.alpha, model.gram()), (1.0, &self.whole.a), (hyper.recent_weight, &self.recent.a)];
         let used = if recency && hyper.recent_weight != 0.0 { 3 } else { 2 };
-        solver.factorise(&parts[..used], ridge, model.dim)
+        solver.factorise(&parts[..used], ridge, model.dim())
     }
 }

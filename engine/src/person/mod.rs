@@ -328,7 +328,7 @@ impl UserState {
         let weights = model.hyper.blend.weights(scenario, bucket);
         let Workspace { solver, query, candidates, .. } = workspace;
         let equations = Equations::current(&mut self.equations, model, &self.stored.history);
-        query.clear(model.dim);
+        query.clear(model.dim());
         for (feature, recency) in [(blend::FACTOR_RECENT, true), (blend::FACTOR_WHOLE, false)] {
             if weights[feature] != 0.0
                 && let Some(p) = equations.factor(model, recency, solver)

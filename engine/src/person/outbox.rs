@@ -122,7 +122,7 @@ impl UserState {
         let Some(p) = equations.factor(model, false, &mut workspace.solver) else {
             return (None, Vec::new());
         };
-        let mut factor = vec![0; model.dim];
+        let mut factor = vec![0; model.dim()];
         let mut factor_scale = quantise(p, &mut factor);
         if factor_scale == 0.0 {
             // A factor of zero (an item without a row yet) still teaches transitions and popularity.

@@ -32,7 +32,7 @@ pub(crate) fn pool(count: u32) -> u32 {
 pub(crate) fn choose(model: &Model, pool: &[Scored], count: usize, diversity: f32, list: &mut Vec<Scored>) {
     let dim = model.dim();
     let mut rows = Vec::with_capacity(pool.len() * dim);
-    rows.extend(pool.iter().flat_map(|item| model.factors.row(item.row)).map(i32::from));
+    rows.extend(pool.iter().flat_map(|item| model.sections.factors().row(item.row)).map(i32::from));
     let of = |index: usize| &rows[index * dim..(index + 1) * dim];
     let dot = |one: &[i32], other: &[i32]| one.iter().zip(other).map(|(x, y)| x * y).sum::<i32>() as f32;
     let norms: Vec<f32> = (0..pool.len()).map(|index| f32::sqrt(dot(of(index), of(index)))).collect();
@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn cosine(model: &Model, one: &Scored, other: &Scored) -> f64 {
-        let row = |item: &Scored| model.factors.row(item.row).map(f64::from).collect::<Vec<_>>();
+        let row = |item: &Scored| model.sections.factors().row(item.row).map(f64::from).collect::<Vec<_>>();
         let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
         let (x, y) = (row(one), row(other));
         dot(&x, &y) / f64::sqrt(dot(&x, &x) * dot(&y, &y)).max(1.0)

@@ -106,7 +106,7 @@ fn spread(model: &Model, p: &[f32]) -> f32 {
     if model.is_empty() {
         return 0.0;
     }
-    let mean: f32 = p.iter().zip(&model.mean).fold(0.0, |sum, (p, q)| sum + p * q);
-    let variance = quadratic_form(&model.gram, p) / model.len() as f32 - mean * mean;
+    let mean: f32 = p.iter().zip(model.mean()).fold(0.0, |sum, (p, q)| sum + p * q);
+    let variance = quadratic_form(model.gram(), p) / model.len() as f32 - mean * mean;
     f32::sqrt(variance.max(0.0))
 }

@@ -17,25 +17,26 @@ use core::ops::Range;
 impl Query {
     /// Returns the score of a row from its dot product; `boost` is what its features as a candidate give.
     #[inline(always)]
-    fn score(&self, model: &Model, row: usize, dot: i32, prior: f32, boost: Option<f32>) -> f32 {
-        let score = dot as f32 * (self.dot_scale * model.scales[row]) + prior;
+    fn score(&self, scale: f32, dot: i32, prior: f32, boost: Option<f32>) -> f32 {
+        let score = dot as f32 * (self.dot_scale * scale) + prior;
         boost.map_or(score, |boost| score + boost)
     }
 
     /// Calls `visit` with every row and its score, in rising order of rows.
     pub(crate) fn for_each(&self, model: &Model, priors: &[f32], mut visit: impl FnMut(Row, f32)) {
         let mut boosts = self.boosts.iter().peekable();
-        for (row, dot) in dot_rows(&self.user, &model.factors).into_iter().enumerate() {
+        let scales = model.sections.scales();
+        for (row, dot) in dot_rows(&self.user, model.sections.factors()).into_iter().enumerate() {
             let boost = boosts.next_if(|(candidate, _)| *candidate as usize == row);
-            visit(row as Row, self.score(model, row, dot, priors[row], boost.map(|(_, boost)| *boost)));
+            visit(row as Row, self.score(scales[row], dot, priors[row], boost.map(|(_, boost)| *boost)));
         }
     }
 
     /// Offers a row to `top`.
     fn offer(&self, model: &Model, priors: &Priors, row: Row, boost: Option<f32>, top: &mut TopK) {
         let at = row as usize;
-        let dot = dot(self.user.iter().zip(model.factors.pairs_of(row)));
-        top.offer(row, self.score(model, at, dot, priors.values[at], boost));
+        let dot = dot(self.user.iter().zip(model.sections.factors().pairs_of(row)));
+        top.offer(row, self.score(model.sections.scales()[at], dot, priors.values[at], boost));
     }
 
     /// Offers the best rows of the whole catalogue to `top`; those of `barred` are left out.
@@ -62,7 +63,8 @@ impl Query {
     ) -> Read {
         self.rank_only(model, priors, hint, barred, top);
         let mut read = Read::default();
-        kernel::run(Scan { query: self, model, priors, visits, barred, top, read: &mut read });
+        let rows = Rows::of(model);
+        kernel::run(Scan { query: self, model, rows, priors, visits, barred, top, read: &mut read });
         read
     }
 
@@ -88,7 +90,7 @@ impl Query {
 /// Appends z(p·q), the dot product over its spread, of every row to `out`: what a factor alone says.
 pub fn factor_scores(model: &Model, p: &[f32], out: &mut Vec<f32>) {
     let mut query = Query::default();
-    query.clear(model.dim);
+    query.clear(model.dim());
     query.add_vector(model, p, 1.0);
     query.quantise();
     let priors = vec![0.0; model.len()];
@@ -96,10 +98,10 @@ pub fn factor_scores(model: &Model, p: &[f32], out: &mut Vec<f32>) {
 }
 
 /// Returns the integer dot product of `user` with each row of `factors`.
-pub(crate) fn dot_rows(user: &[Pair], factors: &Factors) -> Vec<i32> {
+pub(crate) fn dot_rows(user: &[Pair], factors: Factors<'_>) -> Vec<i32> {
     struct All<'a> {
         user: &'a [Pair],
-        factors: &'a Factors,
+        factors: Factors<'a>,
         found: &'a mut Vec<i32>,
     }
     impl Pass for All<'_> {
@@ -118,10 +120,26 @@ pub(crate) fn dot_rows(user: &[Pair], factors: &Factors) -> Vec<i32> {
     found
 }
 
+/// What of the rows the pass reads, found once.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    factors: Factors<'a>,
+    scales: &'a [f32],
+    withdrawn: &'a [u8],
+}
+
+impl<'a> Rows<'a> {
+    fn of(model: &'a Model) -> Self {
+        let sections = &model.sections;
+        Self { factors: sections.factors(), scales: sections.scales(), withdrawn: sections.withdrawn() }
+    }
+}
+
 /// The pass of [`Query::rank`] over the blocks.
 struct Scan<'a> {
     query: &'a Query,
     model: &'a Model,
+    rows: Rows<'a>,
     priors: &'a Priors,
     visits: &'a Visits,
     barred: &'a RowSet,
@@ -216,15 +234,15 @@ impl Scan<'_> {
         out: &mut Dots,
         dots: &impl Fn(&[Pair], &[Step], &[Step], &Limits, &mut Dots) -> Result<(), LeftOff>,
     ) {
-        let Self { query, model, priors, barred, top, read, .. } = self;
+        let Self { query, model, rows, priors, barred, top, read, .. } = self;
         let Visit { block, ref candidates, boost, .. } = *visit;
-        let (user, rows, later) = (&query.user[..], model.factors.block(block), model.factors.block(later));
+        let (user, steps, later) = (&query.user[..], rows.factors.block(block), rows.factors.block(later));
         let bounds = &model.bounds.parts[block];
         let one_over_scale = query.one_over_dot_scale * bounds.one_over_scale;
         let need = Need::new(*threshold, priors.largest[block], boost, one_over_scale);
         let limits = need.limits(query, bounds);
         read.blocks += 1;
-        if let Err(LeftOff { after }) = dots(user, rows, later, &limits, out) {
+        if let Err(LeftOff { after }) = dots(user, steps, later, &limits, out) {
             read.steps += after as u64;
             return;
         }
@@ -232,8 +250,8 @@ impl Scan<'_> {
         let first = block * BLOCK;
         let candidates = &query.boosts[candidates.clone()];
         let mut offer = |row: usize, boost: Option<f32>| {
-            let score = query.score(model, row, out[row - first], priors.values[row], boost);
-            if score >= *threshold && !barred.contains(row as Row) && !model.withdrawn[row] {
+            let score = query.score(rows.scales[row], out[row - first], priors.values[row], boost);
+            if score >= *threshold && !barred.contains(row as Row) && rows.withdrawn[row] == 0 {
                 top.offer(row as Row, score);
                 *threshold = top.threshold();
             }
@@ -242,7 +260,7 @@ impl Scan<'_> {
         candidates.iter().filter(may_win).for_each(|(row, boost)| offer(*row as usize, Some(*boost)));
         // Without a boost a row must reach more.
         let limit = need.without_boost(boost).limit(0.0);
-        for (row, _) in (first..model.len()).zip(out.iter()).filter(|(_, dot)| **dot >= limit) {
+        for (row, _) in (first..rows.scales.len()).zip(out.iter()).filter(|(_, dot)| **dot >= limit) {
             if candidates.iter().all(|(candidate, _)| *candidate as usize != row) {
                 offer(row, None);
             }

@@ -17,7 +17,7 @@ impl Model {
     pub fn popular(&self, count: usize) -> Vec<Scored> {
         let mut top = TopK::new(count);
         for (row, prior) in self.priors(Scenario::Discover, 0).values.iter().enumerate() {
-            if !self.withdrawn[row] {
+            if !self.is_withdrawn(row as Row) {
                 top.offer(row as Row, *prior);
             }
         }
@@ -26,17 +26,18 @@ impl Model {
 
     /// Returns the items whose rows point most nearly the same way (cosine), best first.
     pub fn similar(&self, row: Row, count: usize) -> Vec<Scored> {
-        let own = pairs(self.factors.row(row).map(i16::from));
+        let own = pairs(self.sections.factors().row(row).map(i16::from));
         let mut norms = Vec::with_capacity(self.len());
-        for block in self.factors.blocks() {
+        for block in self.sections.factors().blocks() {
             let mut squares = [0; BLOCK];
             add_squares(&mut squares, block);
             norms.extend(squares.map(|square| f32::sqrt(square as f32)));
         }
         let own_norm = norms[row as usize];
         let mut top = TopK::new(count);
-        for (other, (dot, norm)) in dot_rows(&own, &self.factors).into_iter().zip(norms).enumerate() {
-            if other != row as usize && !self.withdrawn[other] && norm > 0.0 && own_norm > 0.0 {
+        for (other, (dot, norm)) in dot_rows(&own, self.sections.factors()).into_iter().zip(norms).enumerate()
+        {
+            if other != row as usize && !self.is_withdrawn(other as Row) && norm > 0.0 && own_norm > 0.0 {
                 top.offer(other as Row, dot as f32 / (own_norm * norm));
             }
         }

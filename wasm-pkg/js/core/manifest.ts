@@ -1,8 +1,10 @@
 // The signed manifest of the core.
 
+import { NearfieldError } from '../error.js';
 import { raw } from './binding.js';
 import { Handle } from './handle.js';
 import { Model, lineageOf } from './model.js';
+import { take } from './pack.js';
 import { checkSignature } from './signature.js';
 
 /** What a signed manifest offers, and the way to it. */
@@ -58,7 +60,13 @@ export async function verifyManifest(
     patchFrom: (model) => stepOf(model)?.[0],
     patchBytes: (model) => stepOf(model)?.[1],
     apply: (model, patch) => update.use((number) => raw().updateApply(number, model.number, patch)),
-    load: (pack) => new Model(() => raw().updateLoad(update.number, pack)),
+    load: (pack) => {
+      const { number } = update;
+      // Before anything of it is taken, so that another file is called that.
+      if (pack.length !== packBytes) throw new NearfieldError('manifest.length', `the pack must have ${packBytes} bytes`, { limit: packBytes });
+      const { updatePack, updateReceived } = raw();
+      return new Model(() => take(pack, () => updatePack(number), (arriving) => updateReceived(number, arriving)));
+    },
     free: () => update.free(),
   };
 }

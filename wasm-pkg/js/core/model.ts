@@ -2,6 +2,7 @@
 
 import { raw } from './binding.js';
 import { Handle } from './handle.js';
+import { take } from './pack.js';
 import { COUNT, Ranking, checkCount } from './ranking.js';
 
 /** The shared model: the same bytes for everyone. Free it, or leave it to the collector. */
@@ -22,7 +23,8 @@ export class Model {
 
   /** Reads a pack. Throws `pack.*` and keeps nothing when the bytes are not a whole pack. */
   static load(pack: Uint8Array): Model {
-    return new Model(() => raw().modelLoad(pack));
+    const { packBegin, packFinish } = raw();
+    return new Model(() => take(pack, () => packBegin(pack.length), packFinish));
   }
 
   /** The lineage: row numbers and factors of another one mean something else. */

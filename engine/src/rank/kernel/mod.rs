@@ -89,13 +89,13 @@ pub(crate) fn pairs(vector: impl IntoIterator<Item = i16>) -> Vec<Pair> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::factors::Factors;
+    use crate::model::factors::{Factors, steps_of};
     use proptest::prelude::*;
 
     /// Notes what the kernel says of every block.
     struct Note<'a> {
         user: &'a [Pair],
-        factors: &'a Factors,
+        factors: Factors<'a>,
         limits: Limits,
         found: &'a mut Vec<Result<Dots, LeftOff>>,
     }
@@ -123,14 +123,12 @@ mod tests {
                 (state >> 40) as i32
             };
             let user = pairs((0..dim).map(|_| random() as i16));
-            let mut factors = Factors::new(dim);
-            for row in 0..rows {
-                factors.push();
-                factors.set(row as u32, &(0..dim).map(|_| (random() as i8).max(-127)).collect::<Vec<_>>());
-            }
+            let mut numbers = || (0..dim).map(|_| (random() as i8).max(-127)).collect();
+            let steps = steps_of(dim, &(0..rows).map(|_| numbers()).collect::<Vec<_>>());
+            let factors = Factors::new(dim, rows, &steps);
             let (mut fast, mut slow) = (Vec::new(), Vec::new());
-            run(Note { user: &user, factors: &factors, limits, found: &mut fast });
-            Note { user: &user, factors: &factors, limits, found: &mut slow }.run(plain::dots);
+            run(Note { user: &user, factors, limits, found: &mut fast });
+            Note { user: &user, factors, limits, found: &mut slow }.run(plain::dots);
             prop_assert_eq!(&fast, &slow);
             for (block, found) in slow.iter().enumerate() {
                 let up_to = |steps: usize| -> Dots {
@@ -154,11 +152,10 @@ mod tests {
     fn the_largest_numbers_do_not_wrap() {
         let dim = crate::limits::DIM_MAX;
         let user = pairs(core::iter::repeat_n(i16::MIN + 1, dim));
-        let mut factors = Factors::new(dim);
-        factors.push();
-        factors.set(0, &vec![-127; dim]);
+        let steps = steps_of(dim, &[vec![-127; dim]]);
+        let factors = Factors::new(dim, 1, &steps);
         let mut found = Vec::new();
-        run(Note { user: &user, factors: &factors, limits: ALL_ROWS, found: &mut found });
+        run(Note { user: &user, factors, limits: ALL_ROWS, found: &mut found });
         assert_eq!(found[0].unwrap()[0], 32767 * 127 * dim as i32);
     }
 }
