@@ -5,6 +5,7 @@
 //! goes into one BLAKE3. It catches a fused multiply-add, a reordered sum, a host's own `exp`.
 
 use crate::event::{Event, Kind};
+use crate::hash::Hasher;
 use crate::ids::{DeltaId, Lineage, ModelVersion, Row};
 use crate::limits::COUNT_MAX;
 use crate::merge::{Statistics, Threshold, Window};
@@ -17,7 +18,6 @@ use crate::rank::top_k::Scored;
 use crate::sync::wire::{SyncRequest, decode_request, encode_request};
 use alloc::format;
 use alloc::string::String;
-use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -86,7 +86,7 @@ pub fn every_row(
 
 /// Returns the digest as lower-case hex.
 pub fn digest() -> String {
-    let mut hasher = blake3::Hasher::new();
+    let mut hasher = Hasher::new();
     let mut workspace = Workspace::new();
     let (mut statistics, mut model) = taught(|model, person| {
         for scenario in [Scenario::Continue, Scenario::Discover] {
@@ -110,7 +110,7 @@ pub fn digest() -> String {
     let publication = statistics.publish(&mut Window::new(), Threshold::NONE);
     model.apply(&publication.patch).expect("the patch follows the version held");
     hasher.update(&model.to_pack());
-    hasher.finalize().to_hex().to_string()
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Teaches an empty model by 60 people's deltas, and calls `watch` after every event.

@@ -1,5 +1,6 @@
 //! Identifiers, each a type of its own, so that an item's key cannot be passed as its row.
 
+use crate::hash::hash;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +28,9 @@ impl ItemKey {
 
 /// Returns the first 8 bytes of BLAKE3 as a number.
 pub fn short_hash(bytes: &[u8]) -> u64 {
-    let hash = blake3::hash(bytes);
+    let hash = hash(bytes);
     let mut first = [0; 8];
-    first.copy_from_slice(&hash.as_bytes()[..8]);
+    first.copy_from_slice(&hash[..8]);
     u64::from_le_bytes(first)
 }
 

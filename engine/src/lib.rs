@@ -29,6 +29,7 @@ pub mod error;
 pub mod event;
 mod float;
 pub mod golden;
+mod hash;
 pub mod ids;
 pub mod limits;
 pub mod merge;

@@ -9,6 +9,7 @@
 
 use crate::encoding;
 use crate::error::ManifestError;
+use crate::hash;
 use crate::ids::{Lineage, ModelVersion};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -32,7 +33,7 @@ pub struct FileRef {
 impl FileRef {
     /// Returns the reference of a file's content.
     pub fn of(content: &[u8]) -> Self {
-        Self { hash: *blake3::hash(content).as_bytes(), bytes: content.len() as u64 }
+        Self { hash: hash::hash(content), bytes: content.len() as u64 }
     }
 
     /// Checks a downloaded file.

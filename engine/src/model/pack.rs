@@ -10,6 +10,7 @@
 
 use crate::encoding;
 use crate::error::PackError;
+use crate::hash::Hasher;
 use crate::ids::{Lineage, ModelVersion};
 use crate::limits::{DIM_MAX, ROWS_MAX};
 use crate::model::Model;
@@ -20,7 +21,6 @@ use crate::model::manifest::FileRef;
 use crate::model::popularity::{HALF_LIVES, Scale};
 use crate::model::sections::{Sections, Shape};
 use alloc::vec::Vec;
-use blake3::Hasher;
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.
@@ -102,7 +102,9 @@ impl Model {
         let mut bytes = Vec::with_capacity(head.len() + sections.len() + CHECKSUM_BYTES);
         bytes.extend(head);
         bytes.extend(sections);
-        let checksum = checksum(Hasher::new().update(&bytes));
+        let mut hasher = Hasher::new();
+        hasher.update(&bytes);
+        let checksum = checksum(&hasher);
         bytes.extend(checksum);
         bytes
     }
@@ -111,10 +113,11 @@ impl Model {
     pub fn pack_ref(&self) -> FileRef {
         let (head, sections) = (self.head(), self.sections.bytes());
         let mut hasher = Hasher::new();
-        hasher.update(&head).update(sections);
+        hasher.update(&head);
+        hasher.update(sections);
         let checksum = checksum(&hasher);
-        let hash = *hasher.update(&checksum).finalize().as_bytes();
-        FileRef { hash, bytes: (head.len() + sections.len() + CHECKSUM_BYTES) as u64 }
+        hasher.update(&checksum);
+        FileRef { hash: hasher.finalize(), bytes: (head.len() + sections.len() + CHECKSUM_BYTES) as u64 }
     }
 
     /// Reads a pack. Lengths are checked against the file before anything is allocated.
@@ -131,7 +134,7 @@ impl Model {
 /// Returns the first bytes of the hash of what came so far.
 fn checksum(hasher: &Hasher) -> [u8; CHECKSUM_BYTES] {
     let hash = hasher.finalize();
-    core::array::from_fn(|at| hash.as_bytes()[at])
+    core::array::from_fn(|at| hash[at])
 }
 
 /// A pack that arrives piece by piece: each goes to its place in the model and is hashed once.
@@ -250,8 +253,9 @@ impl Arriving {
 
     /// Returns the reference of the file, whose bytes have all come.
     pub fn file(&self) -> FileRef {
-        let hash = *self.hasher.clone().update(&self.checksum).finalize().as_bytes();
-        FileRef { hash, bytes: self.found }
+        let mut hasher = self.hasher.clone();
+        hasher.update(&self.checksum);
+        FileRef { hash: hasher.finalize(), bytes: self.found }
     }
 
     /// Returns the model, once all bytes have come.
