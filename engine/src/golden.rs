@@ -5,7 +5,6 @@
 //! goes into one BLAKE3. It catches a fused multiply-add, a reordered sum, a host's own `exp`.
 
 use crate::event::{Event, Kind};
-use crate::hash::Hasher;
 use crate::ids::{DeltaId, Lineage, ModelVersion, Row};
 use crate::limits::COUNT_MAX;
 use crate::merge::{Statistics, Threshold, Window};
@@ -20,6 +19,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use nearfield_kernels::hash::Hasher;
 
 const DIM: usize = 16;
 const ITEMS: usize = 200;

@@ -1,7 +1,7 @@
 //! Identifiers, each a type of its own, so that an item's key cannot be passed as its row.
 
-use crate::hash::hash;
 use core::fmt;
+use nearfield_kernels::hash::hash;
 use serde::{Deserialize, Serialize};
 
 /// Row of an item in one lineage's catalogue. Only the operator's catalogue allocates rows, and a

@@ -23,13 +23,10 @@
 
 extern crate alloc;
 
-pub mod algebra;
 mod encoding;
 pub mod error;
 pub mod event;
-mod float;
 pub mod golden;
-mod hash;
 pub mod ids;
 pub mod limits;
 pub mod merge;
@@ -38,6 +35,8 @@ mod once;
 pub mod person;
 pub mod rank;
 pub mod sync;
+
+pub use nearfield_kernels::algebra;
 
 pub use error::{
     CatalogError, DecodeError, EventError, ManifestError, MergeError, PackError, PatchError, Refusal,

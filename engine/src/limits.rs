@@ -14,14 +14,14 @@ pub const EVENT_FUTURE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// Most rows of a catalogue: a stored neighbour keeps its row in 24 bits. Catalogue, pack and patch
 /// rely on it.
-pub const ROWS_MAX: usize = 1 << 24;
+pub const ROWS_MAX: usize = nearfield_kernels::by_row::ROWS_MAX;
 
 /// Largest d, the number of factors: 512 products of 15 and 7 bits fit an `i32`, which the integer
 /// dot product relies on.
-pub const DIM_MAX: usize = 512;
+pub const DIM_MAX: usize = nearfield_kernels::DIM_MAX;
 
 /// Rows that ranking reads or skips together: those that are alike had better lie within one block.
-pub const BLOCK_ROWS: usize = 32;
+pub const BLOCK_ROWS: usize = nearfield_kernels::BLOCK;
 
 /// Events of history kept for a person. The ring of [`crate::person`] has this length, a delta's
 /// rank bins cannot count more choices, and the trainer folds in as many.

@@ -1,36 +1,19 @@
-//! The binding between `nearfield-engine` and JavaScript, as thin as it can be: functions of numbers, texts and
-//! arrays. A value of the engine is named by a number, a list crosses as one packed array, and an error as the
-//! text of its code.
+//! The module of the npm package: what `nearfield-binding` exports, with what a module without `std` brings itself.
 //!
-//! It has no clock, no storage, no network, no randomness and no check of signatures: those are the TypeScript's,
-//! in `js/`, which also owns the public API and the words of errors. Nothing here is meant to be called by a page
-//! directly.
-//!
-//! ```text
-//! page → js/nearfield.ts → js/core/user.ts, js/core/model.ts → this crate → nearfield-engine
-//! ```
+//! It is a crate of its own, since the crate that is linked last decides how whole the loops of all are optimised:
+//! this one says "for speed", and holds nothing; the binding says "for size" (`[profile.wasm]`).
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
-extern crate alloc;
+pub use nearfield_binding::*;
 
 #[cfg(target_arch = "wasm32")]
-mod bare;
-mod error;
-mod memory;
-mod model;
-mod packed;
-mod text;
-mod update;
-mod user;
+#[global_allocator]
+static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
 
-pub use model::*;
-pub use update::*;
-pub use user::*;
-
-/// Returns the digest of the recommendations of a recorded trace, which is the same on every host.
-#[cfg(feature = "golden")]
-#[wasm_bindgen::prelude::wasm_bindgen(js_name = goldenDigest)]
-pub fn golden_digest() -> alloc::string::String {
-    nearfield_engine::golden::digest()
+/// Traps, which JavaScript sees. The words of a panic are not shipped.
+#[cfg(target_arch = "wasm32")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    core::arch::wasm32::unreachable()
 }

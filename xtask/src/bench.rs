@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let peers = paths::root().join("tests/bench/peers");
     let work = paths::target().join("bench");
     std::fs::create_dir_all(&work).context("cannot make the folder of the benches")?;
-    let module = wasm::build_bench_module()?;
+    let [page_module, edge_module] = wasm::build_bench_modules()?;
     tools::npm_ci(&peers)?;
     let environment = work.join("python");
     let python = environment.join("bin/python");
@@ -52,7 +52,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let driver =
         paths::target().join("release").join(format!("nearfield-bench{}", std::env::consts::EXE_SUFFIX));
     let mut step = Step::new("every host and its peers, interleaved", driver)
-        .args(["--module".as_ref(), module.as_os_str(), "--peers".as_ref(), peers.as_os_str()])
+        .args(["--module".as_ref(), page_module.as_os_str(), "--peers".as_ref(), peers.as_os_str()])
+        .args(["--edge-module".as_ref(), edge_module.as_os_str()])
         .args(["--python".as_ref(), python.as_os_str(), "--work".as_ref(), work.as_os_str()])
         .env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
     let files = [

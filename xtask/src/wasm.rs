@@ -16,7 +16,7 @@ use crate::{
     module_size, paths,
     step::{Spinner, Step},
     tools,
-    wasm_std::{self, TARGET},
+    wasm_std::{self, TARGET, WasmToolchain},
 };
 
 /// How hard binaryen tries: speed before size.
@@ -62,27 +62,14 @@ impl Built {
 pub(crate) fn build() -> Result<Built> {
     tools::need_node()?;
     let toolchain = wasm_std::toolchain()?;
-    toolchain
-        .cargo("nearfield-wasm and nearfield-guest for wasm32")
-        .args([
-            "build",
-            "--profile",
-            "wasm",
-            "--target",
-            TARGET,
-            "-p",
-            "nearfield-wasm",
-            "-p",
-            "nearfield-guest",
-        ])
-        .run()?;
-    let modules = paths::target_wasm().join(TARGET).join("wasm");
+    let package_module = compile(&toolchain, "nearfield-wasm", PAGE, &[])?;
+    let guest_module = compile(&toolchain, "nearfield-guest", EDGE, &[])?;
 
     tools::npm_ci(&paths::browser())?;
-    let parts = bind(&modules.join("nearfield_wasm.wasm"), &paths::package().join("pkg"))?;
+    let parts = bind(&package_module, &paths::package().join("pkg"))?;
     let guest = paths::guest();
     std::fs::create_dir_all(guest.parent().context("the guest has no folder")?)?;
-    optimise(&modules.join("nearfield_guest.wasm"), &guest)?;
+    optimise(&guest_module, &guest)?;
 
     let package = paths::package();
     tools::npm_ci(&package)?;
@@ -100,31 +87,43 @@ pub(crate) fn build() -> Result<Built> {
 /// When a tool is missing and cannot be installed, or a step fails.
 pub(crate) fn build_golden() -> Result<PathBuf> {
     tools::need_node()?;
-    wasm_std::toolchain()?
-        .cargo("nearfield-wasm with the golden digest, for wasm32")
-        .args(["build", "--profile", "wasm", "--target", TARGET, "-p", "nearfield-wasm"])
-        .args(["--features", "golden"])
-        .run()?;
+    let module = compile(&wasm_std::toolchain()?, "nearfield-wasm", PAGE, &["--features", "golden"])?;
     tools::npm_ci(&paths::browser())?;
     let folder = paths::target().join("nearfield/golden");
-    bind(&paths::target_wasm().join(TARGET).join("wasm/nearfield_wasm.wasm"), &folder)?;
+    bind(&module, &folder)?;
     Ok(folder)
 }
 
-/// Builds the module whose work `cargo xtask bench` times.
+/// Builds the module whose work `cargo xtask bench` times, as a page has it and as an edge host has it.
 ///
 /// # Errors
 /// When a tool is missing and cannot be installed, or a step fails.
-pub(crate) fn build_bench_module() -> Result<PathBuf> {
+pub(crate) fn build_bench_modules() -> Result<[PathBuf; 2]> {
     tools::need_node()?;
-    wasm_std::toolchain()?
-        .cargo("nearfield-bench-module for wasm32")
-        .args(["build", "--profile", "wasm", "--target", TARGET, "-p", "nearfield-bench-module"])
-        .run()?;
+    let toolchain = wasm_std::toolchain()?;
     tools::npm_ci(&paths::browser())?;
-    let module = paths::target().join("bench/nearfield_bench.wasm");
-    optimise(&paths::target_wasm().join(TARGET).join("wasm/nearfield_bench_module.wasm"), &module)?;
-    Ok(module)
+    let build = |profile: &str| -> Result<PathBuf> {
+        let compiled = compile(&toolchain, "nearfield-bench-module", profile, &[])?;
+        let module = paths::target().join(format!("bench/nearfield_bench_{profile}.wasm"));
+        optimise(&compiled, &module)?;
+        Ok(module)
+    };
+    Ok([build(PAGE)?, build(EDGE)?])
+}
+
+/// The profile of a module that a page downloads.
+const PAGE: &str = "wasm";
+/// The profile of a module that an edge host runs.
+const EDGE: &str = "guest";
+
+/// Compiles a crate for wasm32, and returns its module.
+fn compile(toolchain: &WasmToolchain, name: &str, profile: &str, more: &[&str]) -> Result<PathBuf> {
+    toolchain
+        .cargo(&format!("{name} for wasm32, profile {profile}"))
+        .args(["build", "--profile", profile, "--target", TARGET, "-p", name])
+        .args(more)
+        .run()?;
+    Ok(paths::target_wasm().join(TARGET).join(profile).join(format!("{}.wasm", name.replace('-', "_"))))
 }
 
 /// Writes the JavaScript binding of a module, and the optimised module that goes with it, into a folder;

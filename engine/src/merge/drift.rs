@@ -21,13 +21,13 @@
 //! still run an earlier version to decide after 512 more observations, the cause is unknown: a fleet
 //! that moved to a new version at the very moment of the change leaves nothing to compare.
 
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::ids::ModelVersion;
 use crate::sync::delta::RANK_BINS;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 use serde::Serialize;
 
 /// δ: chance that an unchanged stream raises an alarm at a test (a choice, as in the paper's experiments).

@@ -7,15 +7,15 @@
 //!
 //! The sums are integers, so that neither the order of the deltas nor how they are grouped matters.
 
-use crate::algebra::packed_len;
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::ids::Row;
 use crate::sync::delta::Delta;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
+use nearfield_kernels::algebra::packed_len;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 use serde::{Deserialize, Serialize};
 
 /// Fixed point of weights: 2⁻⁸.

@@ -7,9 +7,6 @@
 //!
 //! Ageing is by merged weight and lazy: a row is aged when it is touched.
 
-use crate::algebra::{Solver, packed_len};
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::ids::{ModelVersion, Row};
 use crate::merge::evidence::{Evidence, TRANSITION_ONE, WEIGHT_ONE, outer_sum};
 use crate::merge::parallel;
@@ -25,6 +22,9 @@ use crate::sync::delta::SHARE_STEPS;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
+use nearfield_kernels::algebra::{Solver, packed_len};
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 
 /// What a publish brought.
 #[derive(Clone, Debug)]

@@ -1,7 +1,6 @@
 //! The private statistics that central continues from: sums behind every row, and the operator's
 //! catalogue, which alone allocates rows.
 
-use crate::algebra::{NormalEquations, packed_len};
 use crate::encoding;
 use crate::error::{CatalogError, MergeError};
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row, short_hash};
@@ -18,6 +17,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use nearfield_kernels::algebra::{NormalEquations, packed_len};
 use serde::{Deserialize, Serialize};
 
 /// Private statistics of one item.

@@ -1,8 +1,6 @@
 //! The window: the deltas admitted since the last publish, as they came. Publishing takes them apart by row.
 
 use crate::event::Kind;
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::ids::{DeltaId, Row};
 use crate::merge::evidence::{Evidence, Factor, TRANSITION_ONE, WEIGHT_ONE, Weighted};
 use crate::model::hyper::Hyperparameters;
@@ -10,6 +8,8 @@ use crate::sync::delta::{Delta, Touch};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 
 /// The deltas admitted since the last publish.
 #[derive(Clone, Debug, Default)]

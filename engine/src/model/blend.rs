@@ -172,7 +172,7 @@ impl Blend {
 
 impl From<Blend> for Vec<f32> {
     fn from(blend: Blend) -> Self {
-        blend.by_scenario.iter().flatten().flatten().copied().collect()
+        blend.by_scenario.as_flattened().as_flattened().to_vec()
     }
 }
 
@@ -183,10 +183,9 @@ impl TryFrom<Vec<f32>> for Blend {
         if numbers.len() != Scenario::ALL.len() * BUCKETS * FEATURES {
             return Err("a blend has one weight a scenario, bucket and feature");
         }
-        let mut numbers = numbers.into_iter();
-        let mut weights = || core::array::from_fn(|_| numbers.next().expect("the length was checked"));
-        let mut buckets = || core::array::from_fn(|_| weights());
-        Ok(Self { by_scenario: [buckets(), buckets()] })
+        let mut blend = Self { by_scenario: [[[0.0; FEATURES]; BUCKETS]; 2] };
+        blend.by_scenario.as_flattened_mut().as_flattened_mut().copy_from_slice(&numbers);
+        Ok(blend)
     }
 }
 

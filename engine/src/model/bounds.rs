@@ -1,17 +1,17 @@
 //! What is known of a block of rows without reading them: the bounds on which exact pruning rests. They are derived
 //! when a model is loaded and whenever rows of the block change.
 
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::limits::DIM_MAX;
-use crate::model::factors::{BLOCK, Step, add_squares};
 use alloc::vec::Vec;
+use nearfield_kernels::BLOCK;
+use nearfield_kernels::factors::{Step, add_squares};
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 
 /// Relative margin by which bounds are raised, so that no rounding (a few units of 2⁻²⁴) brings one below a score.
 pub(crate) const MARGIN: f32 = 1e-5;
 
-/// Pairs of dimensions after which a block may be left off. A training puts first the dimensions that say most.
-pub(crate) const STOPS: [usize; 3] = [4, 8, 16];
+pub(crate) use nearfield_kernels::STOPS;
 
 // A squared norm of int8 numbers must fit the `i32` that it is summed in.
 const _: () = assert!(DIM_MAX * 127 * 127 <= i32::MAX as usize);
@@ -72,7 +72,7 @@ fn bounds_of(block: &[Step], scales: &[f32]) -> (f32, PartBounds) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::factors::steps_of;
+    use nearfield_kernels::factors::steps_of;
 
     #[test]
     fn tails_are_what_the_rows_have_after_the_stops() {

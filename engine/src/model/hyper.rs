@@ -76,6 +76,30 @@ pub struct Hyperparameters {
     pub bounds: Bounds,
 }
 
+/// The name of each number that may be out of its range, and that range.
+static RANGES: [(&str, &str); 20] = [
+    ("alpha", "above 0, at most 10"),
+    ("lambda", "above 0 and finite"),
+    ("recent_decay", "0 to below 1"),
+    ("recent_weight", "0 or more"),
+    ("factor_half_life", "above 0"),
+    ("popularity_half_lives", "above 0"),
+    ("own_decay", "0 to 1"),
+    ("transitions.reach", "1 to 20"),
+    ("transitions.distance_decay", "above 0, at most 1"),
+    ("transitions.recent", "1 to 20"),
+    ("transitions.recent_decay", "above 0, at most 1"),
+    ("transitions.shrinkage", "0 or more"),
+    ("transitions.half_life", "above 0"),
+    ("transitions.fresh_half_life", "above 0"),
+    ("kinds", "weight 0 to 100, target 0 to 1"),
+    ("blend", "finite"),
+    ("bounds.factor_norm_max", "above 0, at most 64"),
+    ("bounds.items_max", "1 to 256"),
+    ("bounds.repeats_max", "1 or more"),
+    ("bounds.step_max", "above 0"),
+];
+
 impl Hyperparameters {
     /// Returns confidence and target of a kind.
     pub fn kind(&self, kind: Kind) -> KindWeight {
@@ -137,45 +161,32 @@ impl Hyperparameters {
     /// Names the first number that is out of its range, if any.
     pub(crate) fn fault(&self) -> Option<(&'static str, &'static str)> {
         let t = &self.transitions;
-        let blend = self.blend.by_scenario.iter().flatten().flatten();
-        let finite_blend = blend.copied().all(f32::is_finite);
-        let half_lives = self.popularity_half_lives.iter().all(|half_life| *half_life > 0.0);
-        let checks = [
-            (self.alpha > 0.0 && self.alpha <= 10.0, "alpha", "above 0, at most 10"),
-            (self.lambda > 0.0 && self.lambda.is_finite(), "lambda", "above 0 and finite"),
-            ((0.0..1.0).contains(&self.recent_decay), "recent_decay", "0 to below 1"),
-            (self.recent_weight >= 0.0 && self.recent_weight.is_finite(), "recent_weight", "0 or more"),
-            (self.factor_half_life > 0.0, "factor_half_life", "above 0"),
-            (half_lives, "popularity_half_lives", "above 0"),
-            ((0.0..=1.0).contains(&self.own_decay), "own_decay", "0 to 1"),
-            ((1..=20).contains(&t.reach), "transitions.reach", "1 to 20"),
-            (
-                t.distance_decay > 0.0 && t.distance_decay <= 1.0,
-                "transitions.distance_decay",
-                "above 0, at most 1",
-            ),
-            ((1..=20).contains(&t.recent), "transitions.recent", "1 to 20"),
-            (t.recent_decay > 0.0 && t.recent_decay <= 1.0, "transitions.recent_decay", "above 0, at most 1"),
-            (t.shrinkage >= 0.0 && t.shrinkage.is_finite(), "transitions.shrinkage", "0 or more"),
-            (t.half_life > 0.0, "transitions.half_life", "above 0"),
-            (t.fresh_half_life > 0.0, "transitions.fresh_half_life", "above 0"),
-            (
-                self.kinds
-                    .iter()
-                    .all(|k| (0.0..=100.0).contains(&k.weight) && (0.0..=1.0).contains(&k.target)),
-                "kinds",
-                "weight 0 to 100, target 0 to 1",
-            ),
-            (finite_blend, "blend", "finite"),
-            (
-                self.bounds.factor_norm_max > 0.0 && self.bounds.factor_norm_max <= 64.0,
-                "bounds.factor_norm_max",
-                "above 0, at most 64",
-            ),
-            ((1..=256).contains(&self.bounds.items_max), "bounds.items_max", "1 to 256"),
-            (self.bounds.repeats_max >= 1, "bounds.repeats_max", "1 or more"),
-            (self.bounds.step_max > 0.0, "bounds.step_max", "above 0"),
+        let blend = self.blend.by_scenario.as_flattened().as_flattened();
+        let sound_kind =
+            |k: &KindWeight| (0.0..=100.0).contains(&k.weight) && (0.0..=1.0).contains(&k.target);
+        // In the order of `RANGES`.
+        let good = [
+            self.alpha > 0.0 && self.alpha <= 10.0,
+            self.lambda > 0.0 && self.lambda.is_finite(),
+            (0.0..1.0).contains(&self.recent_decay),
+            self.recent_weight >= 0.0 && self.recent_weight.is_finite(),
+            self.factor_half_life > 0.0,
+            self.popularity_half_lives.iter().all(|half_life| *half_life > 0.0),
+            (0.0..=1.0).contains(&self.own_decay),
+            (1..=20).contains(&t.reach),
+            t.distance_decay > 0.0 && t.distance_decay <= 1.0,
+            (1..=20).contains(&t.recent),
+            t.recent_decay > 0.0 && t.recent_decay <= 1.0,
+            t.shrinkage >= 0.0 && t.shrinkage.is_finite(),
+            t.half_life > 0.0,
+            t.fresh_half_life > 0.0,
+            self.kinds.iter().all(sound_kind),
+            blend.iter().all(|weight| weight.is_finite()),
+            self.bounds.factor_norm_max > 0.0 && self.bounds.factor_norm_max <= 64.0,
+            (1..=256).contains(&self.bounds.items_max),
+            self.bounds.repeats_max >= 1,
+            self.bounds.step_max > 0.0,
         ];
-        checks.into_iter().find(|(good, ..)| !good).map(|(_, field, limit)| (field, limit))
+        good.iter().position(|good| !good).map(|at| RANGES[at])
     }
 }

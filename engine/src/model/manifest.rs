@@ -9,11 +9,11 @@
 
 use crate::encoding;
 use crate::error::ManifestError;
-use crate::hash;
 use crate::ids::{Lineage, ModelVersion};
 use alloc::string::String;
 use alloc::vec::Vec;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use nearfield_kernels::hash;
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.

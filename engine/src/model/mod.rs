@@ -3,7 +3,6 @@
 pub mod blend;
 pub(crate) mod bounds;
 pub(crate) mod catalogue;
-pub(crate) mod factors;
 pub mod hyper;
 pub mod manifest;
 pub mod pack;
@@ -14,15 +13,10 @@ pub(crate) mod sections;
 pub mod transitions;
 pub mod update;
 
-use crate::algebra::packed_len;
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row};
 use crate::model::blend::Scenario;
 use crate::model::bounds::Bounds;
 use crate::model::catalogue::Catalogue;
-use crate::model::factors::BLOCK;
-pub use crate::model::factors::Step;
 use crate::model::hyper::Hyperparameters;
 use crate::model::popularity::{HALF_LIVES, LogTable, Scale};
 use crate::model::priors::{Derived, Priors, prior};
@@ -32,6 +26,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use nearfield_kernels::BLOCK;
+use nearfield_kernels::algebra::packed_len;
+pub use nearfield_kernels::factors::Step;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 
 /// The model: item factors, Gram, transitions, popularity, blend, ids.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,22 +5,22 @@
 //! ```
 //!
 //! The sections follow one another, little-endian, without padding: factors (in blocks of 32 rows, as
-//! [`crate::model::factors`] lays them out), scales (n f32), Gram (d(d+1)/2 f32), mean (d f32), popularity (n·5 u16), neighbours (n·m u32, then n·m
+//! [`nearfield_kernels::factors`] lays them out), scales (n f32), Gram (d(d+1)/2 f32), mean (d f32), popularity (n·5 u16), neighbours (n·m u32, then n·m
 //! u8), withdrawn (n u8), ids (for each a length byte and UTF-8). `docs/wire-format.md` is normative.
 
 use crate::encoding;
 use crate::error::PackError;
-use crate::hash::Hasher;
 use crate::ids::{Lineage, ModelVersion};
 use crate::limits::{DIM_MAX, ROWS_MAX};
 use crate::model::Model;
 use crate::model::catalogue::Catalogue;
-use crate::model::factors::BLOCK;
 use crate::model::hyper::Hyperparameters;
 use crate::model::manifest::FileRef;
 use crate::model::popularity::{HALF_LIVES, Scale};
 use crate::model::sections::{Sections, Shape};
 use alloc::vec::Vec;
+use nearfield_kernels::BLOCK;
+use nearfield_kernels::hash::Hasher;
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.

@@ -5,7 +5,6 @@
 //! "NFPT"  format u16 LE  postcard { lineage, from, to, gram, mean, popularity, rows }  first 8 bytes of BLAKE3
 //! ```
 
-use crate::algebra::packed_len;
 use crate::encoding;
 use crate::error::PatchError;
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row, short_hash};
@@ -17,6 +16,7 @@ use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
+use nearfield_kernels::algebra::packed_len;
 use serde::{Deserialize, Serialize};
 
 /// The format that this engine writes and reads.

@@ -10,9 +10,9 @@
 //! untouched items keep their level (W/H makes up for it) and a patch carries only the touched
 //! ones. `base` shifts all levels when they outgrow 16 bits; a patch carries the shift.
 
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use alloc::vec::Vec;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 use serde::{Deserialize, Serialize};
 
 /// Counts of popularity that are kept: all events at four half-lives (what is in demand now, and

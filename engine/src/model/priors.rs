@@ -3,10 +3,10 @@
 
 use crate::model::blend::{BUCKETS, COLD, POPULARITY, STATIC, Scenario, Weights};
 use crate::model::bounds::MARGIN;
-use crate::model::factors::BLOCK;
 use crate::model::popularity::HALF_LIVES;
 use crate::once::Once;
 use alloc::vec::Vec;
+use nearfield_kernels::BLOCK;
 
 /// Caches of a model, empty until they are first asked for.
 #[derive(Clone, Debug, Default)]

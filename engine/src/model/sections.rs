@@ -4,14 +4,14 @@
 //! have whole lines; so the numbers of four bytes after them stand where such numbers must, and the rest is read
 //! byte by byte.
 
-use crate::algebra::packed_len;
 use crate::ids::Row;
-use crate::model::factors::{Factors, STEP, Step, ZEROS};
 use crate::model::popularity::HALF_LIVES;
 use crate::model::transitions::{NEIGHBOUR_BYTES, Stored};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
+use nearfield_kernels::algebra::packed_len;
+use nearfield_kernels::factors::{Factors, STEP, Step, ZEROS};
 
 #[cfg(target_endian = "big")]
 compile_error!("a pack is used in place, and its numbers are little-endian");
@@ -51,12 +51,13 @@ impl Shape {
         self.lengths().into_iter().fold(0, u64::saturating_add)
     }
 
-    /// Returns where a section stands.
-    #[inline]
-    fn range(self, section: Section) -> Range<usize> {
-        let lengths = self.lengths();
-        let start: u64 = lengths[..section as usize].iter().sum();
-        start as usize..(start + lengths[section as usize]) as usize
+    /// Returns where each section starts, and where the last one ends.
+    fn starts(self) -> [usize; SECTIONS.len() + 1] {
+        let mut starts = [0; SECTIONS.len() + 1];
+        for (section, length) in self.lengths().into_iter().enumerate() {
+            starts[section + 1] = starts[section] + length as usize;
+        }
+        starts
     }
 }
 
@@ -90,13 +91,16 @@ const SECTIONS: [Section; 9] = [
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sections {
     shape: Shape,
+    /// Where each section starts, and where the last one ends.
+    starts: [usize; SECTIONS.len() + 1],
     lines: Vec<Step>,
 }
 
 impl Sections {
     /// Returns sections of zeros.
     pub(crate) fn new(shape: Shape) -> Self {
-        Self { shape, lines: vec![ZEROS; (shape.bytes() as usize).div_ceil(STEP)] }
+        let starts = shape.starts();
+        Self { shape, starts, lines: vec![ZEROS; (shape.bytes() as usize).div_ceil(STEP)] }
     }
 
     /// Returns how many of everything there are.
@@ -106,12 +110,13 @@ impl Sections {
 
     /// Returns all bytes, as they are in the file.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.shape.bytes() as usize]
+        &bytemuck::cast_slice(&self.lines)[..self.starts[SECTIONS.len()]]
     }
 
     /// Returns all bytes, to be filled.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.shape.bytes() as usize]
+        let end = self.starts[SECTIONS.len()];
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..end]
     }
 
     /// Makes room for more rows, which are zeros, and for their ids.
@@ -125,19 +130,25 @@ impl Sections {
     }
 
     #[inline]
+    fn range(&self, section: Section) -> Range<usize> {
+        self.starts[section as usize]..self.starts[section as usize + 1]
+    }
+
+    #[inline]
     fn section(&self, section: Section) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[self.shape.range(section)]
+        &bytemuck::cast_slice(&self.lines)[self.range(section)]
     }
 
     fn section_mut(&mut self, section: Section) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[self.shape.range(section)]
+        let range = self.range(section);
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[range]
     }
 
     /// Returns the quantised rows.
     #[inline]
     pub(crate) fn factors(&self) -> Factors<'_> {
         let Shape { rows, dim, .. } = self.shape;
-        Factors::new(dim, rows, &self.lines[..Factors::byte_len(dim, rows) as usize / STEP])
+        Factors::new(dim, rows, &self.lines[..self.starts[Section::Scales as usize] / STEP])
     }
 
     /// Replaces a quantised row by d numbers.

@@ -13,9 +13,9 @@
 //! 4, fresh in the low 4, B and R = (weight / 15)³): powers keep relative precision for small fractions.
 //! All weights 0 is an empty slot.
 
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::ids::Row;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 
 /// A neighbour of an item, read from the model.
 #[derive(Clone, Copy, Debug, PartialEq)]

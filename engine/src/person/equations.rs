@@ -5,13 +5,13 @@
 //! A₂ ← ρA₂ + w·q qᵀ    b₂ ← ρb₂ + w·t·q                  the recent past
 //! ```
 
-use crate::algebra::{NormalEquations, power};
 use crate::ids::{Lineage, ModelVersion, Row};
 use crate::model::Model;
 use crate::person::history::{History, HistoryEntry};
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
+use nearfield_kernels::algebra::{NormalEquations, power};
 
 /// Events after which the sums are rebuilt, so that rounding does not add up.
 const REBUILD_EVERY: u32 = 128;

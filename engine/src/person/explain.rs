@@ -13,7 +13,6 @@
 //!
 //! The event behind `taste` is the one that adds most to p·q_i = Σ_k w_k t_k q_kᵀ A⁻¹ q_i.
 
-use crate::algebra::{Solver, inner, power};
 use crate::event::Kind;
 use crate::ids::Row;
 use crate::model::Model;
@@ -27,6 +26,7 @@ use crate::rank::features::Candidates;
 use crate::rank::query::scale;
 use alloc::vec;
 use alloc::vec::Vec;
+use nearfield_kernels::algebra::{Solver, inner, power};
 
 /// Events that are asked whether they are the reason: a choice, the newest ones.
 const EVENTS_MAX: usize = 128;

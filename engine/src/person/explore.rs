@@ -12,12 +12,12 @@
 //! with ε from 0 (the best guess) to 1 (the posterior of targets that vary by 1). The same seed gives the
 //! same sample on every host: the generator works in integers, and the functions are software's own.
 
-use crate::algebra::{Solver, add_scaled};
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::model::Model;
 use crate::person::equations::Equations;
 use alloc::vec;
+use nearfield_kernels::algebra::{Solver, add_scaled};
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 
 /// How much a list explores, and with which seed.
 #[derive(Clone, Copy, Debug)]

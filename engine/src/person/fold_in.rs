@@ -8,9 +8,9 @@
 //! factor, which goes into deltas); iALS with frequency-scaled ridge: Rendle, Krichene, Zhang, Koren
 //! (2021), arXiv 2110.14037.
 
-use crate::algebra::{Solver, add_scaled};
 use crate::model::Model;
 use crate::person::equations::{Equations, Solved};
+use nearfield_kernels::algebra::{Solver, add_scaled};
 
 impl Equations {
     /// Returns the factor with recency (κ > 0) or without; `None` where there is nothing to solve.

@@ -1,8 +1,6 @@
 //! What leaves the device: a delta of the events that no delta holds yet, and the deltas that wait for
 //! central's answer.
 
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::ids::{DeltaId, ModelVersion, Row};
 use crate::limits::{DELTA_EVENTS, DELTA_IDLE_MS, OUTBOX_MAX};
 use crate::model::{Model, quantise};
@@ -16,6 +14,8 @@ use crate::sync::wire::Outcome;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 use serde::{Deserialize, Serialize};
 
 /// Deltas that wait for an answer, oldest first.

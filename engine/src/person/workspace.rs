@@ -1,12 +1,12 @@
 //! Room for the work of one list, which a host shares between people.
 
-use crate::algebra::Solver;
 use crate::rank::features::Candidates;
 use crate::rank::query::Query;
 use crate::rank::row_set::RowSet;
 use crate::rank::scan::Read;
 use crate::rank::top_k::TopK;
 use crate::rank::visits::Visits;
+use nearfield_kernels::algebra::Solver;
 
 /// Room for the solves, candidates, query and top k of one call, used again and again so that a list
 /// allocates nothing. It keeps nothing of a person between calls: one for each thread serves everyone.

@@ -9,13 +9,13 @@
 //!
 //! The pool holds five items for each that is asked for, 100 at least. Ties go to the better score.
 
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::limits::COUNT_MAX;
 use crate::model::Model;
 use crate::rank::top_k::Scored;
 use alloc::vec;
 use alloc::vec::Vec;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 
 /// Items of the pool for each item of the list.
 const POOL: u32 = 5;

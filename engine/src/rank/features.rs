@@ -15,12 +15,13 @@
 //! own_…          readings of the own events with i: last, second, third, count, decayed count, age
 //! ```
 
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::blend::{self, FEATURES, STATIC, Weights};
 use alloc::vec::Vec;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
+use nearfield_kernels::lanes::{LANES, Lanes, each, lg, ln};
 
 /// Decay by age of the slow readings (a choice: the last ten events or so).
 const SLOW_DECAY: f32 = 0.9;
@@ -40,12 +41,6 @@ pub(crate) struct PastEvent {
     /// How long the person stayed with it, 0 (not, or not known) to 1 (two minutes and more).
     pub(crate) stay: f32,
 }
-
-/// Candidates that are worked on at once.
-const LANES: usize = 8;
-
-/// A number of each of eight candidates.
-type Lanes = [f32; LANES];
 
 /// What a history says of eight rows.
 #[derive(Clone, Debug, Default)]
@@ -259,41 +254,6 @@ impl Candidates {
             self.slots[at] = index as u32 + 1;
         }
     }
-}
-
-/// Returns a reading of each number. (A loop, which compilers turn into vectors where they call `map` on each.)
-#[inline(always)]
-fn each(lanes: &Lanes, read: impl Fn(f32) -> f32) -> Lanes {
-    let mut out = [0.0; LANES];
-    for (out, lane) in out.iter_mut().zip(lanes) {
-        *out = read(*lane);
-    }
-    out
-}
-
-/// lg x = ln(1 + 1000 x) of each number: separates a thousandth from zero, and grows slowly above. lg 0 is exactly 0.
-#[inline]
-fn lg(lanes: &Lanes) -> Lanes {
-    if *lanes == [0.0; LANES] {
-        return *lanes;
-    }
-    each(lanes, |x| ln(1.0 + 1000.0 * x))
-}
-
-/// ln x for finite x ≥ 1, to 2·10⁻⁷ of itself or of 1: with x = 2ᵉm, m in [√½, √2), and s = (m − 1)/(m + 1),
-///
-/// ```text
-/// ln x = e ln 2 + 2 (s + s³/3 + s⁵/5 + s⁷/7 + s⁹/9 + …)
-/// ```
-#[inline(always)]
-fn ln(x: f32) -> f32 {
-    const ROOT_HALF: u32 = core::f32::consts::FRAC_1_SQRT_2.to_bits();
-    let exponent = x.to_bits().wrapping_sub(ROOT_HALF) as i32 >> 23;
-    let m = f32::from_bits(x.to_bits().wrapping_sub((exponent << 23) as u32));
-    let s = (m - 1.0) / (m + 1.0);
-    let z = s * s;
-    let series = 1.0 + z * (1.0 / 3.0 + z * (1.0 / 5.0 + z * (1.0 / 7.0 + z * (1.0 / 9.0))));
-    exponent as f32 * core::f32::consts::LN_2 + 2.0 * s * series
 }
 
 impl Sums {

@@ -4,10 +4,8 @@
 //! history → features → query → visits, scan (kernel, blocks that cannot win are skipped) → top k
 //! ```
 
-mod by_row;
 pub(crate) mod diversity;
 pub(crate) mod features;
-mod kernel;
 pub(crate) mod query;
 pub mod request;
 pub(crate) mod row_set;

@@ -12,15 +12,15 @@
 //! without a scan), and the candidates' features of [`crate::rank::features`]. The dot product is an
 //! integer one: u at 16 bits, q at 8, the sum in an `i32`; so it is the same in any order on any host.
 
-use crate::algebra::{add_scaled, quadratic_form};
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::bounds::{MARGIN, STOPS};
-use crate::rank::by_row::ByRow;
-use crate::rank::kernel::Pair;
 use alloc::vec::Vec;
+use nearfield_kernels::algebra::{add_scaled, quadratic_form};
+use nearfield_kernels::by_row::ByRow;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
+use nearfield_kernels::kernel::Pair;
 
 /// A person's side of the score, ready to rank any row.
 #[derive(Clone, Debug, Default)]

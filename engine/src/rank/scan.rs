@@ -3,9 +3,7 @@
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::bounds::{MARGIN, PartBounds, STOPS};
-use crate::model::factors::{BLOCK, Factors, Step};
 use crate::model::priors::Priors;
-use crate::rank::kernel::{self, ALL_ROWS, Dots, LeftOff, Limits, Pair, Pass, dot};
 use crate::rank::query::Query;
 use crate::rank::row_set::RowSet;
 use crate::rank::top_k::TopK;
@@ -13,6 +11,9 @@ use crate::rank::visits::{Visit, Visits};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
+use nearfield_kernels::BLOCK;
+use nearfield_kernels::factors::{Factors, Step};
+use nearfield_kernels::kernel::{self, ALL_ROWS, BLOCKS_AT_ONCE, Dots, LeftOff, Limits, Pair, Pass, dot};
 
 impl Query {
     /// Returns the score of a row from its dot product; `boost` is what its features as a candidate give.
@@ -114,9 +115,9 @@ pub(crate) fn dot_rows(user: &[Pair], factors: Factors<'_>) -> Vec<i32> {
             }
         }
     }
-    let mut found = Vec::with_capacity(factors.len().next_multiple_of(BLOCK));
+    let mut found = Vec::with_capacity(factors.count().next_multiple_of(BLOCK));
     kernel::run(All { user, factors, found: &mut found });
-    found.truncate(factors.len());
+    found.truncate(factors.count());
     found
 }
 
@@ -163,9 +164,6 @@ const AHEAD: usize = 4;
 /// Blocks that are looked through for those that may hold a winner before these are read (choice).
 const STRETCH: usize = 512;
 
-/// Blocks of them whose bounds are tested at once, in vectors.
-const BLOCKS_AT_ONCE: usize = 32;
-
 impl Pass for Scan<'_> {
     #[inline(always)]
     fn run(mut self, dots: impl Fn(&[Pair], &[Step], &[Step], &Limits, &mut Dots) -> Result<(), LeftOff>) {
@@ -209,9 +207,7 @@ impl Scan<'_> {
             .zip(priors.chunks(BLOCKS_AT_ONCE))
         {
             let mut may_win = [false; BLOCKS_AT_ONCE];
-            for ((may_win, norm), prior) in may_win.iter_mut().zip(norms).zip(priors) {
-                *may_win = self.query.norm * norm + prior >= threshold;
-            }
+            kernel::may_win(self.query.norm, norms, priors, threshold, &mut may_win);
             if may_win == [false; BLOCKS_AT_ONCE] {
                 continue;
             }
@@ -260,8 +256,11 @@ impl Scan<'_> {
         candidates.iter().filter(may_win).for_each(|(row, boost)| offer(*row as usize, Some(*boost)));
         // Without a boost a row must reach more.
         let limit = need.without_boost(boost).limit(0.0);
-        for (row, _) in (first..rows.scales.len()).zip(out.iter()).filter(|(_, dot)| **dot >= limit) {
-            if candidates.iter().all(|(candidate, _)| *candidate as usize != row) {
+        let mut reaching = kernel::reaching(out, limit);
+        while reaching != 0 {
+            let row = first + reaching.trailing_zeros() as usize;
+            reaching &= reaching - 1;
+            if row < rows.scales.len() && candidates.iter().all(|(candidate, _)| *candidate as usize != row) {
                 offer(row, None);
             }
         }

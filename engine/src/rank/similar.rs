@@ -1,15 +1,16 @@
 //! Lists that need no person: the popular items, and the items like another one.
 
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::blend::Scenario;
-use crate::model::factors::{BLOCK, add_squares};
-use crate::rank::kernel::pairs;
 use crate::rank::scan::dot_rows;
 use crate::rank::top_k::{Scored, TopK};
 use alloc::vec::Vec;
+use nearfield_kernels::BLOCK;
+use nearfield_kernels::factors::add_squares;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
+use nearfield_kernels::kernel::pairs;
 
 impl Model {
     /// Returns the most popular items, best first; ties go to the lower row. It is the list of a

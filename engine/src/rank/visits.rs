@@ -6,13 +6,13 @@
 use crate::ids::Row;
 use crate::model::Model;
 use crate::model::bounds::MARGIN;
-use crate::model::factors::BLOCK;
 use crate::model::priors::Priors;
 use crate::rank::query::Query;
 use crate::rank::row_set::RowSet;
 use crate::rank::top_k::TopK;
 use alloc::vec::Vec;
 use core::ops::Range;
+use nearfield_kernels::BLOCK;
 
 /// The blocks that are read first, in that order.
 #[derive(Clone, Debug, Default)]

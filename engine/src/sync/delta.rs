@@ -3,10 +3,10 @@
 //! A delta of 20 events at d = 64 stays within 256 bytes on the wire. It names no person, no time
 //! and no page; it does show a short run of touched items and a taste.
 
-#[cfg(target_arch = "wasm32")]
-use crate::float::Float as _;
 use crate::ids::{DeltaId, Lineage, ModelVersion, Row};
 use alloc::vec::Vec;
+#[cfg(target_arch = "wasm32")]
+use nearfield_kernels::float::Float as _;
 use serde::{Deserialize, Serialize};
 
 /// Steps of [`Delta::share`]: the share is `share / SHARE_STEPS`.

@@ -25,9 +25,12 @@ use work::{Operation, Visitors};
 #[derive(Parser)]
 #[command(about = "Times the engine on every host beside its peers")]
 struct Args {
-    /// The module that wasmtime, Node and Chromium run.
+    /// The module that Node and Chromium run, as a page has it.
     #[arg(long)]
     module: PathBuf,
+    /// The same as an edge host runs it
+    #[arg(long)]
+    edge_module: PathBuf,
     /// Folder of the JavaScript and Python runners.
     #[arg(long)]
     peers: PathBuf,
@@ -159,7 +162,7 @@ fn hosts(args: &Args) -> Result<BTreeMap<&'static str, Box<dyn Host>>> {
         Process::start(name, Path::new("node"), &[&script(file), &args.module])
     };
     hosts.insert("native", Box::new(Native::default()));
-    hosts.insert("wasmtime", Box::new(Wasmtime::new(&args.module)?));
+    hosts.insert("wasmtime", Box::new(Wasmtime::new(&args.edge_module)?));
     hosts.insert("node", Box::new(node("node", "node.mjs")?));
     hosts.insert("chromium", Box::new(node("chromium", "chromium.mjs")?));
     let mut python = python(args)?;

@@ -1,31 +1,30 @@
 //! Numbers of rows in rising order of rows.
 
-use crate::ids::Row;
-use crate::limits::ROWS_MAX;
 use alloc::vec::Vec;
 
 /// Bits of a row that one pass sorts by.
 const DIGIT: u32 = 12;
 
-// Two passes sort every row.
-const _: () = assert!(ROWS_MAX <= 1 << (2 * DIGIT));
+/// Two passes sort every row below this.
+pub const ROWS_MAX: usize = 1 << (2 * DIGIT);
 
 /// Sorts by row: first by the low half of its bits, then by the high half (radix sort, stable in each pass). Its time
 /// is in proportion to the numbers, and it is a fraction of a comparing sort's code.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ByRow {
+pub struct ByRow {
     /// For each digit where its next number goes.
     next: Vec<u32>,
-    sorted: Vec<(Row, f32)>,
+    sorted: Vec<(u32, f32)>,
 }
 
 impl ByRow {
     /// Sorts numbers of rows.
-    pub(crate) fn sort(&mut self, numbers: &mut Vec<(Row, f32)>) {
+    #[cfg_attr(target_arch = "wasm32", inline(never))]
+    pub fn sort(&mut self, numbers: &mut Vec<(u32, f32)>) {
         for shift in [0, DIGIT] {
-            let digit = |row: Row| (row >> shift) as usize & ((1 << DIGIT) - 1);
-            self.next.clear();
+            let digit = |row: u32| (row >> shift) as usize & ((1 << DIGIT) - 1);
             self.next.resize(1 << DIGIT, 0);
+            self.next.fill(0);
             for (row, _) in numbers.iter() {
                 self.next[digit(*row)] += 1;
             }
@@ -33,7 +32,7 @@ impl ByRow {
             for next in &mut self.next {
                 (*next, start) = (start, start + *next);
             }
-            self.sorted.clear();
+            // All of them are written over.
             self.sorted.resize(numbers.len(), (0, 0.0));
             for number in numbers.iter() {
                 let next = &mut self.next[digit(number.0)];
@@ -53,7 +52,7 @@ mod tests {
     proptest! {
         #[test]
         fn numbers_come_in_the_order_of_their_rows(
-            mut numbers in prop::collection::vec((0..ROWS_MAX as Row, -9.0f32..9.0), 0..300),
+            mut numbers in prop::collection::vec((0..ROWS_MAX as u32, -9.0f32..9.0), 0..300),
         ) {
             let mut expected = numbers.clone();
             expected.sort_by_key(|(row, _)| *row);

@@ -11,18 +11,18 @@ mod simd128 {
     use core::arch::wasm32::*;
 
     #[derive(Clone, Copy)]
-    pub(crate) struct Lanes(v128);
+    pub struct Lanes(v128);
 
     impl Lanes {
-        pub(crate) fn new([a, b, c, d]: [u32; super::LANES]) -> Self {
+        pub fn new([a, b, c, d]: [u32; super::LANES]) -> Self {
             Self(u32x4(a, b, c, d))
         }
 
-        pub(crate) fn all(number: u32) -> Self {
+        pub fn all(number: u32) -> Self {
             Self(u32x4_splat(number))
         }
 
-        pub(crate) fn get(self) -> [u32; super::LANES] {
+        pub fn get(self) -> [u32; super::LANES] {
             [
                 u32x4_extract_lane::<0>(self.0),
                 u32x4_extract_lane::<1>(self.0),
@@ -32,17 +32,17 @@ mod simd128 {
         }
 
         #[inline(always)]
-        pub(crate) fn add(self, other: Self) -> Self {
+        pub fn add(self, other: Self) -> Self {
             Self(u32x4_add(self.0, other.0))
         }
 
         #[inline(always)]
-        pub(crate) fn xor(self, other: Self) -> Self {
+        pub fn xor(self, other: Self) -> Self {
             Self(v128_xor(self.0, other.0))
         }
 
         #[inline(always)]
-        pub(crate) fn rotate_right<const BITS: u32>(self) -> Self {
+        pub fn rotate_right<const BITS: u32>(self) -> Self {
             Self(v128_or(u32x4_shr(self.0, BITS), u32x4_shl(self.0, 32 - BITS)))
         }
     }

@@ -11,14 +11,10 @@
 //! So one load takes a pair of several rows, one instruction multiplies it by the user's pair and adds, and each
 //! row's sum stays in a lane of its own. The last block, and an odd d, are filled up with zeros.
 
-use crate::ids::Row;
-use crate::limits::BLOCK_ROWS;
-
-/// Rows of a block: one bound is kept for each, and its rows are scored at once.
-pub(crate) const BLOCK: usize = BLOCK_ROWS;
+use crate::BLOCK;
 
 /// Bytes of a step.
-pub(crate) const STEP: usize = 2 * BLOCK;
+pub const STEP: usize = 2 * BLOCK;
 
 /// A pair of numbers of every row of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -26,11 +22,12 @@ pub(crate) const STEP: usize = 2 * BLOCK;
 pub struct Step(pub [i8; STEP]);
 
 /// A step of zeros.
-pub(crate) const ZEROS: Step = Step([0; STEP]);
+pub const ZEROS: Step = Step([0; STEP]);
 
 /// Adds to each row's sum the squares of its numbers in some steps of its block.
-#[inline]
-pub(crate) fn add_squares(sums: &mut [i32; BLOCK], steps: &[Step]) {
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline)]
+pub fn add_squares(sums: &mut [i32; BLOCK], steps: &[Step]) {
     for step in steps {
         for (sum, q) in sums.iter_mut().zip(step.0.as_chunks::<2>().0) {
             let [first, second] = q.map(i32::from);
@@ -41,7 +38,7 @@ pub(crate) fn add_squares(sums: &mut [i32; BLOCK], steps: &[Step]) {
 
 /// Quantised rows of d numbers, -127 to 127.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Factors<'a> {
+pub struct Factors<'a> {
     dim: usize,
     rows: usize,
     steps: &'a [Step],
@@ -50,18 +47,18 @@ pub(crate) struct Factors<'a> {
 impl<'a> Factors<'a> {
     /// Returns the rows that stand in the steps.
     #[inline]
-    pub(crate) fn new(dim: usize, rows: usize, steps: &'a [Step]) -> Self {
+    pub fn new(dim: usize, rows: usize, steps: &'a [Step]) -> Self {
         Self { dim, rows, steps }
     }
 
     /// Returns the length of the bytes of so many rows.
     #[inline]
-    pub(crate) fn byte_len(dim: usize, rows: usize) -> u64 {
+    pub fn byte_len(dim: usize, rows: usize) -> u64 {
         rows.div_ceil(BLOCK) as u64 * dim.div_ceil(2) as u64 * STEP as u64
     }
 
     /// Returns whether all that fills up the last block and an odd d is zero, as it must be in a file.
-    pub(crate) fn filled_up_with_zeros(self) -> bool {
+    pub fn filled_up_with_zeros(self) -> bool {
         let odd = self.dim % 2 == 1;
         let pairs = self.pairs().max(1);
         let last_pairs = self.steps.iter().skip(pairs - 1).step_by(pairs);
@@ -76,7 +73,7 @@ impl<'a> Factors<'a> {
     }
 
     /// Returns the number of rows.
-    pub(crate) fn len(self) -> usize {
+    pub fn count(self) -> usize {
         self.rows
     }
 
@@ -87,34 +84,34 @@ impl<'a> Factors<'a> {
     }
 
     /// Returns all steps as they lie in memory.
-    pub(crate) fn steps(self) -> &'a [Step] {
+    pub fn steps(self) -> &'a [Step] {
         self.steps
     }
 
     /// Returns all blocks, in order.
-    pub(crate) fn blocks(self) -> impl ExactSizeIterator<Item = &'a [Step]> {
+    pub fn blocks(self) -> impl ExactSizeIterator<Item = &'a [Step]> {
         self.steps.chunks_exact(self.pairs().max(1))
     }
 
     /// Returns one block.
     #[inline]
-    pub(crate) fn block(self, block: usize) -> &'a [Step] {
+    pub fn block(self, block: usize) -> &'a [Step] {
         &self.steps[block * self.pairs()..(block + 1) * self.pairs()]
     }
 
     /// Returns the pairs of a row.
-    pub(crate) fn pairs_of(self, row: Row) -> impl Iterator<Item = [i8; 2]> + 'a {
+    pub fn pairs_of(self, row: u32) -> impl Iterator<Item = [i8; 2]> + 'a {
         let (block, at) = (row as usize / BLOCK, row as usize % BLOCK);
         self.block(block).iter().map(move |step| step.0.as_chunks::<2>().0[at])
     }
 
     /// Returns the d numbers of a row.
-    pub(crate) fn row(self, row: Row) -> impl Iterator<Item = i8> + 'a {
+    pub fn row(self, row: u32) -> impl Iterator<Item = i8> + 'a {
         self.pairs_of(row).flatten().take(self.dim)
     }
 
     /// Replaces, in steps that begin with the rows, a row by d numbers.
-    pub(crate) fn set(dim: usize, steps: &mut [Step], row: Row, numbers: &[i8]) {
+    pub fn set(dim: usize, steps: &mut [Step], row: u32, numbers: &[i8]) {
         let (block, at, pairs) = (row as usize / BLOCK, row as usize % BLOCK, dim.div_ceil(2));
         let steps = &mut steps[block * pairs..(block + 1) * pairs];
         for (step, pair) in steps.iter_mut().zip(numbers.chunks(2)) {
@@ -125,10 +122,9 @@ impl<'a> Factors<'a> {
 }
 
 /// Returns the steps of some rows.
-#[cfg(test)]
-pub(crate) fn steps_of(dim: usize, rows: &[alloc::vec::Vec<i8>]) -> alloc::vec::Vec<Step> {
+pub fn steps_of(dim: usize, rows: &[alloc::vec::Vec<i8>]) -> alloc::vec::Vec<Step> {
     let mut steps = alloc::vec![ZEROS; Factors::byte_len(dim, rows.len()) as usize / STEP];
-    rows.iter().enumerate().for_each(|(row, numbers)| Factors::set(dim, &mut steps, row as Row, numbers));
+    rows.iter().enumerate().for_each(|(row, numbers)| Factors::set(dim, &mut steps, row as u32, numbers));
     steps
 }
 
@@ -150,7 +146,7 @@ mod tests {
             let steps = steps_of(dim, &(0..rows).map(numbers).collect::<Vec<_>>());
             let factors = Factors::new(dim, rows, &steps);
             for row in 0..rows {
-                let found: Vec<i8> = factors.row(row as Row).collect();
+                let found: Vec<i8> = factors.row(row as u32).collect();
                 prop_assert_eq!(found, (0..dim).map(|at| number(row, at)).collect::<Vec<_>>());
             }
             prop_assert!(factors.filled_up_with_zeros());

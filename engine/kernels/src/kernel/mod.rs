@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Three forms of one algorithm: AVX2 where the processor has it, simd128 in WebAssembly, plain loops
-//! elsewhere. Each walks through the steps of a block ([`crate::model::factors`]) and adds the product of the user's
+//! elsewhere. Each walks through the steps of a block ([`crate::factors`]) and adds the product of the user's
 //! pair with each row's pair in that row's own lane. The sums are exact, so all give the same bits.
 
 #[cfg(target_arch = "x86_64")]
@@ -15,34 +15,34 @@ mod plain;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
 
-use crate::model::bounds::STOPS;
-use crate::model::factors::{BLOCK, Step};
+use crate::factors::Step;
+use crate::{BLOCK, STOPS};
 use alloc::vec::Vec;
 use core::ops::Range;
 
 /// Two numbers of the user vector.
-pub(crate) type Pair = [i16; 2];
+pub type Pair = [i16; 2];
 
 /// The dot products of a block's rows.
-pub(crate) type Dots = [i32; BLOCK];
+pub type Dots = [i32; BLOCK];
 
 /// What the dot products must reach for a row to be wanted: what those of the first dimensions must after each of
 /// [`STOPS`], then what the whole ones must.
-pub(crate) type Limits = [i32; STOPS.len() + 1];
+pub type Limits = [i32; STOPS.len() + 1];
 
 /// No limits: every row is wanted.
-pub(crate) const ALL_ROWS: Limits = [i32::MIN; STOPS.len() + 1];
+pub const ALL_ROWS: Limits = [i32::MIN; STOPS.len() + 1];
 
 /// A block was left off, since no row of it reaches a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LeftOff {
+pub struct LeftOff {
     /// Steps of it that were read.
-    pub(crate) after: usize,
+    pub after: usize,
 }
 
 /// What is done with the dot products of blocks, one after the other: it is compiled once for each form of the
 /// kernel, so that nothing is called between the blocks.
-pub(crate) trait Pass {
+pub trait Pass {
     /// Does it. `dots(user, block, later, limits, out)` writes the dot products of a block's rows to `out`, unless it
     /// leaves the block off. It may have the memory of `later`, which is read soon, brought near.
     fn run(self, dots: impl Fn(&[Pair], &[Step], &[Step], &Limits, &mut Dots) -> Result<(), LeftOff>);
@@ -61,7 +61,7 @@ fn parts(steps: usize, limits: &Limits) -> impl Iterator<Item = (Range<usize>, i
 
 /// Runs a pass with the best form that the host has.
 #[inline]
-pub(crate) fn run(pass: impl Pass) {
+pub fn run(pass: impl Pass) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         #[expect(unsafe_code, reason = "a call into code for a processor that was just found")]
@@ -74,14 +74,39 @@ pub(crate) fn run(pass: impl Pass) {
     pass.run(plain::dots)
 }
 
+/// Notes of each block whether its bound, `norm` times its own and its prior, reaches the threshold.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+pub fn may_win(
+    norm: f32,
+    norms: &[f32],
+    priors: &[f32],
+    threshold: f32,
+    may_win: &mut [bool; BLOCKS_AT_ONCE],
+) {
+    for ((may_win, own), prior) in may_win.iter_mut().zip(norms).zip(priors) {
+        *may_win = norm * own + prior >= threshold;
+    }
+}
+
+/// Blocks whose bounds are tested at once, in vectors.
+pub const BLOCKS_AT_ONCE: usize = 32;
+
+/// Returns which dot products reach a limit, as bits.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+pub fn reaching(dots: &Dots, limit: i32) -> u32 {
+    dots.iter().enumerate().fold(0, |bits, (at, dot)| bits | u32::from(*dot >= limit) << at)
+}
+
 /// Returns the dot product of numbers of the user vector with those of one row.
 #[inline]
-pub(crate) fn dot<'a>(pairs: impl Iterator<Item = (&'a Pair, [i8; 2])>) -> i32 {
+pub fn dot<'a>(pairs: impl Iterator<Item = (&'a Pair, [i8; 2])>) -> i32 {
     pairs.map(|(u, q)| i32::from(u[0]) * i32::from(q[0]) + i32::from(u[1]) * i32::from(q[1])).sum()
 }
 
 /// Returns a user vector in pairs, an odd one with a zero at its end.
-pub(crate) fn pairs(vector: impl IntoIterator<Item = i16>) -> Vec<Pair> {
+pub fn pairs(vector: impl IntoIterator<Item = i16>) -> Vec<Pair> {
     let mut numbers = vector.into_iter();
     core::iter::from_fn(|| Some([numbers.next()?, numbers.next().unwrap_or(0)])).collect()
 }
@@ -89,7 +114,7 @@ pub(crate) fn pairs(vector: impl IntoIterator<Item = i16>) -> Vec<Pair> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::factors::{Factors, steps_of};
+    use crate::factors::{Factors, steps_of};
     use proptest::prelude::*;
 
     /// Notes what the kernel says of every block.
@@ -150,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_do_not_wrap() {
-        let dim = crate::limits::DIM_MAX;
+        let dim = crate::DIM_MAX;
         let user = pairs(core::iter::repeat_n(i16::MIN + 1, dim));
         let steps = steps_of(dim, &[vec![-127; dim]]);
         let factors = Factors::new(dim, 1, &steps);

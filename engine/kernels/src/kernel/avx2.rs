@@ -1,7 +1,8 @@
 //! The block in AVX2: four sums of eight rows each.
 
 use super::{Dots, LeftOff, Limits, Pair, Pass, parts};
-use crate::model::factors::{BLOCK, Step};
+use crate::BLOCK;
+use crate::factors::Step;
 use std::arch::x86_64::*;
 
 /// Rows in one register of sums.

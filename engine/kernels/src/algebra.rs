@@ -13,6 +13,7 @@ pub fn packed_len(d: usize) -> usize {
 }
 
 /// Adds `weight`·q qᵀ to a packed lower triangle.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
 pub fn add_outer(packed: &mut [f32], q: &[f32], weight: f32) {
     let mut rest = packed;
     for i in 0..q.len() {
@@ -26,7 +27,7 @@ pub fn add_outer(packed: &mut [f32], q: &[f32], weight: f32) {
 }
 
 /// Returns base to the power of `exponent`, by the same multiplications on every host.
-pub(crate) fn power(base: f32, exponent: usize) -> f32 {
+pub fn power(base: f32, exponent: usize) -> f32 {
     let (mut product, mut square, mut rest) = (1.0, base, exponent);
     while rest > 0 {
         if rest % 2 == 1 {
@@ -39,6 +40,7 @@ pub(crate) fn power(base: f32, exponent: usize) -> f32 {
 }
 
 /// Adds `weight`·x to y.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
 pub fn add_scaled(y: &mut [f32], x: &[f32], weight: f32) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += weight * x;
@@ -63,6 +65,7 @@ impl NormalEquations {
     }
 
     /// Adds one observation of row q with confidence `weight` and target `target`.
+    #[cfg_attr(target_arch = "wasm32", inline(never))]
     pub fn add(&mut self, q: &[f32], weight: f32, target: f32) {
         add_outer(&mut self.a, q, weight);
         add_scaled(&mut self.b, q, weight * target);
@@ -70,6 +73,7 @@ impl NormalEquations {
     }
 
     /// Multiplies everything by `factor`.
+    #[cfg_attr(target_arch = "wasm32", inline(never))]
     pub fn scale(&mut self, factor: f32) {
         self.a.iter_mut().chain(&mut self.b).for_each(|entry| *entry *= factor);
         self.h *= factor;
@@ -117,6 +121,7 @@ impl Solver {
 
     /// Factorises Σ weightₖ·Mₖ + ridge·I of order `d`, for what follows; `None` where it is not positive
     /// definite.
+    #[cfg_attr(target_arch = "wasm32", inline(never))]
     pub fn factorise(&mut self, parts: &[(f32, &[f32])], ridge: f32, d: usize) -> Option<()> {
         let factor = &mut self.factor;
         factor.clear();
@@ -131,6 +136,7 @@ impl Solver {
     }
 
     /// Solves A x = b for the matrix that was factorised last, and returns x.
+    #[cfg_attr(target_arch = "wasm32", inline(never))]
     pub fn solve_again(&mut self, b: &[f32]) -> Option<&[f32]> {
         let Self { factor, x } = self;
         x.clear();
@@ -147,6 +153,7 @@ impl Solver {
 
     /// Returns L⁻¹z for the matrix A = LᵀL that was factorised last: with z ~ N(0, I) it is distributed as
     /// N(0, A⁻¹).
+    #[cfg_attr(target_arch = "wasm32", inline(never))]
     pub fn deviate(&mut self, z: &[f32]) -> Option<&[f32]> {
         self.x.clear();
         self.x.extend_from_slice(z);
@@ -169,6 +176,7 @@ impl Solver {
 const PANEL: usize = 4;
 
 /// Overwrites a packed matrix by its factor L, A = LᵀL; `None` where it is not positive definite.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
 fn factorise(packed: &mut [f32], d: usize) -> Option<()> {
     let mut end = d;
     while end > 0 {
@@ -208,7 +216,8 @@ fn factorise(packed: &mut [f32], d: usize) -> Option<()> {
 }
 
 /// Returns x·y, summed in eight lanes that are added up at the end in their order.
-pub(crate) fn inner(x: &[f32], y: &[f32]) -> f32 {
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+pub fn inner(x: &[f32], y: &[f32]) -> f32 {
     let (x_steps, x_rest) = x.as_chunks::<8>();
     let (y_steps, y_rest) = y.as_chunks::<8>();
     let mut lanes = [0.0f32; 8];
@@ -224,6 +233,7 @@ pub(crate) fn inner(x: &[f32], y: &[f32]) -> f32 {
 }
 
 /// Returns xᵀMx for a packed symmetric M.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
 pub fn quadratic_form(packed: &[f32], x: &[f32]) -> f32 {
     let mut rest = packed;
     let mut sum = 0.0;

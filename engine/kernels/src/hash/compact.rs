@@ -31,8 +31,8 @@ type Chain = [u32; 8];
 type Words = [u32; BLOCK / 4];
 
 /// Hashes bytes as they come.
-#[derive(Clone, Debug)]
-pub(crate) struct Hasher {
+#[derive(Clone, Debug, Default)]
+pub struct Hasher {
     /// Roots of whole subtrees, the largest first.
     stack: Vec<Chain>,
     /// Chunks that are in them.
@@ -44,12 +44,12 @@ pub(crate) struct Hasher {
 
 impl Hasher {
     /// Begins without bytes.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { stack: Vec::new(), chunks: 0, waiting: Vec::new() }
     }
 
     /// Takes the next bytes.
-    pub(crate) fn update(&mut self, mut bytes: &[u8]) {
+    pub fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if let Some(group) = self.waiting.first_chunk::<GROUP>() {
                 for chain in chains_of_group(group, self.chunks) {
@@ -65,7 +65,7 @@ impl Hasher {
     }
 
     /// Returns the hash of all bytes so far.
-    pub(crate) fn finalize(&self) -> Hash {
+    pub fn finalize(&self) -> Hash {
         let (mut stack, mut chunks) = (self.stack.clone(), self.chunks);
         let whole = self.waiting.len().saturating_sub(1) / CHUNK * CHUNK;
         let (before, last) = self.waiting.split_at(whole);

@@ -1,13 +1,14 @@
 //! The block in WebAssembly's simd128: eight sums of four rows each.
 
 use super::{Dots, LeftOff, Limits, Pair, parts};
-use crate::model::factors::{BLOCK, Step};
+use crate::BLOCK;
+use crate::factors::Step;
 use core::arch::wasm32::*;
 
 /// Rows in one register of sums.
 const LANES: usize = 4;
 
-#[inline]
+#[inline(never)]
 pub(super) fn dots(
     user: &[Pair],
     block: &[Step],

@@ -3,7 +3,7 @@
 
 /// On wasm32, where there is no `std`, each is one instruction of the machine.
 #[cfg(target_arch = "wasm32")]
-pub(crate) trait Float: Sized {
+pub trait Float: Sized {
     fn sqrt(self) -> Self;
     fn round_ties_even(self) -> Self;
     fn round(self) -> Self;

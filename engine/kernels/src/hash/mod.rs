@@ -5,20 +5,24 @@
 //! quarter of that size and faster there, since it works on four chunks at once in simd128.
 
 #[cfg(any(test, target_arch = "wasm32"))]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    expect(unreachable_pub, reason = "it is the one that is used on wasm32")
+)]
 mod compact;
 #[cfg(any(test, target_arch = "wasm32"))]
 mod lanes;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use self::blake3_crate::Hasher;
+pub use self::blake3_crate::Hasher;
 #[cfg(target_arch = "wasm32")]
-pub(crate) use self::compact::Hasher;
+pub use self::compact::Hasher;
 
 /// A hash.
-pub(crate) type Hash = [u8; 32];
+pub type Hash = [u8; 32];
 
 /// Returns the hash of some bytes.
-pub(crate) fn hash(bytes: &[u8]) -> Hash {
+pub fn hash(bytes: &[u8]) -> Hash {
     let mut hasher = Hasher::new();
     hasher.update(bytes);
     hasher.finalize()
@@ -29,22 +33,22 @@ mod blake3_crate {
     use super::Hash;
 
     /// Hashes bytes as they come.
-    #[derive(Clone, Debug)]
-    pub(crate) struct Hasher(blake3::Hasher);
+    #[derive(Clone, Debug, Default)]
+    pub struct Hasher(blake3::Hasher);
 
     impl Hasher {
         /// Begins without bytes.
-        pub(crate) fn new() -> Self {
+        pub fn new() -> Self {
             Self(blake3::Hasher::new())
         }
 
         /// Takes the next bytes.
-        pub(crate) fn update(&mut self, bytes: &[u8]) {
+        pub fn update(&mut self, bytes: &[u8]) {
             self.0.update(bytes);
         }
 
         /// Returns the hash of all bytes so far.
-        pub(crate) fn finalize(&self) -> Hash {
+        pub fn finalize(&self) -> Hash {
             *self.0.finalize().as_bytes()
         }
     }

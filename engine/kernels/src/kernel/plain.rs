@@ -1,7 +1,7 @@
 //! The block in plain loops, for every host.
 
 use super::{Dots, LeftOff, Limits, Pair, parts};
-use crate::model::factors::Step;
+use crate::factors::Step;
 
 #[inline]
 pub(super) fn dots(
