@@ -3,12 +3,12 @@
 use alloc::vec::Vec;
 
 /// Bits of a row that one pass sorts by.
-const DIGIT: u32 = 12;
+const DIGIT: u32 = 8;
 
-/// Two passes sort every row below this.
-pub const ROWS_MAX: usize = 1 << (2 * DIGIT);
+/// Three passes sort every row below this.
+pub const ROWS_MAX: usize = 1 << (3 * DIGIT);
 
-/// Sorts by row: first by the low half of its bits, then by the high half (radix sort, stable in each pass). Its time
+/// Sorts by row: first by its low eight bits, then by the next (radix sort, stable in each pass). Its time
 /// is in proportion to the numbers, and it is a fraction of a comparing sort's code.
 #[derive(Clone, Debug, Default)]
 pub struct ByRow {
@@ -21,7 +21,8 @@ impl ByRow {
     /// Sorts numbers of rows.
     #[cfg_attr(target_arch = "wasm32", inline(never))]
     pub fn sort(&mut self, numbers: &mut Vec<(u32, f32)>) {
-        for shift in [0, DIGIT] {
+        let largest = numbers.iter().map(|(row, _)| *row).max().unwrap_or(0);
+        for shift in (0..3 * DIGIT).step_by(DIGIT as usize).take_while(|shift| largest >> shift > 0) {
             let digit = |row: u32| (row >> shift) as usize & ((1 << DIGIT) - 1);
             self.next.resize(1 << DIGIT, 0);
             self.next.fill(0);
