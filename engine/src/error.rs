@@ -5,6 +5,12 @@ use alloc::string::String;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
+/// Returns what an error says besides its code and its field. A page's module is told neither: it has no words to show,
+/// and need not download them.
+pub(crate) fn in_words(text: impl FnOnce() -> &'static str) -> &'static str {
+    if cfg!(target_arch = "wasm32") { "" } else { text() }
+}
+
 macro_rules! errors {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident $({ $($field:ident : $ty:ty),* $(,)? })? => $label:literal, $text:literal;)* } $($derive:ident)*) => {
         $(#[$doc])*

@@ -11,7 +11,7 @@ use wasmparser::{KnownCustom, Name, Parser, Payload};
 use crate::paths;
 
 /// Most bytes of the package's module, compressed as servers send it.
-const MODULE_GZIP_MAX: usize = 62_000;
+const MODULE_GZIP_MAX: usize = 60_000;
 /// Most bytes of the package's script, compressed as servers send it.
 const SCRIPT_GZIP_MAX: usize = 22_200;
 

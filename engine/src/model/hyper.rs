@@ -1,6 +1,7 @@
 //! Everything that the trainer chooses for a catalogue; nothing that depends on data is a constant
 //! in code.
 
+use crate::error::in_words;
 use crate::event::Kind;
 use crate::model::blend::{self, BUCKETS, Blend, FEATURES};
 use crate::model::popularity::HALF_LIVES;
@@ -76,28 +77,52 @@ pub struct Hyperparameters {
     pub bounds: Bounds,
 }
 
-/// The name of each number that may be out of its range, and that range.
-static RANGES: [(&str, &str); 20] = [
-    ("alpha", "above 0, at most 10"),
-    ("lambda", "above 0 and finite"),
-    ("recent_decay", "0 to below 1"),
-    ("recent_weight", "0 or more"),
-    ("factor_half_life", "above 0"),
-    ("popularity_half_lives", "above 0"),
-    ("own_decay", "0 to 1"),
-    ("transitions.reach", "1 to 20"),
-    ("transitions.distance_decay", "above 0, at most 1"),
-    ("transitions.recent", "1 to 20"),
-    ("transitions.recent_decay", "above 0, at most 1"),
-    ("transitions.shrinkage", "0 or more"),
-    ("transitions.half_life", "above 0"),
-    ("transitions.fresh_half_life", "above 0"),
-    ("kinds", "weight 0 to 100, target 0 to 1"),
-    ("blend", "finite"),
-    ("bounds.factor_norm_max", "above 0, at most 64"),
-    ("bounds.items_max", "1 to 256"),
-    ("bounds.repeats_max", "1 or more"),
-    ("bounds.step_max", "above 0"),
+/// The name of each number that may be out of its range.
+static NAMES: [&str; 20] = [
+    "alpha",
+    "lambda",
+    "recent_decay",
+    "recent_weight",
+    "factor_half_life",
+    "popularity_half_lives",
+    "own_decay",
+    "transitions.reach",
+    "transitions.distance_decay",
+    "transitions.recent",
+    "transitions.recent_decay",
+    "transitions.shrinkage",
+    "transitions.half_life",
+    "transitions.fresh_half_life",
+    "kinds",
+    "blend",
+    "bounds.factor_norm_max",
+    "bounds.items_max",
+    "bounds.repeats_max",
+    "bounds.step_max",
+];
+
+/// The range of each.
+static RANGES: [&str; 20] = [
+    "above 0, at most 10",
+    "above 0 and finite",
+    "0 to below 1",
+    "0 or more",
+    "above 0",
+    "above 0",
+    "0 to 1",
+    "1 to 20",
+    "above 0, at most 1",
+    "1 to 20",
+    "above 0, at most 1",
+    "0 or more",
+    "above 0",
+    "above 0",
+    "weight 0 to 100, target 0 to 1",
+    "finite",
+    "above 0, at most 64",
+    "1 to 256",
+    "1 or more",
+    "above 0",
 ];
 
 impl Hyperparameters {
@@ -158,13 +183,13 @@ impl Hyperparameters {
         }
     }
 
-    /// Names the first number that is out of its range, if any.
+    /// Names the first number that is out of its range, if any, and its range.
     pub(crate) fn fault(&self) -> Option<(&'static str, &'static str)> {
         let t = &self.transitions;
         let blend = self.blend.by_scenario.as_flattened().as_flattened();
         let sound_kind =
             |k: &KindWeight| (0.0..=100.0).contains(&k.weight) && (0.0..=1.0).contains(&k.target);
-        // In the order of `RANGES`.
+        // In the order of `NAMES`.
         let good = [
             self.alpha > 0.0 && self.alpha <= 10.0,
             self.lambda > 0.0 && self.lambda.is_finite(),
@@ -187,6 +212,6 @@ impl Hyperparameters {
             self.bounds.repeats_max >= 1,
             self.bounds.step_max > 0.0,
         ];
-        good.iter().position(|good| !good).map(|at| RANGES[at])
+        good.iter().position(|good| !good).map(|at| (NAMES[at], in_words(|| RANGES[at])))
     }
 }

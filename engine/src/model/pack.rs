@@ -9,7 +9,7 @@
 //! u8), withdrawn (n u8), ids (for each a length byte and UTF-8). `docs/wire-format.md` is normative.
 
 use crate::encoding;
-use crate::error::PackError;
+use crate::error::{PackError, in_words};
 use crate::ids::{Lineage, ModelVersion};
 use crate::limits::{DIM_MAX, ROWS_MAX};
 use crate::model::Model;
@@ -70,7 +70,7 @@ impl Header {
 }
 
 fn check(good: bool, field: &'static str, limit: &'static str) -> Result<(), PackError> {
-    if good { Ok(()) } else { Err(PackError::Field { field, limit }) }
+    if good { Ok(()) } else { Err(PackError::Field { field, limit: in_words(|| limit) }) }
 }
 
 impl Model {
@@ -233,8 +233,10 @@ impl Arriving {
     }
 
     fn read_head(&self) -> Result<Body, PackError> {
-        let header: Header = encoding::read(&self.head[PREFIX_BYTES..])
-            .map_err(|_| PackError::Field { field: "header", limit: "a header in its canonical encoding" })?;
+        let header: Header = encoding::read(&self.head[PREFIX_BYTES..]).map_err(|_| PackError::Field {
+            field: "header",
+            limit: in_words(|| "a header in its canonical encoding"),
+        })?;
         header.check()?;
         let shape = header.shape();
         let expected = shape.bytes().saturating_add((self.head.len() + CHECKSUM_BYTES) as u64);

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::encoding;
-use crate::error::PatchError;
+use crate::error::{PatchError, in_words};
 use crate::ids::{ItemKey, Lineage, ModelVersion, Row, short_hash};
 use crate::limits::{ITEM_ID_BYTES_MAX, ROWS_MAX};
 use crate::model::Model;
@@ -101,7 +101,7 @@ impl Patch {
     /// [`PatchError`] for a file of another kind or a damaged one.
     pub fn load(bytes: &[u8]) -> Result<Self, PatchError> {
         let body = bytes.strip_prefix(&MAGIC).ok_or(PatchError::Foreign)?;
-        let damaged = |what| PatchError::Damaged { what };
+        let damaged = |what| PatchError::Damaged { what: in_words(|| what) };
         let (covered, checksum) = bytes.split_last_chunk::<8>().ok_or(damaged("cut off"))?;
         if body.len() < 2 + 8 || body[..2] != FORMAT.to_le_bytes() {
             return Err(damaged("unknown format"));
@@ -197,7 +197,7 @@ impl Model {
                 && changed.neighbours.len() <= self.neighbours_max()
                 && changed.neighbours.iter().all(|stored| (stored.row() as usize) < rows_after);
             if !sound {
-                return Err(PatchError::Damaged { what: "a row is out of range" });
+                return Err(PatchError::Damaged { what: in_words(|| "a row is out of range") });
             }
             next_row = changed.row + 1;
         }
@@ -209,7 +209,7 @@ impl Model {
         if numbers {
             Ok(())
         } else {
-            Err(PatchError::Damaged { what: "gram, mean or popularity is out of range" })
+            Err(PatchError::Damaged { what: in_words(|| "gram, mean or popularity is out of range") })
         }
     }
 }

@@ -2,6 +2,7 @@
 //! field and limit where there are any. So no message is formatted here, and no text of one is shipped.
 
 use crate::text;
+use alloc::string::String;
 use nearfield_engine::{
     DecodeError, EventError, ManifestError, PackError, PatchError, StateError, UpdateError, WireError,
 };
@@ -9,7 +10,10 @@ use wasm_bindgen::JsValue;
 
 /// Returns the error `boundary.reason`.
 pub(crate) fn coded(boundary: &str, reason: &str, field: &str, limit: Option<u64>) -> JsValue {
-    let mut text = [boundary, ".", reason, " ", field, " "].concat();
+    let mut text = String::new();
+    for part in [boundary, ".", reason, " ", field, " "] {
+        text.push_str(part);
+    }
     if let Some(limit) = limit {
         text::push_decimal(limit, &mut text);
     }

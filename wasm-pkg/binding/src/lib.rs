@@ -14,6 +14,8 @@
 
 extern crate alloc;
 
+#[cfg(target_arch = "wasm32")]
+mod bare;
 mod error;
 mod memory;
 mod model;

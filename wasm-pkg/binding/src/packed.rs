@@ -5,8 +5,10 @@ use nearfield_engine::Scored;
 
 /// Returns a list: all rows, then the bits of all scores.
 pub(crate) fn list(list: &[Scored]) -> Vec<u32> {
-    let rows = list.iter().map(|item| item.row);
-    rows.chain(list.iter().map(|item| item.score.to_bits())).collect()
+    let mut numbers = Vec::with_capacity(2 * list.len());
+    list.iter().for_each(|item| numbers.push(item.row));
+    list.iter().for_each(|item| numbers.push(item.score.to_bits()));
+    numbers
 }
 
 /// Returns the low and the high half of a number.

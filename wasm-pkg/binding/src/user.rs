@@ -202,22 +202,25 @@ pub fn user_preview_delta(user: u32, model: u32) -> Result<Option<Vec<u32>>, JsV
         let Some(delta) = user.preview_delta(model, workspace) else { return Ok(None) };
         let share = f32::from(delta.share) / f32::from(SHARE_STEPS);
         let mut numbers = Vec::new();
-        numbers.extend(packed::halves(delta.lineage.0));
-        numbers.extend(packed::halves(delta.base_version.0));
-        numbers.extend([
+        numbers.extend_from_slice(&packed::halves(delta.lineage.0));
+        numbers.extend_from_slice(&packed::halves(delta.base_version.0));
+        numbers.extend_from_slice(&[
             wire::encode_delta(&delta).len() as u32,
             share.to_bits(),
             delta.factor_scale.to_bits(),
         ]);
         numbers
             .extend([delta.factor.len(), delta.items.len(), delta.metrics.len()].map(|count| count as u32));
-        numbers.extend(delta.factor.iter().map(|factor| i32::from(*factor) as u32));
+        delta.factor.iter().for_each(|factor| numbers.push(i32::from(*factor) as u32));
         for touch in &delta.items {
-            numbers.extend([touch.row(), u32::from(touch.kind) | u32::from(touch.starts_session()) << 8]);
+            numbers.extend_from_slice(&[
+                touch.row(),
+                u32::from(touch.kind) | u32::from(touch.starts_session()) << 8,
+            ]);
         }
         for metrics in &delta.metrics {
-            numbers.extend(packed::halves(metrics.version.0));
-            numbers.extend(metrics.bins.map(u32::from));
+            numbers.extend_from_slice(&packed::halves(metrics.version.0));
+            numbers.extend_from_slice(&metrics.bins.map(u32::from));
         }
         Ok(Some(numbers))
     })
@@ -238,8 +241,8 @@ pub fn user_outbox(user: u32) -> Result<Vec<u32>, JsValue> {
     with(user, |user| {
         let mut numbers = Vec::new();
         for delta in user.outbox() {
-            numbers.extend(packed::id(delta.id.0));
-            numbers.extend([wire::encode_delta(delta).len() as u32, delta.items.len() as u32]);
+            numbers.extend_from_slice(&packed::id(delta.id.0));
+            numbers.extend_from_slice(&[wire::encode_delta(delta).len() as u32, delta.items.len() as u32]);
         }
         Ok(numbers)
     })
@@ -294,9 +297,9 @@ pub fn user_history(user: u32, model: u32) -> Result<Vec<u32>, JsValue> {
     with_model(user, model, |user, model, _| {
         let mut numbers = Vec::new();
         for entry in user.history() {
-            numbers.extend(packed::halves(entry.key.0));
-            numbers.extend([model.row(entry.key).unwrap_or(NO_ROW), entry.kind() as u32]);
-            numbers.extend(packed::halves(entry.time_ms));
+            numbers.extend_from_slice(&packed::halves(entry.key.0));
+            numbers.extend_from_slice(&[model.row(entry.key).unwrap_or(NO_ROW), entry.kind() as u32]);
+            numbers.extend_from_slice(&packed::halves(entry.time_ms));
         }
         Ok(numbers)
     })

@@ -87,6 +87,7 @@ impl Hasher {
 }
 
 /// Adds the root of the last chunk, of `chunks` in all: two subtrees of one size become one.
+#[inline(never)]
 fn push(stack: &mut Vec<Chain>, mut chain: Chain, chunks: u64) {
     for _ in 0..chunks.trailing_zeros() {
         if let Some(left) = stack.pop() {
@@ -107,6 +108,7 @@ struct Node {
 
 impl Node {
     /// Returns the node of a chunk of at most 1,024 bytes.
+    #[inline(never)]
     fn chunk(bytes: &[u8], counter: u64) -> Self {
         let (mut chain, mut flags) = (IV, CHUNK_START);
         let (before, last) = bytes.split_at(bytes.len().saturating_sub(1) / BLOCK * BLOCK);
@@ -117,6 +119,7 @@ impl Node {
         Self { chain, words: words(last), counter, length: last.len() as u32, flags: flags | CHUNK_END }
     }
 
+    #[inline(never)]
     fn parent(left: Chain, right: Chain) -> Self {
         let mut words = [0; 16];
         words[..8].copy_from_slice(&left);
@@ -125,6 +128,7 @@ impl Node {
     }
 
     /// Returns the chaining value.
+    #[inline(never)]
     fn chain(&self, flags: u32) -> Chain {
         let counter = [self.counter as u32, (self.counter >> 32) as u32].map(Lanes::all);
         let chain = self.chain.map(Lanes::all);
