@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
         Ok((number >> 1) as i64 ^ -((number & 1) as i64))
     }
 
-    /// Reads a length. What is to come cannot be longer than what is there, where it has bytes at all.
+    /// Reads a length. It may be larger than all that is left, so it sets nothing aside.
     fn length(&mut self) -> Result<usize, Fault> {
         usize::try_from(self.number(u64::BITS)?).map_err(|_| Fault::Malformed)
     }

@@ -5,8 +5,8 @@ use alloc::string::String;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-/// Returns what an error says besides its code and its field. A page's module is told neither: it has no words to show,
-/// and need not download them.
+/// Returns what an error says besides its code and its field; on wasm32 nothing, since a page shows only those two
+/// and need not download the rest.
 pub(crate) fn in_words(text: impl FnOnce() -> &'static str) -> &'static str {
     if cfg!(target_arch = "wasm32") { "" } else { text() }
 }

@@ -14,7 +14,7 @@ pub const EVENT_FUTURE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// Most rows of a catalogue: a stored neighbour keeps its row in 24 bits. Catalogue, pack and patch
 /// rely on it.
-pub const ROWS_MAX: usize = nearfield_kernels::by_row::ROWS_MAX;
+pub const ROWS_MAX: usize = nearfield_kernels::ROWS_MAX;
 
 /// Largest d, the number of factors: 512 products of 15 and 7 bits fit an `i32`, which the integer
 /// dot product relies on.

@@ -19,6 +19,11 @@ use crate::{
     wasm_std::{self, TARGET, WasmToolchain},
 };
 
+/// The profile of a module that a page downloads.
+const PAGE: &str = "wasm";
+/// The profile of a module that an edge host runs.
+const EDGE: &str = "guest";
+
 /// How hard binaryen tries: speed before size.
 const LEVEL: &str = "-O3";
 
@@ -111,11 +116,6 @@ pub(crate) fn build_bench_modules() -> Result<[PathBuf; 2]> {
     Ok([build(PAGE)?, build(EDGE)?])
 }
 
-/// The profile of a module that a page downloads.
-const PAGE: &str = "wasm";
-/// The profile of a module that an edge host runs.
-const EDGE: &str = "guest";
-
 /// Compiles a crate for wasm32, and returns its module.
 fn compile(toolchain: &WasmToolchain, name: &str, profile: &str, more: &[&str]) -> Result<PathBuf> {
     toolchain
@@ -151,7 +151,8 @@ fn generate(module: &Path, directory: &Path) -> Result<()> {
 
 /// Runs binaryen's `wasm-opt`, unless it did so for this very module before; returns where the bytes go.
 fn optimise(input: &Path, output: &Path) -> Result<Vec<module_size::Part>> {
-    let name = input.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // By its place, since the builds of one crate have one name.
+    let name = paths::short(output).replace(std::path::MAIN_SEPARATOR, "-");
     let module = std::fs::read(input).with_context(|| format!("cannot read {}", paths::short(input)))?;
     let mut hasher = DefaultHasher::new();
     (&module, LEVEL, FEATURES).hash(&mut hasher);

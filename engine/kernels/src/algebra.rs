@@ -7,6 +7,7 @@
 use crate::float::Float as _;
 use alloc::vec;
 use alloc::vec::Vec;
+
 /// Returns the entries of a packed lower triangle of order `d`.
 pub fn packed_len(d: usize) -> usize {
     d * (d + 1) / 2

@@ -1,12 +1,13 @@
 //! Numbers of rows in rising order of rows.
 
+use crate::ROWS_MAX;
 use alloc::vec::Vec;
 
 /// Bits of a row that one pass sorts by.
 const DIGIT: u32 = 8;
 
-/// Three passes sort every row below this.
-pub const ROWS_MAX: usize = 1 << (3 * DIGIT);
+/// Passes that sort every row.
+const PASSES: u32 = ROWS_MAX.trailing_zeros().div_ceil(DIGIT);
 
 /// Sorts by row: first by its low eight bits, then by the next (radix sort, stable in each pass). Its time
 /// is in proportion to the numbers, and it is a fraction of a comparing sort's code.
@@ -22,7 +23,7 @@ impl ByRow {
     #[cfg_attr(target_arch = "wasm32", inline(never))]
     pub fn sort(&mut self, numbers: &mut Vec<(u32, f32)>) {
         let largest = numbers.iter().map(|(row, _)| *row).max().unwrap_or(0);
-        for shift in (0..3 * DIGIT).step_by(DIGIT as usize).take_while(|shift| largest >> shift > 0) {
+        for shift in (0..PASSES * DIGIT).step_by(DIGIT as usize).take_while(|shift| largest >> shift > 0) {
             let digit = |row: u32| (row >> shift) as usize & ((1 << DIGIT) - 1);
             self.next.resize(1 << DIGIT, 0);
             self.next.fill(0);

@@ -20,6 +20,9 @@ pub mod lanes;
 /// Rows that ranking reads or skips together.
 pub const BLOCK: usize = 32;
 
+/// Most rows of a catalogue.
+pub const ROWS_MAX: usize = 1 << 24;
+
 /// Largest d, the number of factors: 512 products of 15 and 7 bits fit an `i32`.
 pub const DIM_MAX: usize = 512;
 

@@ -215,3 +215,40 @@ impl Hyperparameters {
         good.iter().position(|good| !good).map(|at| (NAMES[at], in_words(|| RANGES[at])))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_out_of_its_range_is_named() {
+        let spoil: [fn(&mut Hyperparameters); 20] = [
+            |h| h.alpha = 0.0,
+            |h| h.lambda = f32::INFINITY,
+            |h| h.recent_decay = 1.0,
+            |h| h.recent_weight = -1.0,
+            |h| h.factor_half_life = 0.0,
+            |h| h.popularity_half_lives[4] = 0.0,
+            |h| h.own_decay = 1.5,
+            |h| h.transitions.reach = 0,
+            |h| h.transitions.distance_decay = 0.0,
+            |h| h.transitions.recent = 21,
+            |h| h.transitions.recent_decay = f32::NAN,
+            |h| h.transitions.shrinkage = -1.0,
+            |h| h.transitions.half_life = 0.0,
+            |h| h.transitions.fresh_half_life = 0.0,
+            |h| h.kinds[7].target = 2.0,
+            |h| h.blend.by_scenario[1][0][0] = f32::NAN,
+            |h| h.bounds.factor_norm_max = 65.0,
+            |h| h.bounds.items_max = 0,
+            |h| h.bounds.repeats_max = 0,
+            |h| h.bounds.step_max = 0.0,
+        ];
+        assert_eq!(Hyperparameters::starting_point().fault(), None);
+        for ((spoil, name), range) in spoil.into_iter().zip(NAMES).zip(RANGES) {
+            let mut hyper = Hyperparameters::starting_point();
+            spoil(&mut hyper);
+            assert_eq!(hyper.fault(), Some((name, range)));
+        }
+    }
+}

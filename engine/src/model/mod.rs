@@ -50,21 +50,15 @@ pub struct Model {
 }
 
 impl Model {
-    /// Returns a model of these rows, without their bounds.
-    fn new(
-        lineage: Lineage,
-        version: ModelVersion,
-        hyper: Hyperparameters,
-        sections: Sections,
-        catalogue: Catalogue,
-    ) -> Self {
+    /// Returns a model of that shape, whose rows are zeros, without a catalogue and bounds.
+    fn new(lineage: Lineage, version: ModelVersion, hyper: Hyperparameters, shape: Shape) -> Self {
         Self {
             lineage,
             version,
             hyper,
-            sections,
+            sections: Sections::new(shape),
             scales_of_popularity: [Scale::default(); HALF_LIVES],
-            catalogue,
+            catalogue: Catalogue::default(),
             bounds: Bounds::default(),
             derived: Derived::default(),
             log_table: LogTable::new(),
@@ -73,8 +67,8 @@ impl Model {
 
     /// Returns a model without items.
     pub(crate) fn empty(lineage: Lineage, dim: usize, neighbours_max: usize, hyper: Hyperparameters) -> Self {
-        let sections = Sections::new(Shape { rows: 0, dim, neighbours_max, id_bytes: 0 });
-        Self::new(lineage, ModelVersion(0), hyper, sections, Catalogue::default())
+        let shape = Shape { rows: 0, dim, neighbours_max, id_bytes: 0 };
+        Self::new(lineage, ModelVersion(0), hyper, shape)
     }
 
     /// Returns a model of given factors (n × d, row after row), for measuring the ranking apart from

@@ -17,7 +17,7 @@ use crate::model::catalogue::Catalogue;
 use crate::model::hyper::Hyperparameters;
 use crate::model::manifest::FileRef;
 use crate::model::popularity::{HALF_LIVES, Scale};
-use crate::model::sections::{Sections, Shape};
+use crate::model::sections::Shape;
 use alloc::vec::Vec;
 use nearfield_kernels::BLOCK;
 use nearfield_kernels::hash::Hasher;
@@ -165,20 +165,11 @@ pub struct Arriving {
     checksum: Vec<u8>,
 }
 
+/// A model whose sections are filled with what comes: it has no catalogue and no bounds yet.
 #[derive(Debug)]
 struct Body {
-    header: HeaderRead,
-    sections: Sections,
+    model: Model,
     filled: usize,
-}
-
-/// What is kept of a header; the shape is the sections'.
-#[derive(Debug)]
-struct HeaderRead {
-    lineage: Lineage,
-    version: ModelVersion,
-    popularity: [Scale; HALF_LIVES],
-    hyper: Hyperparameters,
 }
 
 impl Arriving {
@@ -206,8 +197,8 @@ impl Arriving {
                 return Ok(());
             }
         }
-        let Some(Body { sections, filled, .. }) = &mut self.body else { return Ok(()) };
-        let room = &mut sections.bytes_mut()[*filled..];
+        let Some(Body { model, filled }) = &mut self.body else { return Ok(()) };
+        let room = &mut model.sections.bytes_mut()[*filled..];
         let (body, rest) = bytes.split_at(bytes.len().min(room.len()));
         room[..body.len()].copy_from_slice(body);
         self.hasher.update(body);
@@ -240,12 +231,13 @@ impl Arriving {
         header.check()?;
         let shape = header.shape();
         let expected = shape.bytes().saturating_add((self.head.len() + CHECKSUM_BYTES) as u64);
-        if self.expected != expected {
+        // A host of 32 bits has no room for more than they count.
+        if self.expected != expected || usize::try_from(expected).is_err() {
             return Err(self.wrong_length(expected));
         }
-        let Header { lineage, version, popularity, hyper, .. } = header;
-        let header = HeaderRead { lineage, version, popularity, hyper };
-        Ok(Body { header, sections: Sections::new(shape), filled: 0 })
+        let mut model = Model::new(header.lineage, header.version, header.hyper, shape);
+        model.scales_of_popularity = header.popularity;
+        Ok(Body { model, filled: 0 })
     }
 
     /// The file has another length than `expected`, which it says itself.
@@ -270,10 +262,11 @@ impl Arriving {
             return Err(PackError::Foreign);
         }
         let body = body.filter(|_| found == expected);
-        let Body { header, sections, .. } = body.ok_or(PackError::Length { found, expected })?;
+        let Body { mut model, .. } = body.ok_or(PackError::Length { found, expected })?;
         if checksum(&hasher) != *checksum_found {
             return Err(PackError::Checksum);
         }
+        let sections = &model.sections;
         let shape = sections.shape();
         check(sections.factors().filled_up_with_zeros(), "factors", "0 beyond the rows")?;
         check(sections.withdrawn().iter().all(|byte| *byte <= 1), "withdrawn", "0 or 1 each")?;
@@ -289,9 +282,7 @@ impl Arriving {
         let known_rows =
             sections.neighbours(0..shape.rows).all(|stored| (stored.row() as usize) < shape.rows);
         check(known_rows, "neighbours", "rows of the catalogue")?;
-        let HeaderRead { lineage, version, popularity, hyper } = header;
-        let mut model = Model::new(lineage, version, hyper, sections, catalogue);
-        model.scales_of_popularity = popularity;
+        model.catalogue = catalogue;
         model.bounds.resize(shape.rows.div_ceil(BLOCK));
         model.update_bounds(0..shape.rows as u32);
         Ok(model)

@@ -31,7 +31,7 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// Returns the length of each section, in the order of the file.
-    fn lengths(self) -> [u64; 9] {
+    fn lengths(self) -> [u64; SECTIONS.len()] {
         let [n, d, m] = [self.rows, self.dim, self.neighbours_max].map(|number| number as u64);
         [
             Factors::byte_len(self.dim, self.rows),

@@ -129,9 +129,14 @@ impl Update {
         Ok(model)
     }
 
-    /// Returns room for the signed pack, which arrives piece by piece and goes to [`Update::received`].
-    pub fn arriving(&self) -> Arriving {
-        Arriving::new(self.manifest.stable.pack.bytes)
+    /// Returns room for the signed pack, a file of so many bytes, which arrives piece by piece and goes to
+    /// [`Update::received`].
+    ///
+    /// # Errors
+    /// [`ManifestError::Length`] where the signed pack has another length.
+    pub fn arriving(&self, bytes: u64) -> Result<Arriving, ManifestError> {
+        self.manifest.stable.pack.check_bytes(bytes)?;
+        Ok(Arriving::new(bytes))
     }
 
     /// Returns the model of a pack whose bytes have all come.
@@ -154,8 +159,7 @@ impl Update {
     /// # Errors
     /// [`UpdateError`]; the caller keeps its last good model.
     pub fn loaded(&self, pack: &[u8]) -> Result<Model, UpdateError> {
-        self.manifest.stable.pack.check_bytes(pack.len() as u64)?;
-        let mut arriving = self.arriving();
+        let mut arriving = self.arriving(pack.len() as u64)?;
         arriving.push(pack)?;
         self.received(arriving)
     }

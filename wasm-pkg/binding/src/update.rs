@@ -5,8 +5,8 @@ use crate::error::{IntoJs, coded};
 use crate::memory::{Core, with_core};
 use alloc::vec;
 use alloc::vec::Vec;
-use nearfield_engine::model::manifest::{FileRef, issued_ms};
-use nearfield_engine::{Held, ModelVersion, Step, Update};
+use nearfield_engine::model::manifest::issued_ms;
+use nearfield_engine::{Held, Step, Update};
 use wasm_bindgen::prelude::*;
 
 /// Reads a manifest whose signature holds, accepts it only if all else does, and returns its number.
@@ -80,7 +80,9 @@ pub fn update_step(update: u32, model: u32) -> Result<Option<Vec<f64>>, JsValue>
 #[wasm_bindgen(js_name = updateApply)]
 pub fn update_apply(update: u32, model: u32, patch: &[u8]) -> Result<(), JsValue> {
     with_core(|core| {
-        let (_, file) = fitting(step(core, update, model)?)?;
+        let Step::Patch { file, .. } = step(core, update, model)? else {
+            return Err(coded("manifest", "no_patch", "", None));
+        };
         let model = core.models.get(model)?;
         // The model stays in use until the patched one has turned out to be the one that was signed.
         let patched = core.updates.get(update)?.patched(model.clone(), &file, patch);
@@ -89,11 +91,14 @@ pub fn update_apply(update: u32, model: u32, patch: &[u8]) -> Result<(), JsValue
     })
 }
 
-/// Begins the signed pack, and returns the number of what arrives.
+/// Begins the signed pack, a file of so many bytes, and returns the number of what arrives.
+///
+/// # Errors
+/// `manifest.length` where the signed pack has another length.
 #[wasm_bindgen(js_name = updatePack)]
-pub fn update_pack(update: u32) -> Result<u32, JsValue> {
+pub fn update_pack(update: u32, bytes: f64) -> Result<u32, JsValue> {
     with_core(|core| {
-        let arriving = core.updates.get(update)?.arriving();
+        let arriving = core.updates.get(update)?.arriving(bytes as u64).map_err(IntoJs::into_js)?;
         Ok(core.arriving.keep(arriving))
     })
 }
@@ -115,11 +120,4 @@ fn step(core: &mut Core, update: u32, model: u32) -> Result<Step, JsValue> {
     let model = core.models.get(model)?;
     let (lineage, version) = (model.lineage(), model.version());
     Ok(core.updates.get(update)?.step(lineage, version))
-}
-
-fn fitting(step: Step) -> Result<(ModelVersion, FileRef), JsValue> {
-    match step {
-        Step::Patch { from, file } => Ok((from, file)),
-        Step::Done | Step::Pack => Err(coded("manifest", "no_patch", "", None)),
-    }
 }

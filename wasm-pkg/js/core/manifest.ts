@@ -1,10 +1,10 @@
 // The signed manifest of the core.
 
-import { NearfieldError } from '../error.js';
 import { raw } from './binding.js';
 import { Handle } from './handle.js';
-import { Model, lineageOf } from './model.js';
+import { Model } from './model.js';
 import { take } from './pack.js';
+import { digits } from './packed.js';
 import { checkSignature } from './signature.js';
 
 /** What a signed manifest offers, and the way to it. */
@@ -53,7 +53,7 @@ export async function verifyManifest(
   const stepOf = (model: Model) => update.use((number) => raw().updateStep(number, model.number));
   const [version = 0, packBytes = 0] = update.use((number) => raw().updateStable(number));
   return {
-    lineage: lineageOf(update.use((number) => raw().updateLineage(number))),
+    lineage: digits(update.use((number) => raw().updateLineage(number))),
     version,
     packBytes,
     isOf: (model) => stepOf(model) === undefined,
@@ -62,10 +62,8 @@ export async function verifyManifest(
     apply: (model, patch) => update.use((number) => raw().updateApply(number, model.number, patch)),
     load: (pack) => {
       const { number } = update;
-      // Before anything of it is taken, so that another file is called that.
-      if (pack.length !== packBytes) throw new NearfieldError('manifest.length', `the pack must have ${packBytes} bytes`, { limit: packBytes });
       const { updatePack, updateReceived } = raw();
-      return new Model(() => take(pack, () => updatePack(number), (arriving) => updateReceived(number, arriving)));
+      return new Model(() => take(pack, () => updatePack(number, pack.length), (arriving) => updateReceived(number, arriving)));
     },
     free: () => update.free(),
   };

@@ -3,6 +3,7 @@
 import { raw } from './binding.js';
 import { Handle } from './handle.js';
 import { take } from './pack.js';
+import { digits } from './packed.js';
 import { COUNT, Ranking, checkCount } from './ranking.js';
 
 /** The shared model: the same bytes for everyone. Free it, or leave it to the collector. */
@@ -29,7 +30,7 @@ export class Model {
 
   /** The lineage: row numbers and factors of another one mean something else. */
   get lineage(): string {
-    return lineageOf(this.#handle.use((model) => raw().modelLineage(model)));
+    return digits(this.#handle.use((model) => raw().modelLineage(model)));
   }
 
   /** The version; it only rises. */
@@ -110,9 +111,4 @@ export class Model {
   [Symbol.dispose](): void {
     this.free();
   }
-}
-
-/** A lineage as it is written: 16 hexadecimal digits. */
-export function lineageOf(number: bigint): string {
-  return number.toString(16).padStart(16, '0');
 }

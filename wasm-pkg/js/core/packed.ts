@@ -1,13 +1,13 @@
 // What the core packs into one array of 32-bit numbers.
 
-/** The number whose halves stand at `at`: exact up to 2⁵³. */
-export function whole(packed: Uint32Array, at: number): number {
-  return (packed[at + 1] as number) * 2 ** 32 + (packed[at] as number);
+/** The number whose halves stand at `at`. */
+export function whole(packed: Uint32Array, at: number): bigint {
+  return (BigInt(packed[at + 1] as number) << 32n) | BigInt(packed[at] as number);
 }
 
-/** The 16 hexadecimal digits of the number whose halves stand at `at`. */
-export function digits(packed: Uint32Array, at: number): string {
-  return [packed[at + 1] as number, packed[at] as number].map((half) => half.toString(16).padStart(8, '0')).join('');
+/** The 16 hexadecimal digits by which lineages and keys are written. */
+export function digits(number: bigint): string {
+  return number.toString(16).padStart(16, '0');
 }
 
 /** The float whose bits stand at `at`. */

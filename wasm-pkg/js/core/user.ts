@@ -153,8 +153,8 @@ export class User {
     const itemsAt = PREVIEW_HEAD + factors;
     const metricsAt = itemsAt + 2 * items;
     return {
-      lineage: digits(packed, 0),
-      baseVersion: whole(packed, 2),
+      lineage: digits(whole(packed, 0)),
+      baseVersion: Number(whole(packed, 2)),
       bytes,
       share: float(packed, 5),
       factorScale: float(packed, 6),
@@ -166,7 +166,7 @@ export class User {
         startsSession: kind > 0xff,
       })),
       metrics: records(packed.subarray(metricsAt, metricsAt + METRICS * metrics), METRICS, (record) => ({
-        version: whole(record, 0),
+        version: Number(whole(record, 0)),
         bins: Array.from(record.subarray(2)),
       })),
     };
@@ -208,7 +208,7 @@ export class User {
     return records(this.#use((user) => raw().userHistory(user, model.number)), 6, (record) => {
       const [row, kind] = [record[2] as number, KINDS[record[3] as number] as string];
       const itemId = row === NO_ROW ? {} : { itemId: model.itemId(row) };
-      return { key: digits(record, 0), ...itemId, kind, timeMs: whole(record, 4) };
+      return { key: digits(whole(record, 0)), ...itemId, kind, timeMs: Number(whole(record, 4)) };
     });
   }
 
