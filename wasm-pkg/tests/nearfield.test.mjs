@@ -1130,6 +1130,24 @@ describe('many users on one model', () => {
     }
   });
 
+  test('a number out of its range is named, and what is behind the point is cut off', async () => {
+    const [model, user] = [Model.load(file('2.pack')), new User()];
+    const event = { kind: 'click', itemId: 'tent-1', timeMs: 1_000.5 };
+    for (const bad of [NaN, -1, Infinity, 2 ** 53]) {
+      const named = (code, field) => (error) => error.code === code && error.field === field && error.limit === Number.MAX_SAFE_INTEGER;
+      assert.throws(() => user.learn(model, { ...event, timeMs: bad }, 2_000), named('event.bad_number', 'timeMs'));
+      assert.throws(() => user.learn(model, event, bad), named('event.bad_number', 'nowMs'));
+      assert.throws(() => user.deltaDue(bad), named('event.bad_number', 'nowMs'));
+      assert.throws(() => user.wasShown(model, bad, new Uint32Array(0)), named('event.bad_number', 'version'));
+      assert.throws(() => user.takeDelta(model, new Uint8Array(16), bad), named('delta.bad_number', 'base'));
+      await assert.rejects(verifyManifest(file('3.manifest'), publicKey, 'test', undefined, bad), named('manifest.bad_number', 'nowMs'));
+    }
+    assert.equal(user.learn(model, event, 2_000.9), 'applied');
+    assert.equal(user.history(model)[0].timeMs, 1_000);
+    model.free();
+    user.free();
+  });
+
   test('what was freed says so, and freeing twice is no mistake', () => {
     const [model, other] = [Model.load(file('2.pack')), Model.load(file('3.pack'))];
     model.free();

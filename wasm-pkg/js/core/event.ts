@@ -1,6 +1,7 @@
 // What the core learns from.
 
 import { NearfieldError } from '../error.js';
+import { checkNumber } from './number.js';
 
 /** One event on one item. */
 export interface Event {
@@ -22,13 +23,11 @@ export interface Event {
 export const KINDS: readonly string[] = ['view', 'click', 'cart', 'uncart', 'purchase', 'impression', 'dismiss', 'search'];
 
 /** Gives an event's fields as the core takes them. Throws `event.*` for what the core does not check. */
-export function checkEvent({ kind, itemId, timeMs, value, eventId, sessionId }: Event) {
+export function checkEvent({ kind, itemId, timeMs, value, eventId, sessionId }: Event, nowMs: number) {
   const index = KINDS.indexOf(kind);
   if (index < 0) throw new NearfieldError('event.unknown_kind', `kind must be one of ${KINDS.join(', ')}`, { field: 'kind' });
-  if (!Number.isSafeInteger(timeMs) || timeMs < 0) {
-    const limit = Number.MAX_SAFE_INTEGER;
-    throw new NearfieldError('event.bad_number', `timeMs must be a whole number from 0 to ${limit}`, { field: 'timeMs', limit });
-  }
-  if (value !== undefined && !Number.isFinite(value)) throw new NearfieldError('event.non_finite_value', 'value must be finite', { field: 'value' });
-  return [index, itemId, timeMs, eventId, sessionId] as const;
+  checkNumber(timeMs, 'timeMs');
+  checkNumber(nowMs, 'nowMs');
+  if (value !== undefined && !Number.isFinite(Math.fround(value))) throw new NearfieldError('event.non_finite_value', 'value must be finite', { field: 'value' });
+  return [index, itemId, timeMs, eventId, sessionId, nowMs] as const;
 }

@@ -3,6 +3,7 @@
 import { raw } from './binding.js';
 import { Handle } from './handle.js';
 import { Model } from './model.js';
+import { checkNumber } from './number.js';
 import { take } from './pack.js';
 import { digits } from './packed.js';
 import { checkSignature } from './signature.js';
@@ -49,6 +50,7 @@ export async function verifyManifest(
   nowMs: number,
 ): Promise<Manifest> {
   await checkSignature(bytes, publicKey);
+  checkNumber(nowMs, 'nowMs', 'manifest');
   const update = new Handle('updateFree', () => raw().updateRead(bytes, site, held?.model.number, held?.manifest ?? NONE, nowMs));
   const stepOf = (model: Model) => update.use((number) => raw().updateStep(number, model.number));
   const [version = 0, packBytes = 0] = update.use((number) => raw().updateStable(number));

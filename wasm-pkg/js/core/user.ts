@@ -3,6 +3,7 @@
 import { raw } from './binding.js';
 import { KINDS, checkEvent, type Event } from './event.js';
 import { Handle, guarded } from './handle.js';
+import { checkNumber } from './number.js';
 import type { Model } from './model.js';
 import { digits, float, hex, records, whole } from './packed.js';
 import { NO_ROW, readReasons, type Reason } from './reasons.js';
@@ -98,18 +99,19 @@ export class User {
 
   /** Checks an event without learning from it. Throws `event.*`. */
   static check(event: Event, nowMs: number): void {
-    const fields = checkEvent(event);
-    guarded(() => raw().checkEvent(...fields, nowMs));
+    const fields = checkEvent(event, nowMs);
+    guarded(() => raw().checkEvent(...fields));
   }
 
   /** Learns from one event; throws `event.*`. Where the person does not share, no delta will carry it. */
   learn(model: Model, event: Event, nowMs: number = Date.now(), shares = true): Learned {
-    const fields = checkEvent(event);
-    return LEARNED[this.#use((user) => raw().userLearn(user, model.number, ...fields, nowMs, shares))] as Learned;
+    const fields = checkEvent(event, nowMs);
+    return LEARNED[this.#use((user) => raw().userLearn(user, model.number, ...fields, shares))] as Learned;
   }
 
   /** Takes the head of a list that another copy of this state showed for the one shown last. */
   wasShown(model: Model, version: number, rows: Uint32Array): void {
+    checkNumber(version, 'version');
     this.#use((user) => raw().userWasShown(user, model.number, version, rows));
   }
 
@@ -133,6 +135,7 @@ export class User {
 
   /** Whether a delta should go out now: 20 events, or something new and a minute idle. */
   deltaDue(nowMs: number = Date.now()): boolean {
+    checkNumber(nowMs, 'nowMs');
     return this.#use((user) => raw().userDeltaDue(user, nowMs));
   }
 
@@ -142,6 +145,7 @@ export class User {
    * been sent under this id before is given the version `base` that it was based on then.
    */
   takeDelta(model: Model, id: Uint8Array = randomId(), base?: number): boolean {
+    if (base !== undefined) checkNumber(base, 'base', 'delta');
     return this.#use((user) => raw().userTakeDelta(user, model.number, id, base));
   }
 
