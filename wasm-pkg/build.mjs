@@ -1,46 +1,65 @@
-// Builds dist/: one ES module, the same as a plain script, declarations, and the core beside them.
-// `cargo xtask wasm` runs it after wasm-bindgen has written pkg/.
+// Builds dist/: the package as an ES module, the small entries of each host around it, the same as a plain
+// script, declarations, and the core beside them. `cargo xtask wasm` runs it after wasm-bindgen has written pkg/.
 
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
+const CORE = 'pkg/nearfield_bg.wasm';
+
 process.chdir(fileURLToPath(new URL('.', import.meta.url)));
-if (!existsSync('pkg/nearfield_bg.wasm')) {
-  console.error('wasm-pkg/pkg/nearfield_bg.wasm is missing: run `cargo xtask wasm`');
+if (!existsSync(CORE)) {
+  console.error(`wasm-pkg/${CORE} is missing: run \`cargo xtask wasm\``);
   process.exit(1);
 }
 rmSync('dist', { recursive: true, force: true });
 mkdirSync('dist');
 execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '--project', 'tsconfig.json'], { stdio: 'inherit' });
-/** Leaves a script of ours where it is, beside the one that is built. */
-const beside = (name) => ({
+// Every entry of a host has the declarations of index.js.
+rmSync('dist/hosts', { recursive: true });
+
+/** Leaves what lies in dist/ where it is, beside the script that is built. */
+const beside = {
   name: 'beside',
-  setup: ({ onResolve }) => onResolve({ filter: new RegExp(`/${name}$`) }, () => ({ path: `./${name}`, external: true })),
-});
-const shared = { bundle: true, target: 'es2022', minify: true, sourcemap: true, logLevel: 'warning' };
-const index = { ...shared, entryPoints: ['js/index.ts'], plugins: [beside('ed25519.js')] };
-await build({ ...index, outfile: 'dist/index.js', format: 'esm' });
+  setup: ({ onResolve }) =>
+    onResolve({ filter: /\/(index\.js|ed25519\.js|nearfield_bg\.wasm(\?module)?)$/ }, ({ path }) => ({
+      path: path.replace(/^.*\//, './'),
+      external: true,
+    })),
+};
+/** Gives the core's bytes to the entry that carries them. */
+const inlined = {
+  name: 'inlined',
+  setup: ({ onResolve, onLoad }) => {
+    onResolve({ filter: /^nearfield_bg\.wasm\.gz$/ }, ({ path }) => ({ path, namespace: 'inlined' }));
+    onLoad({ filter: /.*/, namespace: 'inlined' }, () => {
+      const packed = gzipSync(readFileSync(CORE), { level: 9 }).toString('base64');
+      return { contents: `export default ${JSON.stringify(packed)}` };
+    });
+  },
+};
+const shared = { bundle: true, target: 'es2022', minify: true, sourcemap: true, logLevel: 'warning', plugins: [beside, inlined] };
+const module = (name, entry, more) => build({ ...shared, entryPoints: [entry], outfile: `dist/${name}.js`, format: 'esm', ...more });
+
+await module('index', 'js/index.ts');
 // Fetched only where the host cannot check a signature.
-await build({ ...shared, entryPoints: ['js/ed25519.ts'], outfile: 'dist/ed25519.js', format: 'esm' });
-await build({
-  ...shared,
-  entryPoints: ['js/react.ts'],
-  outfile: 'dist/react.js',
-  format: 'esm',
-  external: ['react'],
-  plugins: [beside('index.js')],
-});
+await module('ed25519', 'js/ed25519.ts');
+await module('react', 'js/react.ts', { external: ['react', 'nearfield'] });
+for (const host of ['node', 'bun', 'workerd', 'edge-light', 'inline']) {
+  await module(host, `js/hosts/${host}.ts`, { external: ['node:fs/promises'], supported: { 'import-attributes': true } });
+}
 // For pages without modules: everything hangs on one global, and the core lies beside the script.
 await build({
-  ...index,
+  ...shared,
+  entryPoints: ['js/index.ts'],
   outfile: 'dist/nearfield.global.js',
   format: 'iife',
   globalName: 'nearfield',
   define: { 'import.meta.url': 'nearfieldScript' },
   banner: { js: 'var nearfieldScript = document.currentScript.src;' },
 });
-cpSync('pkg/nearfield_bg.wasm', 'dist/nearfield_bg.wasm');
+cpSync(CORE, 'dist/nearfield_bg.wasm');
 // What the tarball carries besides; the text of the licence is the repository's.
 cpSync('../LICENSE', 'LICENSE');

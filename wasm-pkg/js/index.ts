@@ -7,6 +7,8 @@
  *
  * @packageDocumentation
  */
+/** @internal */
+export { findModule } from './core/binding.js';
 export { init, initSync, type WasmSource } from './core/binding.js';
 export { type Consent, type ConsentInForce } from './person/consent.js';
 export { NearfieldError } from './error.js';

@@ -5,7 +5,7 @@
  * @packageDocumentation
  */
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from 'react';
-import { Nearfield, type NearfieldError, type OpenOptions, type Recommendation, type RecommendRequest } from './index.js';
+import { Nearfield, type NearfieldError, type OpenOptions, type Recommendation, type RecommendRequest } from 'nearfield';
 
 /** What `useNearfield` gives. */
 export interface UsedNearfield {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { Model, init, initSync } from '../dist/index.js';
+import { Model, init, initSync } from 'nearfield';
 
 const coded = (code) => (error) => error.code === code;
 

@@ -4,7 +4,7 @@ import 'fake-indexeddb/auto';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { Model, Nearfield, NearfieldError, User, init, memoryStorage, verifyManifest } from '../dist/index.js';
+import { Model, Nearfield, NearfieldError, User, init, memoryStorage, verifyManifest } from 'nearfield';
 import { answer, central, deltas, file, publicKey } from './central.mjs';
 
 const BOTH = { personalise: true, share: true };

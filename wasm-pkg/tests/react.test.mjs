@@ -5,7 +5,7 @@ import { after, before, test } from 'node:test';
 import { GlobalWindow } from 'happy-dom';
 import { createElement as h, StrictMode } from 'react';
 import { renderToString } from 'react-dom/server';
-import { useNearfield, useRecommendations } from '../dist/react.js';
+import { useNearfield, useRecommendations } from 'nearfield/react';
 import { central, publicKey } from './central.mjs';
 
 let server;

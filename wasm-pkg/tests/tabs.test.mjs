@@ -2,9 +2,11 @@
 
 import 'fake-indexeddb/auto';
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { answer, central, deltas, file, publicKey } from './central.mjs';
 
+const core = new WebAssembly.Module(readFileSync(new URL('../dist/nearfield_bg.wasm', import.meta.url)));
 const BOTH = { personalise: true, share: true };
 
 let server;
@@ -12,9 +14,16 @@ let site = 0;
 let tabs = 0;
 let opened = [];
 
-/** Opens the site in a new tab, with modules of its own. */
+/** The package as a new tab has it, with modules of its own. */
+async function scripts() {
+  const own = await import(`../dist/index.js?tab=${(tabs += 1)}`);
+  own.initSync(core);
+  return own;
+}
+
+/** Opens the site in a new tab. */
 async function tab(more = {}) {
-  const { Nearfield } = await import(`../dist/index.js?tab=${(tabs += 1)}`);
+  const { Nearfield } = await scripts();
   const nf = await Nearfield.open({ endpoint: server.endpoint, publicKey, site: 'test', syncEveryMs: 0, consent: BOTH, ...more });
   opened.push(nf);
   return nf;
@@ -261,7 +270,7 @@ for (const means of ['Web Locks', 'a lease in IndexedDB']) {
     });
 
     test('a page that opens a site twice gets the same instance, closed when it was closed twice', async () => {
-      const { Nearfield } = await import(`../dist/index.js?tab=${(tabs += 1)}`);
+      const { Nearfield } = await scripts();
       const options = { endpoint: server.endpoint, publicKey, site: 'test', syncEveryMs: 0, consent: BOTH };
       const [one, other] = await Promise.all([Nearfield.open(options), Nearfield.open(options)]);
       assert.equal(one, other);
@@ -277,7 +286,7 @@ for (const means of ['Web Locks', 'a lease in IndexedDB']) {
     });
 
     test('a snapshot takes the place of the stored person, unless another tab has that open', async () => {
-      const { Nearfield } = await import(`../dist/index.js?tab=${(tabs += 1)}`);
+      const { Nearfield } = await scripts();
       const options = { endpoint: server.endpoint, publicKey, site: 'test', syncEveryMs: 0, consent: BOTH, storage: 'indexeddb' };
       const first = await tab();
       first.track('click', 'tent-1');

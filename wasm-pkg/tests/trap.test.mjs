@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
-import { Model, Nearfield, User, init, memoryStorage } from '../dist/index.js';
+import { Model, Nearfield, User, init, memoryStorage } from 'nearfield';
 import { central, file, publicKey } from './central.mjs';
 
 const PAGES_MORE = 24;

@@ -1,23 +1,30 @@
 // The wasm module: found, compiled once, and named by types of our own, so that the published
 // declarations need nothing of wasm-bindgen's.
 
-import start, * as core from '../../pkg/nearfield.js';
+import { __wbg_reset_state, initSync as begin } from '../../pkg/nearfield.js';
 import { NearfieldError, asNearfieldError } from '../error.js';
 
 /** Where the `.wasm` may come from; without one it is read from next to this module. */
 export type WasmSource = URL | string | BufferSource | Response | WebAssembly.Module;
 
+let find: () => WasmSource | Promise<WasmSource> = () => new URL('nearfield_bg.wasm', import.meta.url);
 let started: Promise<void> | undefined;
 let ready = false;
+
+/** @internal Tells where `init` finds the module in a host where it is not to be fetched from beside the script. */
+export function findModule(inHost: typeof find): void {
+  find = inHost;
+}
 
 /**
  * Loads the core. Idempotent: later calls give the first one's promise, whatever they are given.
  *
- * A page fetches `nearfield_bg.wasm` from next to this module; Node reads it from there.
+ * Without a source the module comes from where the package's entry for this host has it: a page fetches
+ * `nearfield_bg.wasm` from next to the script, Node reads it from the disk, an edge worker imports it.
  * `Nearfield.open` calls it, so that only low-level use needs it.
  */
 export function init(source?: WasmSource | Promise<WasmSource>): Promise<void> {
-  started ??= load(source).catch((thrown: unknown) => {
+  started ??= load(source ?? find()).catch((thrown: unknown) => {
     // A failed download must not stay the answer for good.
     started = undefined;
     throw initError(thrown);
@@ -29,7 +36,7 @@ export function init(source?: WasmSource | Promise<WasmSource>): Promise<void> {
 export function initSync(module: WebAssembly.Module | BufferSource): void {
   if (ready) return;
   try {
-    core.initSync({ module });
+    begin({ module });
   } catch (thrown) {
     throw initError(thrown);
   }
@@ -47,21 +54,22 @@ function initError(thrown: unknown): NearfieldError {
   return asNearfieldError(thrown, 'init.failed');
 }
 
-async function load(source?: WasmSource | Promise<WasmSource>): Promise<void> {
-  let from = await (source ?? new URL('nearfield_bg.wasm', import.meta.url));
-  if (from instanceof URL && from.protocol === 'file:' && isNode()) {
-    // Named by a variable, so that bundlers for pages do not look for it.
-    const files = 'node:fs/promises';
-    const { readFile } = await import(/* webpackIgnore: true */ /* @vite-ignore */ files);
-    from = (await readFile(from)) as BufferSource;
-  }
+async function load(source: WasmSource | Promise<WasmSource>): Promise<void> {
+  const module = await compile(await source);
+  // `initSync` may have been faster.
   if (ready) return;
-  await start({ module_or_path: from });
+  begin({ module });
   ready = true;
 }
 
-function isNode(): boolean {
-  return typeof (globalThis as { process?: { versions?: { node?: string } } }).process?.versions?.node === 'string';
+/** Compiles the module while it arrives, where the server says what it is. */
+async function compile(source: WasmSource): Promise<WebAssembly.Module> {
+  if (source instanceof WebAssembly.Module) return source;
+  const from = typeof source === 'string' || source instanceof URL ? await fetch(source) : source;
+  if (!(from instanceof Response)) return WebAssembly.compile(from);
+  if (!from.ok) throw new NearfieldError('init.failed', `${from.url} answered with ${from.status}`);
+  const streams = from.headers.get('content-type') === 'application/wasm';
+  return streams ? WebAssembly.compileStreaming(from) : WebAssembly.compile(await from.arrayBuffer());
 }
 
 let instances = 0;
@@ -74,7 +82,7 @@ export function instance(): number {
 
 /** Begins again with a fresh instance: every value of the one before is lost. */
 export function reset(): void {
-  core.__wbg_reset_state();
+  __wbg_reset_state();
   instances += 1;
   for (const listener of [...onReset]) listener();
 }
@@ -85,8 +93,7 @@ export function afterReset(listener: () => void): () => void {
   return () => void onReset.delete(listener);
 }
 
-/** @internal The functions of the core. Throws `init.missing` before `init`. */
-export function raw(): typeof core {
+/** @internal Throws `init.missing` before `init`. */
+export function mustBeLoaded(): void {
   if (!ready) throw new NearfieldError('init.missing', 'the core is not loaded: await init() first');
-  return core;
 }

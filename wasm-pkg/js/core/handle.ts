@@ -1,9 +1,10 @@
 // Values in the core's memory, which a trap of the core takes with it.
 
 import { NearfieldError, asNearfieldError } from '../error.js';
-import { instance, raw, reset } from './binding.js';
+import { instance, mustBeLoaded, reset } from './binding.js';
 
-type Free = 'modelFree' | 'updateFree' | 'userFree';
+/** Drops the value that the core calls by this number. */
+type Free = (number: number) => void;
 
 interface Place {
   readonly number: number;
@@ -15,7 +16,7 @@ interface Place {
 const collected = new FinalizationRegistry<Place>(free);
 
 function free(place: Place): void {
-  if (place.instance === instance()) raw()[place.free](place.number);
+  if (place.instance === instance()) place.free(place.number);
 }
 
 /** A value of the core, in the instance that made it. */
@@ -52,10 +53,11 @@ export class Handle {
 }
 
 /**
- * Runs `call` and gives whatever the core throws as a `NearfieldError`. After a trap the core begins again
- * with a fresh memory, and `core.trapped` is thrown.
+ * Runs `call` and gives whatever the core throws as a `NearfieldError`; throws `init.missing` before `init`.
+ * After a trap the core begins again with a fresh memory, and `core.trapped` is thrown.
  */
 export function guarded<T>(call: () => T): T {
+  mustBeLoaded();
   try {
     return call();
   } catch (thrown) {

@@ -1,6 +1,6 @@
 // The signed manifest of the core.
 
-import { raw } from './binding.js';
+import * as core from '../../pkg/nearfield.js';
 import { Handle } from './handle.js';
 import { Model } from './model.js';
 import { checkNumber } from './number.js';
@@ -51,21 +51,20 @@ export async function verifyManifest(
 ): Promise<Manifest> {
   await checkSignature(bytes, publicKey);
   checkNumber(nowMs, 'nowMs', 'manifest');
-  const update = new Handle('updateFree', () => raw().updateRead(bytes, site, held?.model.number, held?.manifest ?? NONE, nowMs));
-  const stepOf = (model: Model) => update.use((number) => raw().updateStep(number, model.number));
-  const [version = 0, packBytes = 0] = update.use((number) => raw().updateStable(number));
+  const update = new Handle(core.updateFree, () => core.updateRead(bytes, site, held?.model.number, held?.manifest ?? NONE, nowMs));
+  const stepOf = (model: Model) => update.use((number) => core.updateStep(number, model.number));
+  const [version = 0, packBytes = 0] = update.use((number) => core.updateStable(number));
   return {
-    lineage: digits(update.use((number) => raw().updateLineage(number))),
+    lineage: digits(update.use((number) => core.updateLineage(number))),
     version,
     packBytes,
     isOf: (model) => stepOf(model) === undefined,
     patchFrom: (model) => stepOf(model)?.[0],
     patchBytes: (model) => stepOf(model)?.[1],
-    apply: (model, patch) => update.use((number) => raw().updateApply(number, model.number, patch)),
+    apply: (model, patch) => update.use((number) => core.updateApply(number, model.number, patch)),
     load: (pack) => {
       const { number } = update;
-      const { updatePack, updateReceived } = raw();
-      return new Model(() => take(pack, () => updatePack(number, pack.length), (arriving) => updateReceived(number, arriving)));
+      return new Model(() => take(pack, () => core.updatePack(number, pack.length), (arriving) => core.updateReceived(number, arriving)));
     },
     free: () => update.free(),
   };

@@ -1,6 +1,6 @@
 // The shared model of the core, with types and errors of our own.
 
-import { raw } from './binding.js';
+import * as core from '../../pkg/nearfield.js';
 import { Handle } from './handle.js';
 import { take } from './pack.js';
 import { digits } from './packed.js';
@@ -14,7 +14,7 @@ export class Model {
 
   /** @internal Keeps the model that `make` has the core make. */
   constructor(make: () => number) {
-    this.#handle = new Handle('modelFree', make);
+    this.#handle = new Handle(core.modelFree, make);
   }
 
   /** @internal What the core calls it. Throws `core.lost` after a trap. */
@@ -24,43 +24,42 @@ export class Model {
 
   /** Reads a pack. Throws `pack.*` and keeps nothing when the bytes are not a whole pack. */
   static load(pack: Uint8Array): Model {
-    const { packBegin, packFinish } = raw();
-    return new Model(() => take(pack, () => packBegin(pack.length), packFinish));
+    return new Model(() => take(pack, () => core.packBegin(pack.length), core.packFinish));
   }
 
   /** The lineage: row numbers and factors of another one mean something else. */
   get lineage(): string {
-    return digits(this.#handle.use((model) => raw().modelLineage(model)));
+    return digits(this.#handle.use((model) => core.modelLineage(model)));
   }
 
   /** The version; it only rises. */
   get version(): number {
-    return this.#handle.use((model) => raw().modelVersion(model));
+    return this.#handle.use((model) => core.modelVersion(model));
   }
 
   /** Rows of the catalogue, withdrawn ones included. */
   get length(): number {
-    return this.#handle.use((model) => raw().modelLength(model));
+    return this.#handle.use((model) => core.modelLength(model));
   }
 
   /** Factors an item. */
   get dim(): number {
-    return this.#handle.use((model) => raw().modelDim(model));
+    return this.#handle.use((model) => core.modelDim(model));
   }
 
   /** Brings the model to the next version. Throws `patch.*` and changes nothing if it does not fit. */
   apply(patch: Uint8Array): void {
-    this.#handle.use((model) => raw().modelApply(model, patch));
+    this.#handle.use((model) => core.modelApply(model, patch));
   }
 
   /** The model as a pack. */
   toPack(): Uint8Array {
-    return this.#handle.use((model) => raw().modelToPack(model));
+    return this.#handle.use((model) => core.modelToPack(model));
   }
 
   /** The row of an item, if the catalogue has it. */
   row(itemId: string): number | undefined {
-    return this.#handle.use((model) => raw().modelRow(model, itemId));
+    return this.#handle.use((model) => core.modelRow(model, itemId));
   }
 
   /** The operator's id of a row; throws `model.unknown_row` if there is none. */
@@ -73,7 +72,7 @@ export class Model {
     // A row keeps its id within a lineage, so an id crosses from the core once.
     let id = this.#ids.get(row);
     if (id === undefined) {
-      id = this.#handle.use((model) => raw().modelItemId(model, row));
+      id = this.#handle.use((model) => core.modelItemId(model, row));
       this.#ids.set(row, id);
     }
     return id;
@@ -81,20 +80,20 @@ export class Model {
 
   /** Whether the operator has withdrawn the row's item. */
   isWithdrawn(row: number): boolean {
-    return this.#handle.use((model) => raw().modelIsWithdrawn(model, row));
+    return this.#handle.use((model) => core.modelIsWithdrawn(model, row));
   }
 
   /** The most popular items. */
   popular(count: number = COUNT): Ranking {
     checkCount(count);
-    return new Ranking(this.#handle.use((model) => raw().modelPopular(model, count)), this);
+    return new Ranking(this.#handle.use((model) => core.modelPopular(model, count)), this);
   }
 
   /** The items most like this one; none if the catalogue does not have it. */
   similar(itemId: string, count: number = COUNT): Ranking {
     checkCount(count);
     const row = this.row(itemId);
-    return new Ranking(row === undefined ? new Uint32Array(0) : this.#handle.use((model) => raw().modelSimilar(model, row, count)), this);
+    return new Ranking(row === undefined ? new Uint32Array(0) : this.#handle.use((model) => core.modelSimilar(model, row, count)), this);
   }
 
   /** @internal Rows of ids or rows; what the catalogue does not have is left out. */

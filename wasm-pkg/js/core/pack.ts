@@ -1,6 +1,6 @@
 // A pack on its way into the core: each piece goes to its place there, so that the core never holds it twice.
 
-import { raw } from './binding.js';
+import * as core from '../../pkg/nearfield.js';
 
 /** Bytes that cross at once: a choice, small beside a pack and large beside the cost of a call. */
 const PIECE = 1 << 18;
@@ -9,9 +9,9 @@ const PIECE = 1 << 18;
 export function take(pack: Uint8Array, begin: () => number, finish: (arriving: number) => number): number {
   const arriving = begin();
   try {
-    for (let at = 0; at < pack.length; at += PIECE) raw().packPush(arriving, pack.subarray(at, at + PIECE));
+    for (let at = 0; at < pack.length; at += PIECE) core.packPush(arriving, pack.subarray(at, at + PIECE));
     return finish(arriving);
   } finally {
-    raw().packFree(arriving);
+    core.packFree(arriving);
   }
 }

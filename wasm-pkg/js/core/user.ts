@@ -1,6 +1,6 @@
 // One person's state in the core, with types and errors of our own.
 
-import { raw } from './binding.js';
+import * as core from '../../pkg/nearfield.js';
 import { KINDS, checkEvent, type Event } from './event.js';
 import { Handle, guarded } from './handle.js';
 import { checkNumber } from './number.js';
@@ -84,7 +84,7 @@ export class User {
   readonly #handle: Handle;
 
   constructor(restored?: Uint8Array) {
-    this.#handle = new Handle('userFree', () => (restored === undefined ? raw().userNew() : raw().userFromBytes(restored)));
+    this.#handle = new Handle(core.userFree, () => (restored === undefined ? core.userNew() : core.userFromBytes(restored)));
   }
 
   /** Restores what `toBytes` gave. Throws `state.*` if it cannot. */
@@ -94,25 +94,25 @@ export class User {
 
   /** The state as bytes, the outbox with its ids included. */
   toBytes(): Uint8Array {
-    return this.#use((user) => raw().userToBytes(user));
+    return this.#use((user) => core.userToBytes(user));
   }
 
   /** Checks an event without learning from it. Throws `event.*`. */
   static check(event: Event, nowMs: number): void {
     const fields = checkEvent(event, nowMs);
-    guarded(() => raw().checkEvent(...fields));
+    guarded(() => core.checkEvent(...fields));
   }
 
   /** Learns from one event; throws `event.*`. Where the person does not share, no delta will carry it. */
   learn(model: Model, event: Event, nowMs: number = Date.now(), shares = true): Learned {
     const fields = checkEvent(event, nowMs);
-    return LEARNED[this.#use((user) => raw().userLearn(user, model.number, ...fields, shares))] as Learned;
+    return LEARNED[this.#use((user) => core.userLearn(user, model.number, ...fields, shares))] as Learned;
   }
 
   /** Takes the head of a list that another copy of this state showed for the one shown last. */
   wasShown(model: Model, version: number, rows: Uint32Array): void {
     checkNumber(version, 'version');
-    this.#use((user) => raw().userWasShown(user, model.number, version, rows));
+    this.#use((user) => core.userWasShown(user, model.number, version, rows));
   }
 
   /** The person's list. Throws `recommend.*` where the request is none. */
@@ -122,21 +122,21 @@ export class User {
     const continues = scenario === 'continue';
     const [allowed, denied] = [rows(allow), rows(deny) ?? NO_ROWS];
     const list = this.#use((user) =>
-      raw().userRecommend(user, model.number, count, continues, allowed, denied, diversity, explore, seed, shown),
+      core.userRecommend(user, model.number, count, continues, allowed, denied, diversity, explore, seed, shown),
     );
     return new Ranking(list, model);
   }
 
   /** Why each item of a list is in it: the two parts of the score that weigh most. */
   explain(model: Model, rows: Uint32Array, scenario: RecommendRequest['scenario'] = 'discover'): Reason[][] {
-    const packed = this.#use((user) => raw().userExplain(user, model.number, scenario === 'continue', rows));
+    const packed = this.#use((user) => core.userExplain(user, model.number, scenario === 'continue', rows));
     return readReasons(packed, (row) => model.itemId(row));
   }
 
   /** Whether a delta should go out now: 20 events, or something new and a minute idle. */
   deltaDue(nowMs: number = Date.now()): boolean {
     checkNumber(nowMs, 'nowMs');
-    return this.#use((user) => raw().userDeltaDue(user, nowMs));
+    return this.#use((user) => core.userDeltaDue(user, nowMs));
   }
 
   /**
@@ -146,12 +146,12 @@ export class User {
    */
   takeDelta(model: Model, id: Uint8Array = randomId(), base?: number): boolean {
     if (base !== undefined) checkNumber(base, 'base', 'delta');
-    return this.#use((user) => raw().userTakeDelta(user, model.number, id, base));
+    return this.#use((user) => core.userTakeDelta(user, model.number, id, base));
   }
 
   /** What `takeDelta` would move, or null; changes nothing. */
   previewDelta(model: Model): DeltaPreview | null {
-    const packed = this.#use((user) => raw().userPreviewDelta(user, model.number));
+    const packed = this.#use((user) => core.userPreviewDelta(user, model.number));
     if (!packed) return null;
     const [bytes, factors, items, metrics] = [4, 7, 8, 9].map((at) => packed[at] as number) as [number, number, number, number];
     const itemsAt = PREVIEW_HEAD + factors;
@@ -178,12 +178,12 @@ export class User {
 
   /** Drops the events that are in no delta yet, and the outbox: nothing of it will ever be sent. */
   discardDeltas(): void {
-    this.#use((user) => raw().userDiscardDeltas(user));
+    this.#use((user) => core.userDiscardDeltas(user));
   }
 
   /** The deltas that wait for an acknowledgement. */
   outbox(): OutboxEntry[] {
-    return records(this.#use((user) => raw().userOutbox(user)), 6, (record) => ({
+    return records(this.#use((user) => core.userOutbox(user)), 6, (record) => ({
       id: hex(new Uint8Array(record.buffer, record.byteOffset, 16)),
       bytes: record[4] as number,
       items: record[5] as number,
@@ -192,12 +192,12 @@ export class User {
 
   /** The body of a sync: the oldest deltas of the outbox, up to what one body may hold. */
   encodeSync(site: string, token: Uint8Array): Uint8Array {
-    return this.#use((user) => raw().userEncodeSync(user, site, token));
+    return this.#use((user) => core.userEncodeSync(user, site, token));
   }
 
   /** Takes a sync's answer: what is acknowledged, doubled or refused leaves the outbox. */
   settle(reply: Uint8Array): SyncAnswer {
-    const [head = '', ...lines] = this.#use((user) => raw().userSettle(user, reply)).split('\n');
+    const [head = '', ...lines] = this.#use((user) => core.userSettle(user, reply)).split('\n');
     const [lineage = '', version] = head.split(' ');
     const results = lines.map((line): Settled => {
       const [id = '', outcome] = line.split(' ');
@@ -209,7 +209,7 @@ export class User {
 
   /** The history, newest last. */
   history(model: Model): HistoryEntry[] {
-    return records(this.#use((user) => raw().userHistory(user, model.number)), 6, (record) => {
+    return records(this.#use((user) => core.userHistory(user, model.number)), 6, (record) => {
       const [row, kind] = [record[2] as number, KINDS[record[3] as number] as string];
       const itemId = row === NO_ROW ? {} : { itemId: model.itemId(row) };
       return { key: digits(whole(record, 0)), ...itemId, kind, timeMs: Number(whole(record, 4)) };
@@ -218,18 +218,18 @@ export class User {
 
   /** How well the lists foresaw what was chosen. */
   quality(): Quality {
-    const bins = Array.from(this.#use((user) => raw().userQuality(user)));
+    const bins = Array.from(this.#use((user) => core.userQuality(user)));
     return { bins, total: bins.reduce((sum, count) => sum + count, 0) };
   }
 
   /** Events that are in no delta yet. */
   get unsent(): number {
-    return this.#use((user) => raw().userUnsent(user));
+    return this.#use((user) => core.userUnsent(user));
   }
 
   /** Events in the history. */
   get length(): number {
-    return this.#use((user) => raw().userLength(user));
+    return this.#use((user) => core.userLength(user));
   }
 
   #use<T>(call: (user: number) => T): T {
