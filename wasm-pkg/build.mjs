@@ -46,7 +46,8 @@ const module = (name, entry, more) => build({ ...shared, entryPoints: [entry], o
 await module('index', 'js/index.ts');
 // Fetched only where the host cannot check a signature.
 await module('ed25519', 'js/ed25519.ts');
-await module('react', 'js/react.ts', { external: ['react', 'nearfield'] });
+// The banner tells frameworks with server components where the hooks run.
+await module('react', 'js/react.ts', { external: ['react', 'nearfield'], banner: { js: "'use client';" } });
 for (const host of ['node', 'bun', 'workerd', 'edge-light', 'inline']) {
   await module(host, `js/hosts/${host}.ts`, { external: ['node:fs/promises'], supported: { 'import-attributes': true } });
 }

@@ -50,7 +50,7 @@ pub(crate) fn golden(only: Option<Runtime>) -> Result<()> {
 
 /// Compares the golden digest in one runtime; `package` is what `wasm::build_golden` gave.
 pub(crate) fn golden_in(runtime: Runtime, package: &Path) -> Result<()> {
-    let file = paths::root().join("tests/golden/digest.txt");
+    let file = paths::golden_digest();
     let expected =
         std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", paths::short(&file)))?;
     let mut step = Step::new(format!("golden digest in {}", runtime.name()), "node")

@@ -2,8 +2,6 @@
 //! and an edge host beside it. `--check` visits it with a real browser.
 
 use std::{
-    ffi::OsString,
-    fs,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
@@ -11,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -21,16 +19,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{
     paths,
-    step::Step,
+    site::{self, Scale},
     supervise::{Change, Service},
     tools, wasm,
 };
-
-/// The demo's site, as manifests and deltas name it.
-const SITE: &str = "demo";
-
-/// Part of the events that the model learns offline; the shoppers of the page replay the rest.
-const UNTIL_FRACTION: &str = "0.5";
 
 /// First of the demo's four ports: shop, central, central's admin listener, edge.
 const PORT: u16 = 7800;
@@ -73,7 +65,10 @@ struct Plan {
 impl Plan {
     fn new(options: &Options) -> Result<Self> {
         let ports = match options.port {
-            None if options.check => free_ports()?,
+            None if options.check => {
+                let [shop, central, admin, edge, metrics] = site::free_ports()?;
+                Ports { shop, central, admin, edge, metrics }
+            }
             first => ports_from(first.unwrap_or(PORT))?,
         };
         let events = options.events.as_deref().map(absolute).transpose()?;
@@ -86,20 +81,8 @@ impl Plan {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let plan = Plan::new(options)?;
     wasm::build()?;
-    build_programs()?;
+    site::build_programs()?;
     run_built(options, plan)
-}
-
-/// Builds the programs that the demo starts, with the features that the tests build them with.
-///
-/// # Errors
-/// When one does not compile.
-pub(crate) fn build_programs() -> Result<()> {
-    Step::cargo("central, trainer, edge and shop")
-        .args(["build", "--workspace", "--exclude", "xtask", "--bin", "nearfield-central"])
-        .args(["--bin", "nearfield-trainer", "--bin", "nearfield-edge", "--bin", "nearfield-shop"])
-        .run()?;
-    Ok(())
 }
 
 /// Runs the demo from modules and programs that are built.
@@ -109,7 +92,7 @@ fn run_built(options: &Options, plan: Plan) -> Result<ExitCode> {
 
     // A check starts from nothing, and leaves the state of the demo alone.
     let state = if options.check { paths::demo().join("check") } else { paths::demo() };
-    prepare(&state, events.as_deref(), options.fresh || options.check)?;
+    site::prepare(&state, events.as_deref(), Scale::Full, options.fresh || options.check)?;
 
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -176,119 +159,23 @@ fn ports_from(first: u16) -> Result<Ports> {
     Ok(Ports { shop: port(0)?, central: port(1)?, admin: port(2)?, edge: port(3)?, metrics: port(4)? })
 }
 
-/// Five ports that are free at this moment.
-fn free_ports() -> Result<Ports> {
-    // All are held until the last is known, so that no two are the same.
-    let held: Vec<TcpListener> =
-        (0..5).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-    let port = |index: usize| held[index].local_addr().map(|address| address.port());
-    Ok(Ports { shop: port(0)?, central: port(1)?, admin: port(2)?, edge: port(3)?, metrics: port(4)? })
-}
-
-/// Makes the page's data and the trained model, unless they are there for these very events.
-fn prepare(state: &Path, events: Option<&Path>, fresh: bool) -> Result<()> {
-    let stamp_file = state.join("stamp.json");
-    let stamp = json!({
-        "events": events.map(identity).transpose()?,
-        "until_fraction": UNTIL_FRACTION,
-        "trainer": identity(&paths::binary("nearfield-trainer"))?,
-        "central": identity(&paths::binary("nearfield-central"))?,
-        "shop": identity(&paths::binary("nearfield-shop"))?,
-    })
-    .to_string();
-    if !fresh && fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp) {
-        eprintln!("✓ data and model of the last run (--fresh makes them anew)");
-        return Ok(());
-    }
-    for folder in ["data", "central", "edge"] {
-        let folder = state.join(folder);
-        if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
-        }
-        fs::create_dir_all(&folder)?;
-    }
-
-    let data = state.join("data");
-    let shop = paths::binary("nearfield-shop");
-    let trained_on = match events {
-        Some(file) => {
-            Step::new("catalogue of the events", &shop)
-                .args(["catalogue", "--until-fraction", UNTIL_FRACTION])
-                .args(["--events".as_ref(), file.as_os_str(), "--out".as_ref(), data.as_os_str()])
-                .run()?;
-            file.to_owned()
-        }
-        None => {
-            Step::new("a shop and its shoppers", &shop)
-                .args(["generate", "--until-fraction", UNTIL_FRACTION])
-                .args(["--out".as_ref(), data.as_os_str()])
-                .run()?;
-            data.join("events.csv.gz")
-        }
-    };
-    let central = paths::binary("nearfield-central");
-    let store = state.join("central");
-    Step::new("training on the first half", paths::binary("nearfield-trainer"))
-        .args(["train", "--until-fraction", UNTIL_FRACTION])
-        .args(["--events".as_ref(), trained_on.as_os_str(), "--out".as_ref(), store.as_os_str()])
-        .run()?;
-    Step::new("importing the catalogue", &central)
-        .args(["catalog", "import", "--site", SITE])
-        .args(["--data".as_ref(), store.as_os_str(), "--file".as_ref(), data.join("items.csv").as_os_str()])
-        .run()?;
-    fs::write(stamp_file, stamp)?;
-    Ok(())
-}
-
-/// What tells one file from another without reading it: path, length, time of change.
-fn identity(file: &Path) -> Result<String> {
-    let found = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let changed =
-        found.modified().unwrap_or(SystemTime::UNIX_EPOCH).duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(format!("{} {} {}", file.display(), found.len(), changed.as_millis()))
-}
-
 /// Starts central, then the edge host and the shop, which need its public key.
 fn start(state: &Path, ports: &Ports) -> Result<Vec<Service>> {
     let logs = state.join("logs");
-    let store = state.join("central");
     let central_url = format!("http://127.0.0.1:{}", ports.central);
     let edge_url = format!("http://127.0.0.1:{}", ports.edge);
-    let central = Service::start(
-        "central",
-        paths::binary("nearfield-central"),
-        arguments([
-            "serve".into(),
-            "--data".into(),
-            store.clone().into(),
-            "--listen".into(),
-            format!("127.0.0.1:{}", ports.central).into(),
-            "--admin".into(),
-            format!("127.0.0.1:{}", ports.admin).into(),
-            "--metrics".into(),
-            format!("127.0.0.1:{}", ports.metrics).into(),
-            // The page's fleet is a whole site's traffic from one address.
-            "--trusted".into(),
-            "127.0.0.0/8".into(),
-            "--site".into(),
-            SITE.into(),
-        ]),
-        &logs,
-    )?;
-    let key_file = store.join("keys/online.pub");
-    let key = fs::read_to_string(&key_file).with_context(|| format!("cannot read {}", key_file.display()))?;
-    let key = key.trim();
+    let (central, key) = site::start_central(state, [ports.central, ports.admin, ports.metrics])?;
     let edge = Service::start(
         "edge",
         paths::binary("nearfield-edge"),
-        arguments([
+        site::arguments([
             "--insecure".into(),
             "--central".into(),
             central_url.clone().into(),
             "--public-key".into(),
-            key.into(),
+            key.clone().into(),
             "--site".into(),
-            SITE.into(),
+            site::NAME.into(),
             "--listen".into(),
             format!("127.0.0.1:{}", ports.edge).into(),
             "--data".into(),
@@ -302,7 +189,7 @@ fn start(state: &Path, ports: &Ports) -> Result<Vec<Service>> {
     let shop = Service::start(
         "shop",
         paths::binary("nearfield-shop"),
-        arguments([
+        site::arguments([
             "serve".into(),
             "--www".into(),
             root.join("www").into(),
@@ -317,7 +204,7 @@ fn start(state: &Path, ports: &Ports) -> Result<Vec<Service>> {
             "--public-key".into(),
             key.into(),
             "--site".into(),
-            SITE.into(),
+            site::NAME.into(),
             "--edge".into(),
             edge_url.into(),
             "--listen".into(),
@@ -327,10 +214,6 @@ fn start(state: &Path, ports: &Ports) -> Result<Vec<Service>> {
     )?;
     // Dropped in this order: the page goes first, central last.
     Ok(vec![shop, edge, central])
-}
-
-fn arguments<const N: usize>(words: [OsString; N]) -> Vec<OsString> {
-    words.into()
 }
 
 fn look_after(services: &mut [Service]) -> Result<()> {

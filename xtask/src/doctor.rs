@@ -65,6 +65,12 @@ pub(crate) fn run() -> ExitCode {
             remedy: "apt-get install chromium (or set NEARFIELD_CHROMIUM)".to_owned(),
             by_itself: apt,
         },
+        Finding {
+            what: "Firefox, for `cargo xtask test --only package --all`",
+            found: tools::find_firefox().map(|path| path.display().to_string()),
+            remedy: "apt-get install firefox-esr (or set NEARFIELD_FIREFOX)".to_owned(),
+            by_itself: apt,
+        },
     ];
     let mut blocked = false;
     for finding in findings {

@@ -50,6 +50,11 @@ pub(crate) fn demo() -> PathBuf {
     root().join(".demo")
 }
 
+/// The digest that the golden run must give everywhere.
+pub(crate) fn golden_digest() -> PathBuf {
+    root().join("tests/golden/digest.txt")
+}
+
 /// The path from the root, for messages.
 pub(crate) fn short(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()

@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     browser::{self, Runtime},
-    changed, demo, floors, paths,
+    changed, demo, floors, package, paths, site,
     step::Step,
     torture::{self, Torture},
     wasm,
@@ -27,9 +27,9 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["only", "all", "no_browser"])]
     quick: bool,
     /// Run one suite alone
-    #[arg(long, value_name = "SUITE", conflicts_with = "all")]
+    #[arg(long, value_name = "SUITE")]
     only: Option<Suite>,
-    /// Add what is too heavy for every run: the brute tests of `cargo xtask torture`
+    /// Add what is too heavy for every run: the package in every host, and the brute tests of `cargo xtask torture`
     #[arg(long)]
     all: bool,
     /// Leave out what needs a browser: the digest in Chromium, the visit of the demo, the browser's torture
@@ -44,6 +44,8 @@ enum Suite {
     Rust,
     /// `npm test` of the package
     Npm,
+    /// The packed npm package against a real central: in Node and Chromium, with `--all` in every host
+    Package,
     /// The golden digest in Node and Chromium
     Golden,
     /// A headless browser's visit of the demo, and a tenth of the browser's torture
@@ -52,12 +54,13 @@ enum Suite {
 
 impl Suite {
     /// All of them, those first that fail soonest.
-    const ALL: [Self; 4] = [Self::Rust, Self::Npm, Self::Golden, Self::Browser];
+    const ALL: [Self; 5] = [Self::Rust, Self::Npm, Self::Package, Self::Golden, Self::Browser];
 
     fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
             Self::Npm => "npm",
+            Self::Package => "package",
             Self::Golden => "golden",
             Self::Browser => "browser",
         }
@@ -135,9 +138,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             Ok(())
         })?;
         for suite in Suite::ALL.into_iter().filter(|suite| options.only.is_none_or(|only| only == *suite)) {
-            times.note(suite.name(), || run_suite(suite, options.no_browser, &mut tally))?;
+            times.note(suite.name(), || run_suite(suite, options, &mut tally))?;
         }
-        if options.all {
+        if options.all && options.only.is_none() {
             for name in Torture::ALL {
                 times.note("torture", || {
                     tally.check(torture::torture(name));
@@ -151,7 +154,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_suite(suite: Suite, no_browser: bool, tally: &mut Tally) -> Result<()> {
+fn run_suite(suite: Suite, options: &Options, tally: &mut Tally) -> Result<()> {
+    let no_browser = options.no_browser;
     match suite {
         Suite::Rust => {
             // Binaries and tests in one go: the fleet's tests start the binaries.
@@ -169,6 +173,10 @@ fn run_suite(suite: Suite, no_browser: bool, tally: &mut Tally) -> Result<()> {
             Step::new("npm test in wasm-pkg", "npm").args(["test"]).directory(&paths::package()),
             node_line,
         ),
+        Suite::Package => {
+            let prepared = package::prepare(options.all, no_browser)?;
+            tally.runner(prepared.step, node_line)
+        }
         Suite::Golden => {
             let package = wasm::build_golden()?;
             for runtime in Runtime::ALL.into_iter().filter(|runtime| !runtime.needs_browser() || !no_browser)
@@ -179,7 +187,7 @@ fn run_suite(suite: Suite, no_browser: bool, tally: &mut Tally) -> Result<()> {
         }
         Suite::Browser if no_browser => Ok(()),
         Suite::Browser => {
-            demo::build_programs()?;
+            site::build_programs()?;
             tally.check(demo::check());
             // A tenth of what `cargo xtask torture browser` does.
             tally.check(browser::torture(torture::BROWSER_KILLS / 10, None));

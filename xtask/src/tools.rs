@@ -81,19 +81,64 @@ pub(crate) fn need_chromium() -> Result<PathBuf> {
     }
 }
 
+/// A Firefox that the checks can drive: `NEARFIELD_FIREFOX`, or one on `PATH`.
+pub(crate) fn find_firefox() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("NEARFIELD_FIREFOX") {
+        return Some(path.into());
+    }
+    ["firefox-esr", "firefox"].into_iter().find_map(find)
+}
+
+/// Firefox, installed by apt when it is missing.
+///
+/// # Errors
+/// When there is none and it cannot be installed here; the message names the command that would.
+pub(crate) fn need_firefox() -> Result<PathBuf> {
+    if find_firefox().is_none() && can_apt() {
+        apt_install(&["firefox-esr"])?;
+    }
+    match find_firefox() {
+        Some(path) => Ok(path),
+        None => bail!(
+            "no Firefox for the tests: run `apt-get install firefox-esr` as root, or set NEARFIELD_FIREFOX to one"
+        ),
+    }
+}
+
 /// Runs `npm ci` in `directory` unless it was run for this very lock file.
 pub(crate) fn npm_ci(directory: &Path) -> Result<()> {
-    need_node()?;
-    let lock = std::fs::read(directory.join("package-lock.json")).unwrap_or_default();
-    let mark = directory.join("node_modules/.installed-lock.json");
-    if std::fs::read(&mark).is_ok_and(|installed| installed == lock) && !lock.is_empty() {
+    install(directory, ".installed-lock.json", &[])
+}
+
+/// Runs `npm ci` without the optional dependencies, unless it was run for this very lock file, with or without them.
+pub(crate) fn npm_ci_without_optional(directory: &Path) -> Result<()> {
+    if is_installed(directory, ".installed-lock.json") {
         return Ok(());
     }
-    let verb = if lock.is_empty() { "install" } else { "ci" };
+    install(directory, ".installed-required-lock.json", &["--omit=optional"])
+}
+
+/// Whether `npm ci` left this mark for this very lock file.
+fn is_installed(directory: &Path, mark: &str) -> bool {
+    let lock = std::fs::read(directory.join("package-lock.json")).unwrap_or_default();
+    let mark = directory.join("node_modules").join(mark);
+    std::fs::read(mark).is_ok_and(|installed| installed == lock) && !lock.is_empty()
+}
+
+fn install(directory: &Path, mark: &str, flags: &[&str]) -> Result<()> {
+    need_node()?;
+    if is_installed(directory, mark) {
+        return Ok(());
+    }
+    let verb = if directory.join("package-lock.json").is_file() { "ci" } else { "install" };
     Step::new(format!("npm {verb} in {}", paths::short(directory)), "npm")
         .args([verb, "--no-audit", "--no-fund", "--omit-lockfile-registry-resolved"])
+        .args(flags)
         .directory(directory)
         .run()?;
-    std::fs::write(&mark, std::fs::read(directory.join("package-lock.json"))?)?;
+    std::fs::write(
+        directory.join("node_modules").join(mark),
+        std::fs::read(directory.join("package-lock.json"))?,
+    )?;
     Ok(())
 }

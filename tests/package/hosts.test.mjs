@@ -1,0 +1,176 @@
+// The package as it is published, installed and exercised in every host, against a real central.
+//
+// `cargo xtask test --only package` runs it, with `--all` in every host: see CONFIG below for what it is given.
+
+import assert from 'node:assert/strict';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { browser } from './browsers.mjs';
+import { consumer, lend, sources } from './consumer.mjs';
+import { installed, run } from './programs.mjs';
+import { serve } from './serve.mjs';
+
+/** Central's address and public key, and its site's name. */
+const CONFIG = JSON.parse(process.env.NEARFIELD_SITE);
+/** The folder of the module's test build, and the digest that it must give. */
+const { NEARFIELD_GOLDEN: golden, NEARFIELD_DIGEST: digest } = process.env;
+const all = process.env.NEARFIELD_ALL !== undefined;
+const skip = all ? false : 'in every host only with --all';
+const { NEARFIELD_CHROMIUM: chromium, NEARFIELD_FIREFOX: firefox } = process.env;
+const withoutBrowser = (name) => ({ chromium, firefox })[name] === undefined && `without ${name}`;
+const config = { CONFIG: JSON.stringify(CONFIG) };
+
+let installation;
+const browsers = new Map();
+
+before(() => {
+  installation = consumer();
+  if (all) lend(installation.folder, 'react', 'react-dom', 'scheduler');
+});
+after(async () => {
+  for (const started of browsers.values()) await (await started).close();
+  rmSync(installation.folder, { recursive: true, force: true });
+});
+
+/** The browser, started once. */
+function inBrowser(name) {
+  if (!browsers.has(name)) browsers.set(name, browser(name));
+  return browsers.get(name);
+}
+
+/** Says whether what a host saw is what a person would expect. */
+function check({ before, after, tracked, reasons, sent, history, consent, similar, lists, refused }) {
+  assert.equal(new Set(before).size, 12);
+  assert.deepEqual(tracked, { applied: 1, duplicate: 0, context: 0, ignored: 0 });
+  assert.equal(new Set(after).size, 12);
+  assert.notDeepEqual(after, before, 'what was tracked changes the list');
+  assert.ok(!after.includes(before[11]), 'what was viewed is not discovered again');
+  assert.ok(reasons.every((count) => count >= 1), 'every item has a reason');
+  assert.deepEqual(sent, ['acknowledged']);
+  assert.deepEqual(history, [`view ${before[11]}`, `cart ${before[10]}`]);
+  assert.deepEqual(consent, { personalise: true, share: true });
+  assert.ok(similar.length === 5 && !similar.includes(before[11]));
+  assert.deepEqual(lists[1], lists[0], 'a restored person gets the same list');
+  assert.deepEqual(refused, { name: 'NearfieldError', code: 'options.site', field: 'site' });
+}
+
+/** Checks what the script of a page left, in both browsers. */
+async function checkPage(name, address) {
+  const query = new URLSearchParams({ config: config.CONFIG });
+  const { seen, thrown } = await (await inBrowser(name)).visit(`${address}/?${query}`, () => globalThis.seen);
+  assert.equal(thrown, undefined);
+  check(seen);
+  assert.equal(seen.role, 'writer', 'a page keeps the person in IndexedDB');
+}
+
+/** The page of the package's README, as it stands there. */
+function readmePage() {
+  const readme = readFileSync(join(installation.package, 'README.md'), 'utf8');
+  return /```html\n(<!doctype html>[\s\S]*?)```/.exec(readme)[1];
+}
+
+describe('programs', () => {
+  test('Node', async () => check(JSON.parse(await run(process.execPath, ['main.mjs'], { cwd: installation.folder, env: config }))));
+
+  test('Deno', { skip }, async () => {
+    const flags = ['run', '--allow-net', '--allow-read', '--allow-env', '--no-remote', '--node-modules-dir=manual'];
+    check(JSON.parse(await run(installed('deno'), [...flags, 'main.mjs'], { cwd: installation.folder, env: { ...config, NO_COLOR: '1' } })));
+  });
+
+  test('Bun', { skip }, async () => {
+    check(JSON.parse(await run(installed('bun'), ['run', 'main.mjs'], { cwd: installation.folder, env: config })));
+  });
+
+  test('Bun, built into one program', { skip }, async () => {
+    const program = join(installation.folder, 'program');
+    await run(installed('bun'), ['build', '--compile', 'main.mjs', '--outfile', program], { cwd: installation.folder });
+    check(JSON.parse(await run(program, [], { cwd: '/', env: config })));
+  });
+});
+
+describe('edge workers', () => {
+  test('workerd', { skip }, async () => {
+    const { inWorkerd } = await import('./workers.mjs');
+    check(await inWorkerd(join(installation.folder, 'worker.mjs'), { CONFIG }));
+  });
+
+  test('edge-light', { skip }, async () => {
+    const { inEdgeLight } = await import('./workers.mjs');
+    check(await inEdgeLight(join(installation.folder, 'worker.mjs'), { CONFIG }));
+  });
+});
+
+describe('pages', () => {
+  for (const name of ['chromium', 'firefox']) {
+    test(`the page of the README personalises in ${name}`, { skip: withoutBrowser(name) }, async () => {
+      const page = readmePage();
+      assert.ok(page.trimEnd().split('\n').length <= 25, 'at most 25 lines');
+      assert.equal(page, readFileSync(join(sources, 'examples/page/index.html'), 'utf8'));
+      const filled = page
+        .replace('https://central.example', CONFIG.endpoint)
+        .replace('…64 hexadecimal digits…', CONFIG.publicKey)
+        .replace("site: 'shop'", `site: '${CONFIG.site}'`);
+      writeFileSync(join(installation.folder, 'index.html'), filled);
+      const { address, stop } = await serve({ '/': installation.folder, '/nearfield/': join(installation.package, 'dist') });
+      try {
+        const [before, after] = await (await inBrowser(name)).visit(address, async () => {
+          const ids = () => [...document.querySelectorAll('#list button')].map(({ textContent }) => textContent);
+          const first = ids();
+          if (first.length === 0) return undefined;
+          document.querySelectorAll('#list button')[11].click();
+          return [first, ids()];
+        });
+        assert.equal(before.length, 12);
+        assert.notDeepEqual(after, before, 'a click changes the list');
+        assert.ok(!after.includes(before[11]));
+      } finally {
+        stop();
+      }
+    });
+
+    for (const [bundler, entry] of [['vite, served', 'page'], ['vite', 'page'], ['webpack', 'page'], ['esbuild', 'page'], ['esbuild', 'inline']]) {
+      test(`${bundler} with nearfield${entry === 'page' ? '' : `/${entry}`} in ${name}`, { skip: skip || withoutBrowser(name) }, async () => {
+        const { bundle } = await import('./bundlers.mjs');
+        const { address, stop } = await bundle(bundler, installation.folder, entry);
+        try {
+          await checkPage(name, address);
+        } finally {
+          await stop();
+        }
+      });
+    }
+  }
+});
+
+describe('types', () => {
+  test('are what the files export, as arethetypeswrong sees it', { skip }, async () => {
+    // An ES module in every way: whoever resolves as Node did before 2019, or requires it, is out of its range.
+    await run(installed('attw'), [installation.tarball, '--profile', 'esm-only', '--exclude-entrypoints', './global', './nearfield_bg.wasm', '--no-color', '--no-emoji']);
+  });
+});
+
+describe('golden digest', () => {
+  test('Deno', { skip }, async () => {
+    const printed = await run(installed('deno'), ['run', '--allow-read', '--no-remote', 'golden.mjs', golden], { cwd: installation.folder });
+    assert.equal(printed.trim(), digest);
+  });
+
+  test('Bun', { skip }, async () => {
+    assert.equal((await run(installed('bun'), ['run', 'golden.mjs', golden], { cwd: installation.folder })).trim(), digest);
+  });
+
+  test('workerd', { skip }, async () => {
+    const { inWorkerd } = await import('./workers.mjs');
+    assert.deepEqual(await inWorkerd(join(installation.folder, 'golden-worker.mjs'), {}, { golden }), { digest });
+  });
+
+  test('Firefox', { skip: skip || withoutBrowser('firefox') }, async () => {
+    const { address, stop } = await serve({ '/': golden, '/page/': installation.folder });
+    try {
+      assert.equal(await (await inBrowser('firefox')).visit(`${address}/page/golden.html`, () => globalThis.digest), digest);
+    } finally {
+      stop();
+    }
+  });
+});
