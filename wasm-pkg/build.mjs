@@ -51,6 +51,9 @@ await module('react', 'js/react.ts', { external: ['react', 'nearfield'], banner:
 for (const host of ['node', 'bun', 'workerd', 'edge-light', 'inline']) {
   await module(host, `js/hosts/${host}.ts`, { external: ['node:fs/promises'], supported: { 'import-attributes': true } });
 }
+// The core in a worker: what the page loads, and what the worker runs.
+await module('worker', 'js/worker/page.ts');
+await module('worker-thread', 'js/worker/thread.ts');
 // For pages without modules: everything hangs on one global, and the core lies beside the script.
 await build({
   ...shared,

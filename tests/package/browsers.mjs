@@ -17,12 +17,15 @@ export async function browser(name) {
         await page.goto(address);
         // Asked again and again, since the two drivers wait in different ways.
         for (const end = Date.now() + LOADS_WITHIN_MS; Date.now() < end; ) {
-          const value = await page.evaluate(read);
+          // A page that goes to another one has nothing to say meanwhile.
+          const value = await page.evaluate(read).catch(() => undefined);
           if (value !== undefined && value !== null) return value;
           await new Promise((later) => setTimeout(later, 100));
         }
         throw new Error(`nothing came of ${address} in ${name}:\n${said.join('\n')}`);
       } finally {
+        // Left as a person leaves it, which a page that is closed by its driver is not.
+        await page.goto('about:blank');
         await page.close();
       }
     },
@@ -32,7 +35,10 @@ export async function browser(name) {
 
 async function chromium() {
   const { chromium } = await import('playwright-core');
-  return chromium.launch({ executablePath: process.env.NEARFIELD_CHROMIUM, args: FLAGS });
+  const started = await chromium.launch({ executablePath: process.env.NEARFIELD_CHROMIUM, args: FLAGS });
+  // Pages of one person, who keeps what pages store.
+  const person = await started.newContext();
+  return { newPage: () => person.newPage(), close: () => started.close() };
 }
 
 async function firefox() {

@@ -1,4 +1,4 @@
-// Bundlers, as a page's developer runs them, each with as little configuration as it can do with.
+// Bundlers, as a page's developer runs them, each with as little configuration as it can do with; and none.
 
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,11 +14,16 @@ export async function bundle(bundler, consumer, entry) {
   return BUNDLERS[bundler](root, entry);
 }
 
-function writePage(root, script) {
-  writeFileSync(join(root, 'index.html'), `<!doctype html>\n<title>page</title>\n<script type="module" src="${script}"></script>\n`);
+function writePage(root, script, imports = {}) {
+  const map = `<script type="importmap">${JSON.stringify({ imports })}</script>`;
+  writeFileSync(join(root, 'index.html'), `<!doctype html>\n<title>page</title>\n${map}\n<script type="module" src="${script}"></script>\n`);
 }
 
 const BUNDLERS = {
+  async 'no bundler'(root, entry) {
+    writePage(root, `/${entry}.mjs`, { nearfield: '/nearfield/index.js', 'nearfield/worker': '/nearfield/worker.js' });
+    return serve({ '/': root, '/nearfield/': join(root, '../node_modules/nearfield/dist') });
+  },
   async vite(root, entry) {
     const { build } = await import('vite');
     writePage(root, `/${entry}.mjs`);

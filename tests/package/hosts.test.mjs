@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { central, deltas, publicKey } from '../../wasm-pkg/tests/central.mjs';
 import { browser } from './browsers.mjs';
 import { consumer, lend, sources } from './consumer.mjs';
 import { installed, run } from './programs.mjs';
@@ -101,6 +102,13 @@ describe('edge workers', () => {
   });
 });
 
+/** Scripts of a page, with each bundler that is known to take them as they are. */
+const PAGES = [
+  ...['no bundler', 'vite, served', 'vite', 'webpack', 'esbuild'].map((bundler) => [bundler, 'page']),
+  ...['no bundler', 'vite, served', 'vite', 'webpack'].map((bundler) => [bundler, 'in-worker']),
+  ['esbuild', 'inline'],
+];
+
 describe('pages', () => {
   for (const name of ['chromium', 'firefox']) {
     test(`the page of the README personalises in ${name}`, { skip: withoutBrowser(name) }, async () => {
@@ -129,8 +137,9 @@ describe('pages', () => {
       }
     });
 
-    for (const [bundler, entry] of [['vite, served', 'page'], ['vite', 'page'], ['webpack', 'page'], ['esbuild', 'page'], ['esbuild', 'inline']]) {
-      test(`${bundler} with nearfield${entry === 'page' ? '' : `/${entry}`} in ${name}`, { skip: skip || withoutBrowser(name) }, async () => {
+    for (const [bundler, entry] of PAGES) {
+      const unless = (bundler === 'no bundler' && name === 'chromium' ? false : skip) || withoutBrowser(name);
+      test(`${entry} with ${bundler} in ${name}`, { skip: unless }, async () => {
         const { bundle } = await import('./bundlers.mjs');
         const { address, stop } = await bundle(bundler, installation.folder, entry);
         try {
@@ -143,10 +152,71 @@ describe('pages', () => {
   }
 });
 
+for (const name of ['chromium', 'firefox']) {
+  describe(`a core in a worker, in ${name}`, () => {
+    const skip = withoutBrowser(name);
+    // An origin of its own for each, in which nothing is kept yet.
+    let pages;
+    let server;
+    beforeEach(async () => {
+      server = await central();
+      pages = await serve({ '/': installation.folder, '/nearfield/': join(installation.package, 'dist') });
+    });
+    afterEach(() => (pages.stop(), server.close()));
+    const visit = async (which, more) => {
+      const options = { endpoint: server.endpoint, publicKey, site: 'test', syncEveryMs: 0, consent: { personalise: true, share: true }, ...more };
+      const query = new URLSearchParams({ case: which, options: JSON.stringify(options) });
+      const { seen, thrown } = await (await inBrowser(name)).visit(`${pages.address}/worker-cases.html?${query}`, () => globalThis.seen);
+      assert.equal(thrown, undefined);
+      return seen;
+    };
+
+    test(`is the same instance for all who open it, forgives and refuses`, { skip }, async () => {
+      const seen = await visit('cases', { consent: { personalise: true } });
+      const closed = 'true nearfield.closed undefined';
+      assert.deepEqual(seen, {
+        same: true,
+        tracked: [{ applied: 1, duplicate: 0, context: 0, ignored: 0 }, { applied: 0, duplicate: 0, context: 0, ignored: 1 }],
+        history: ['view', 'click'],
+        allowed: [true],
+        revisions: 2,
+        reasons: ['event', 'event'],
+        refused: [
+          'true recommend.count count',
+          'true recommend.allow allow',
+          'true options.storage storage',
+          'true options.now now',
+          'true options.model model',
+          'true worker.failed undefined',
+        ],
+        open: 'nothing was thrown',
+        closed,
+        trackedWhenClosed: { applied: 0, duplicate: 0, context: 0, ignored: 0 },
+        kept: 2,
+      });
+    });
+
+    test(`what is tracked as the page goes away is learnt, and counts once`, { skip }, async () => {
+      const history = await visit('leave', { times: 8 });
+      const counts = [...new Set(history)].map((itemId) => history.filter((other) => other === itemId).length);
+      assert.deepEqual(counts, [8, 8, 8]);
+    });
+
+    test(`what a visit has left goes out at the next one`, { skip }, async () => {
+      const sent = () => server.requests.filter(({ path }) => path === '/v1/sync').flatMap(({ body }) => deltas(body));
+      await visit('learn');
+      await visit('learn');
+      for (const end = Date.now() + 5000; Date.now() < end && sent().length === 0; ) await new Promise((later) => setTimeout(later, 50));
+      // However often it is sent, it is one delta.
+      assert.equal(new Set(sent().map(({ id }) => id)).size, 1);
+    });
+  });
+}
+
 describe('types', () => {
   test('are what the files export, as arethetypeswrong sees it', { skip }, async () => {
     // An ES module in every way: whoever resolves as Node did before 2019, or requires it, is out of its range.
-    await run(installed('attw'), [installation.tarball, '--profile', 'esm-only', '--exclude-entrypoints', './global', './nearfield_bg.wasm', '--no-color', '--no-emoji']);
+    await run(installed('attw'), [installation.tarball, '--profile', 'esm-only', '--exclude-entrypoints', './global', './worker-thread', './nearfield_bg.wasm', '--no-color', '--no-emoji']);
   });
 });
 

@@ -39,6 +39,16 @@ export interface Tracked {
   ignored: number;
 }
 
+/** @internal What a call of `track` or `clicked` says beside the payload. */
+export interface Told {
+  /** When it happened, in Unix milliseconds, where the payload does not say. */
+  at?: number;
+  /** Names what happened where the payload does not: it counts once. */
+  id?: string;
+  /** The list that the item was chosen from. */
+  recommendationId?: string;
+}
+
 /** One item of a list that `recommend` gave. */
 export interface Recommendation extends Ranked {
   /** Why it is there: the two parts of the score that weigh most, the heavier one first. */
@@ -254,6 +264,11 @@ export class Nearfield {
     return this.#emitter.revision;
   }
 
+  /** @internal Whether the person is kept, here or in another tab. */
+  get keeps(): boolean {
+    return this.#device.role !== 'memory';
+  }
+
   /** The model in use; its version changes as newer ones arrive. */
   get model(): Model {
     return this.#device.model;
@@ -272,13 +287,21 @@ export class Nearfield {
    * again after a trap, events wait until it is back.
    */
   track(name: string, payload?: TrackPayload): Tracked {
+    return this.observe(name, payload);
+  }
+
+  /** @internal What `track` and `clicked` do, told by a page whose core is in this worker. */
+  observe(name: string, payload?: TrackPayload, { at, id, recommendationId }: Told = {}): Tracked {
     const tracked = { applied: 0, duplicate: 0, context: 0, ignored: 0 };
     if (this.#closed) return tracked;
+    const device = this.#device;
+    const list = recommendationId !== undefined && this.#lists.take(recommendationId);
+    if (list && !device.lost) device.replica.shownAgain(device.model, list);
     const now = this.#now();
-    const { events, ignored } = read(name, payload, now);
+    const { events, ignored } = read(name, payload, at ?? now, id);
     for (const event of events) {
       try {
-        tracked[this.#device.learn(event, now)] += 1;
+        tracked[device.learn(event, now)] += 1;
       } catch (thrown) {
         // After a trap it is lost; all else is no event.
         if (asNearfieldError(thrown, '').code !== 'core.trapped') this.#debug('refused', name, thrown);
@@ -297,10 +320,7 @@ export class Nearfield {
    * others were shown since. It never throws.
    */
   clicked(recommendationId: string, itemId: string | number): Tracked {
-    const list = this.#lists.take(recommendationId);
-    const device = this.#device;
-    if (list && !this.#closed && !device.lost) device.replica.shownAgain(device.model, list);
-    return this.track('click', itemId);
+    return this.observe('click', itemId, { recommendationId });
   }
 
   /** Tracks what is in the page's `dataLayer`, and what is pushed to it; returns how to stop that. */

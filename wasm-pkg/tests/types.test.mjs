@@ -36,9 +36,24 @@ export async function use(): Promise<Recommendation[]> {
 // @ts-expect-error count is a number
 export const wrong = (nf: Nearfield) => nf.recommend({ count: '3' });
 `;
+const USE_WORKER = `
+import { Nearfield, type Recommendation } from 'nearfield/worker';
+export async function use(): Promise<Recommendation[]> {
+  const nf = await Nearfield.open({ endpoint: 'https://central.example', publicKey: '', site: 'shop', storage: 'memory' });
+  const { applied } = await nf.track('view_item', { items: [{ item_id: 7 }] });
+  const { version } = await nf.inspect();
+  const similar = await nf.similar(7, { count: applied + version });
+  console.log(similar.map(({ itemId }) => itemId), await nf.snapshot(), nf.sent.length);
+  return nf.recommend({ count: 3 });
+}
+// @ts-expect-error a storage of one's own cannot be handed over
+export const wrong = () => Nearfield.open({ site: 'shop', storage: { get: async () => undefined, put: async () => {} } });
+`;
 const USE_REACT = `
+import { Nearfield } from 'nearfield/worker';
 import { useNearfield, useRecommendations } from 'nearfield/react';
 export const use = () => useRecommendations(useNearfield({ site: 'shop' }).nearfield, { count: 3 }).map(({ itemId }) => itemId);
+export const useWorker = () => useRecommendations(useNearfield({ site: 'shop' }, Nearfield).nearfield).map(({ itemId }) => itemId);
 `;
 
 before(() => {
@@ -50,6 +65,7 @@ before(() => {
   cpSync(join(consumer, 'package'), join(consumer, 'node_modules/nearfield'), { recursive: true });
   for (const name of ['@types/react', 'csstype']) symlinkSync(join(root, 'node_modules', name), join(consumer, 'node_modules', name));
   writeFileSync(join(consumer, 'use.mts'), USE);
+  writeFileSync(join(consumer, 'worker.mts'), USE_WORKER);
   writeFileSync(join(consumer, 'react.mts'), USE_REACT);
 });
 after(() => rmSync(consumer, { recursive: true }));
@@ -61,7 +77,7 @@ describe('declarations compile without skipLibCheck', () => {
         const flags = ['--noEmit', '--strict', '--skipLibCheck', 'false', '--exactOptionalPropertyTypes', '--target', 'es2022', '--lib', lib];
         const { stdout, status } = spawnSync(
           process.execPath,
-          [join(root, 'node_modules/typescript/bin/tsc'), ...flags, '--types', '', '--module', module, '--moduleResolution', resolution, 'use.mts', 'react.mts'],
+          [join(root, 'node_modules/typescript/bin/tsc'), ...flags, '--types', '', '--module', module, '--moduleResolution', resolution, 'use.mts', 'worker.mts', 'react.mts'],
           { cwd: consumer, encoding: 'utf8' },
         );
         assert.equal(status, 0, stdout);

@@ -50,14 +50,17 @@ const EVENT_ID = ['eventId', 'event_id', 'transactionId', 'transaction_id', 'ord
 const SESSION_ID = ['sessionId', 'session_id', 'ga_session_id'];
 const TIME_MS = ['timeMs', 'time_ms', 'timestamp'];
 
-/** Reads one call of `track`. */
-export function read(name: unknown, payload: unknown, nowMs: number): Reading {
+/**
+ * Reads one call of `track`. What the payload does not say itself, its events have from the call: the time, and
+ * perhaps an id.
+ */
+export function read(name: unknown, payload: unknown, nowMs: number, id?: string): Reading {
   const kind = typeof name === 'string' ? KINDS.get(name.trim().toLowerCase()) : undefined;
   if (kind === undefined) return { events: [], ignored: ['unknown_name'] };
   if (kind === null) return { events: [], ignored: ['no_signal'] };
   const fields = fieldsOf(payload);
   const sessionId = textOf(fields, SESSION_ID);
-  const eventId = textOf(fields, EVENT_ID);
+  const eventId = textOf(fields, EVENT_ID) ?? id;
   const shared = { kind, timeMs: timeOf(fields, nowMs), ...(sessionId !== undefined && { sessionId }) };
   // A search names no item: it is context only.
   if (kind === 'search') return { events: [{ ...shared, itemId: '', ...(eventId !== undefined && { eventId }) }], ignored: [] };
