@@ -51,6 +51,7 @@ await module('react', 'js/react.ts', { external: ['react', 'nearfield'], banner:
 for (const host of ['node', 'bun', 'workerd', 'edge-light', 'inline']) {
   await module(host, `js/hosts/${host}.ts`, { external: ['node:fs/promises'], supported: { 'import-attributes': true } });
 }
+await module('server', 'js/server.ts', { external: ['nearfield'] });
 // The core in a worker: what the page loads, and what the worker runs.
 await module('worker', 'js/worker/page.ts');
 await module('worker-thread', 'js/worker/thread.ts');

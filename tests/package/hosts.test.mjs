@@ -9,7 +9,7 @@ import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 import { central, deltas, publicKey } from '../../wasm-pkg/tests/central.mjs';
 import { browser } from './browsers.mjs';
 import { consumer, lend, sources } from './consumer.mjs';
-import { installed, run } from './programs.mjs';
+import { installed, run, start } from './programs.mjs';
 import { serve } from './serve.mjs';
 
 /** Central's address and public key, and its site's name. */
@@ -27,7 +27,7 @@ const browsers = new Map();
 
 before(() => {
   installation = consumer();
-  if (all) lend(installation.folder, 'react', 'react-dom', 'scheduler');
+  if (all) lend(installation.folder, 'esbuild', 'react', 'react-dom', 'scheduler');
 });
 after(async () => {
   for (const started of browsers.values()) await (await started).close();
@@ -212,6 +212,103 @@ for (const name of ['chromium', 'firefox']) {
     });
   });
 }
+
+describe('examples', () => {
+  /** What the servers at the edge have in common: a person by cookie, who is tracked and gets lists. */
+  async function checkServer(ask) {
+    const first = await ask('/recommend?count=12');
+    const cookie = first.headers.get('set-cookie').split(';')[0];
+    const { items: before } = await first.json();
+    assert.equal(before.length, 12);
+    const viewed = before[11].itemId;
+    const tracked = await ask('/track', { method: 'POST', headers: { cookie }, body: JSON.stringify({ name: 'view_item', payload: { items: [{ item_id: viewed }] } }) });
+    assert.deepEqual(await tracked.json(), { applied: 1, duplicate: 0, context: 0, ignored: 0 });
+    const { items: after } = await (await ask('/recommend', { headers: { cookie } })).json();
+    assert.ok(after.length === 12 && !after.some(({ itemId }) => itemId === viewed), 'what was viewed is not discovered again');
+    assert.ok(after.some(({ reasons }) => reasons[0].itemId === viewed), 'and it is a reason for others');
+    // Others are not touched by it.
+    const { items: others } = await (await ask('/recommend')).json();
+    assert.ok(others.some(({ itemId }) => itemId === viewed));
+    const refused = await ask('/recommend?count=0', { headers: { cookie } });
+    assert.deepEqual([refused.status, (await refused.json()).error.code], [400, 'recommend.count']);
+    assert.equal((await ask('/nothing')).status, 404);
+    return { cookie, viewed };
+  }
+
+  /** What was learnt is there after a restart. */
+  async function checkKept(ask, { cookie, viewed }) {
+    const { items } = await (await ask('/recommend', { headers: { cookie } })).json();
+    assert.ok(!items.some(({ itemId }) => itemId === viewed));
+  }
+
+  const examples = () => join(installation.folder, 'examples');
+  const environment = () => ({ CENTRAL: CONFIG.endpoint, PUBLIC_KEY: CONFIG.publicKey, SITE: CONFIG.site, PORT: '0', DATA: join(installation.folder, 'people') });
+
+  test('Cloudflare, with a Durable Object for each person', { skip }, async () => {
+    const { workerd } = await import('./workers.mjs');
+    const wrangler = JSON.parse(readFileSync(join(examples(), 'cloudflare/wrangler.jsonc'), 'utf8').replace(/^\s*\/\/.*$/gm, ''));
+    const { CENTRAL, PUBLIC_KEY, SITE } = environment();
+    assert.deepEqual(Object.keys(wrangler.vars), ['CENTRAL', 'PUBLIC_KEY', 'SITE']);
+    const [{ name, class_name: className }] = wrangler.durable_objects.bindings;
+    assert.deepEqual(wrangler.migrations[0].new_sqlite_classes, [className]);
+    const settings = {
+      durableObjects: { [name]: { className, useSQLite: true } },
+      durableObjectsPersist: join(installation.folder, 'objects'),
+      compatibilityDate: wrangler.compatibility_date,
+    };
+    let seen;
+    for (const visit of [checkServer, (ask) => checkKept(ask, seen)]) {
+      const worker = await workerd(join(examples(), 'cloudflare', wrangler.main), { CENTRAL, PUBLIC_KEY, SITE }, {}, settings);
+      try {
+        seen = (await visit((path, request) => worker.dispatchFetch(`http://edge.example${path}`, request))) ?? seen;
+      } finally {
+        await worker.dispose();
+      }
+    }
+  });
+
+  for (const [name, program, args] of [
+    ['Deno', 'deno', ['run', '--unstable-kv', '--allow-net', '--allow-read', '--allow-write', '--allow-env', '--no-remote', '--node-modules-dir=manual']],
+    ['Bun', 'bun', ['run']],
+  ]) {
+    test(`a server in ${name}`, { skip }, async () => {
+      const env = { ...environment(), DATA: join(installation.folder, `people.${program}`), NO_COLOR: '1' };
+      let seen;
+      for (const visit of [checkServer, (ask) => checkKept(ask, seen)]) {
+        const { address, stop } = await start(installed(program), [...args, join(examples(), program, 'server.ts')], { cwd: installation.folder, env });
+        try {
+          seen = (await visit((path, request) => fetch(address + path, request))) ?? seen;
+        } finally {
+          assert.equal(await stop(), 0, 'it ends when it is asked to');
+        }
+      }
+    });
+  }
+
+  for (const name of ['chromium', 'firefox']) {
+    test(`a page that is rendered on the server goes on in ${name}`, { skip: skip || withoutBrowser(name) }, async () => {
+      const { address, stop } = await start(process.execPath, [join(examples(), 'ssr/server.mjs')], { cwd: installation.folder, env: environment() });
+      try {
+        const html = await (await fetch(address)).text();
+        assert.equal(html.match(/<li>/g).length, 12, 'the list is in the HTML');
+        assert.ok(html.includes('Popular now'));
+        const seen = await (await inBrowser(name)).visit(address, async () => {
+          const ids = () => [...document.querySelectorAll('li button')].map(({ textContent }) => textContent);
+          if (document.querySelector('h1')?.textContent !== 'For you') return undefined;
+          const before = ids();
+          document.querySelectorAll('li button')[11].click();
+          await new Promise((later) => setTimeout(later, 200));
+          return [before, ids()];
+        });
+        assert.equal(seen[0].length, 12);
+        assert.notDeepEqual(seen[1], seen[0]);
+        assert.ok(!seen[1].includes(seen[0][11]));
+      } finally {
+        await stop();
+      }
+    });
+  }
+});
 
 describe('types', () => {
   test('are what the files export, as arethetypeswrong sees it', { skip }, async () => {

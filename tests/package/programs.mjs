@@ -28,6 +28,7 @@ export function start(program, args, { cwd, env } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     const ended = new Promise((done) => child.on('close', done));
+    // Resolves with the status.
     const stop = () => (child.kill(), ended);
     let said = '';
     const listen = (chunk) => {

@@ -36,6 +36,14 @@ export async function use(): Promise<Recommendation[]> {
 // @ts-expect-error count is a number
 export const wrong = (nf: Nearfield) => nf.recommend({ count: '3' });
 `;
+const USE_SERVER = `
+import { memoryStorage, type Model, type Recommendation } from 'nearfield';
+import { People, sharedModel } from 'nearfield/server';
+const site = { endpoint: 'https://central.example', publicKey: '', site: 'shop' };
+export const model: () => Promise<Model> = sharedModel(site);
+export const list = (person: string): Promise<Recommendation[]> =>
+  new People({ ...site, model, storage: () => memoryStorage(), onError: ({ code }) => console.log(code) }).with(person, (nf) => nf.recommend());
+`;
 const USE_WORKER = `
 import { Nearfield, type Recommendation } from 'nearfield/worker';
 export async function use(): Promise<Recommendation[]> {
@@ -65,6 +73,7 @@ before(() => {
   cpSync(join(consumer, 'package'), join(consumer, 'node_modules/nearfield'), { recursive: true });
   for (const name of ['@types/react', 'csstype']) symlinkSync(join(root, 'node_modules', name), join(consumer, 'node_modules', name));
   writeFileSync(join(consumer, 'use.mts'), USE);
+  writeFileSync(join(consumer, 'server.mts'), USE_SERVER);
   writeFileSync(join(consumer, 'worker.mts'), USE_WORKER);
   writeFileSync(join(consumer, 'react.mts'), USE_REACT);
 });
@@ -77,7 +86,7 @@ describe('declarations compile without skipLibCheck', () => {
         const flags = ['--noEmit', '--strict', '--skipLibCheck', 'false', '--exactOptionalPropertyTypes', '--target', 'es2022', '--lib', lib];
         const { stdout, status } = spawnSync(
           process.execPath,
-          [join(root, 'node_modules/typescript/bin/tsc'), ...flags, '--types', '', '--module', module, '--moduleResolution', resolution, 'use.mts', 'worker.mts', 'react.mts'],
+          [join(root, 'node_modules/typescript/bin/tsc'), ...flags, '--types', '', '--module', module, '--moduleResolution', resolution, 'use.mts', 'server.mts', 'worker.mts', 'react.mts'],
           { cwd: consumer, encoding: 'utf8' },
         );
         assert.equal(status, 0, stdout);
