@@ -1,7 +1,7 @@
 //! What the package's JavaScript tests serve in place of central, made by the engine itself.
 //!
-//! `fixture make DIR` writes versions 2 and 3 of a small model, the patch between them, and signed
-//! manifests. `fixture reply acknowledged|duplicate|refused VERSION` reads a sync
+//! `fixture make DIR` writes versions 2 to 4 of a small model, the patches between them, and signed
+//! manifests. `fixture large DIR ITEMS` writes version 2 of a large model, and its manifest. `fixture reply acknowledged|duplicate|refused VERSION` reads a sync
 //! body from standard input and writes the answer to standard output. `fixture deltas` writes each of its
 //! deltas as a line: id, base version, number of items, and each item as `ROW:KIND`.
 //!
@@ -33,9 +33,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["make", directory] => make(Path::new(directory)),
+        ["large", directory, items] => large(Path::new(directory), items.parse()?),
         ["reply", outcome, version] => reply(outcome, ModelVersion(version.parse()?)),
         ["deltas"] => deltas(),
-        _ => Err("usage: fixture make DIR | reply acknowledged|duplicate|refused VERSION | deltas".into()),
+        _ => Err("usage: fixture make DIR | large DIR ITEMS | reply acknowledged|duplicate|refused VERSION | deltas".into()),
     }
 }
 
@@ -66,20 +67,25 @@ fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
     model.apply(&patch)?;
     let new = model.to_pack();
 
+    let mut window = teach(&statistics, &model, 3)?;
+    let fourth = statistics.publish(&mut window, Threshold::NONE).patch;
+    model.apply(&fourth)?;
+    let newest = model.to_pack();
+
     fs::create_dir_all(directory)?;
     let key = SigningKey::from_bytes(&[7; 32]);
     let patches = vec![(ModelVersion(2), FileRef::of(&patch))];
     let other = SigningKey::from_bytes(&[8; 32]);
-    let public = |key: &SigningKey| -> Vec<u8> {
-        key.verifying_key().to_bytes().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
-    };
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let manifest = |version, pack: &[u8], patches| manifest(now_ms, version, pack, patches);
     let third = manifest(3, &new, Vec::new());
-    let files: [(&str, Vec<u8>); 14] = [
+    let files: [(&str, Vec<u8>); 17] = [
         ("2.pack", old.clone()),
         ("3.pack", new.clone()),
         ("2..3.patch", patch.clone()),
+        ("4.pack", newest.clone()),
+        ("3..4.patch", fourth.clone()),
+        ("4.manifest", sign(&manifest(4, &newest, vec![(ModelVersion(3), FileRef::of(&fourth))]), &key)),
         ("public-key", public(&key)),
         ("other-public-key", public(&other)),
         ("2.manifest", sign(&manifest(2, &old, Vec::new()), &key)),
@@ -113,6 +119,60 @@ fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
         fs::write(directory.join(name), bytes)?;
     }
     Ok(())
+}
+
+/// Version 2 of a model whose items were each touched once, by people of every taste.
+fn large(directory: &Path, items: u32) -> Result<(), Box<dyn Error>> {
+    const DIM: usize = 128;
+    const TOUCHES: u32 = 50;
+    let mut statistics = Statistics::new(LINEAGE, DIM, 8, Hyperparameters::starting_point());
+    for item in 0..items {
+        statistics.register(&format!("item-{item}"))?;
+    }
+    let mut model = statistics.empty_model();
+    let first = statistics.publish(&mut Window::new(), Threshold::NONE);
+    model.apply(&first.patch)?;
+    let mut window = Window::new();
+    // A generator of its own (Marsaglia's xorshift), so that the model is the same everywhere.
+    let mut state = 0x9e37_79b9_u32;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    for (person, row) in (0..items).step_by(TOUCHES as usize).enumerate() {
+        let touches = row..items.min(row + TOUCHES);
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&(person as u64).to_le_bytes());
+        let delta = Delta {
+            id: DeltaId(id),
+            lineage: LINEAGE,
+            base_version: model.version(),
+            factor_scale: 1.0 / 127.0,
+            factor: (0..DIM).map(|_| (random() >> 24) as i8).map(|value| value.max(-127)).collect(),
+            items: touches.map(|item| Touch::new(item, Kind::Click as u8, item == row)).collect(),
+            share: 4096,
+            metrics: Vec::new(),
+        };
+        window.admit(&delta, person as u64, &[]);
+    }
+    let second = statistics.publish(&mut window, Threshold::NONE);
+    model.apply(&second.patch)?;
+    let pack = model.to_pack();
+
+    fs::create_dir_all(directory)?;
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
+    fs::write(directory.join("manifest"), sign(&manifest(now_ms, 2, &pack, Vec::new()), &key))?;
+    fs::write(directory.join("2.pack"), pack)?;
+    fs::write(directory.join("public-key"), public(&key))?;
+    Ok(())
+}
+
+/// A key's public half, in hexadecimal.
+fn public(key: &SigningKey) -> Vec<u8> {
+    key.verifying_key().to_bytes().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
 }
 
 fn manifest(now_ms: u64, version: u64, pack: &[u8], patches: Vec<(ModelVersion, FileRef)>) -> Manifest {

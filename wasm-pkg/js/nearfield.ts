@@ -4,7 +4,7 @@ import { BackgroundLoop } from './central/background.js';
 import { backoffMs, type Central } from './central/central.js';
 import type { SentDelta, SyncReport } from './central/reports.js';
 import { Sync } from './central/sync.js';
-import { afterReset } from './core/binding.js';
+import { afterReset, init } from './core/binding.js';
 import type { Model } from './core/model.js';
 import { type Ranked, type RecommendRequest } from './core/ranking.js';
 import type { Reason } from './core/reasons.js';
@@ -13,7 +13,7 @@ import { type DeltaPreview, type HistoryEntry, type OutboxEntry, type Quality } 
 import { Emitter, type NearfieldEvents } from './emitter.js';
 import { NearfieldError, asNearfieldError } from './error.js';
 import { Instances, type EndUse } from './instances.js';
-import { beginModel, open, usesIndexedDb, type Kept, type Opened } from './open.js';
+import { beginModel, open, usesIndexedDb, type Opened } from './open.js';
 import { checkOptions, type OpenOptions } from './options.js';
 import { watchPage } from './page.js';
 import { NO_CONSENT, changed, same, type Consent, type ConsentInForce } from './person/consent.js';
@@ -507,13 +507,13 @@ export class Nearfield {
   /** Makes model and state anew after a trap of the core. */
   async #recover(central: Central | undefined): Promise<void> {
     const device = this.#device;
-    const kept: Kept = async (key) => (device.role === 'memory' ? undefined : device.site.get(key).catch(() => undefined));
     let [traps, failures] = [0, 0];
     while (device.lost && !this.#closed) {
       try {
-        const { model } = await beginModel(this.#options, central, kept, this.#emitter);
+        const site = device.role === 'memory' ? undefined : device.site;
+        const begun = await beginModel(this.#options, central, site, device.keepsModel, init(), this.#emitter);
         if (this.#closed) break;
-        device.recover(model, traps);
+        device.recover(begun, traps);
       } catch (thrown) {
         this.#emitter.report(thrown, 'core.failed');
         // The state itself may be what the core traps at; a model that cannot be had is asked for again.

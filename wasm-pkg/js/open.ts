@@ -2,7 +2,7 @@
 
 import { Central } from './central/central.js';
 import { init } from './core/binding.js';
-import { verifyManifest } from './core/manifest.js';
+import { verifyManifest, type Manifest } from './core/manifest.js';
 import { Model } from './core/model.js';
 import { hex } from './core/packed.js';
 import { checkSignature } from './core/signature.js';
@@ -11,9 +11,11 @@ import type { Emitter } from './emitter.js';
 import { NearfieldError, asNearfieldError } from './error.js';
 import type { OpenOptions } from './options.js';
 import { NO_CONSENT, changed, decodeConsent, same, type Consent } from './person/consent.js';
+import { loadStored, type Sourced } from './person/chain.js';
 import { Device } from './person/device.js';
-import { memoryStorage, type StorageKey } from './storage/adapter.js';
+import { memoryStorage } from './storage/adapter.js';
 import { IndexedDb } from './storage/indexed-db.js';
+import { Gathering } from './storage/pieces.js';
 import { sole, type SiteStorage } from './storage/site-storage.js';
 
 /** What opening gives. */
@@ -28,19 +30,24 @@ export interface Opened {
 
 /** Prepares a device, with the state that `snapshot` holds where there is one; nothing is stored yet. */
 export async function open(options: OpenOptions, emitter: Emitter, snapshot?: Uint8Array): Promise<Opened> {
-  await init();
+  const loading = init();
+  // Waited for below, when what it is needed for is at hand.
+  loading.catch(() => undefined);
   const { site, lasting } = storageOf(options, snapshot !== undefined);
   const central = options.endpoint === undefined ? undefined : new Central(options.endpoint);
   const ownsModel = !(options.model instanceof Model);
-  const kept = (key: StorageKey) =>
+  const kept = (key: 'consent') =>
     site.get(key).catch((thrown: unknown) => void emitter.report(thrown, 'storage.failed'));
   let user: User | undefined;
   let begun: Begun | undefined;
   try {
-    user = snapshot && User.fromBytes(snapshot);
     const { given, remembered } = await consentOf(options, kept);
-    begun = await beginModel(options, central, given.personalise ? kept : async () => undefined, emitter);
-    const { model, manifest, modelIsNew } = begun;
+    if (snapshot) {
+      await loading;
+      user = User.fromBytes(snapshot);
+    }
+    begun = await beginModel(options, central, given.personalise ? site : undefined, lasting && given.personalise, loading, emitter);
+    const { model, chain, manifest, modelIsNew } = begun;
     const device = new Device(
       {
         tab: hex(randomId()),
@@ -49,6 +56,7 @@ export async function open(options: OpenOptions, emitter: Emitter, snapshot?: Ui
         given,
         hasCentral: central !== undefined,
         model,
+        chain,
         ownsModel,
         manifest,
         snapshot: user,
@@ -80,7 +88,7 @@ export function usesIndexedDb({ storage }: OpenOptions, restores = false): boole
 }
 
 /** Reads what is kept; what cannot be read is not there. */
-export type Kept = (key: StorageKey) => Promise<Uint8Array | undefined>;
+type Kept = (key: 'consent') => Promise<Uint8Array | undefined>;
 
 /** What was given, now or at an earlier visit, and whether storage remembers all of it. */
 async function consentOf({ consent }: OpenOptions, kept: Kept): Promise<{ given: Consent; remembered: boolean }> {
@@ -92,28 +100,46 @@ async function consentOf({ consent }: OpenOptions, kept: Kept): Promise<{ given:
 }
 
 /** A model to begin with. */
-export interface Begun {
-  model: Model;
+export interface Begun extends Sourced {
   /** The manifest that was accepted last. */
   manifest: Uint8Array | undefined;
   modelIsNew: boolean;
 }
 
-/** The model to begin with: the one given or the stored one, whichever is newer, or else central's. */
-export async function beginModel(options: OpenOptions, central: Central | undefined, kept: Kept, emitter: Emitter): Promise<Begun> {
-  if (options.model instanceof Model) return { model: options.model, manifest: await kept('manifest'), modelIsNew: false };
-  let manifest = await kept('manifest');
+/**
+ * The model to begin with: the one given or the stored one, whichever is newer, or else central's, of which the pack is
+ * kept where `keeps`. What there is to fetch or to read is on its way while the core is `loading`.
+ */
+export async function beginModel(
+  options: OpenOptions,
+  central: Central | undefined,
+  site: SiteStorage | undefined,
+  keeps: boolean,
+  loading: Promise<void>,
+  emitter: Emitter,
+): Promise<Begun> {
+  const failed = (thrown: unknown) => void emitter.report(thrown, 'storage.failed');
+  let manifest = await site?.get('manifest').catch(failed);
+  if (options.model instanceof Model) {
+    await loading;
+    return { model: options.model, chain: undefined, manifest, modelIsNew: false };
+  }
   const foreign = manifest !== undefined && (await isForeign(manifest, options));
   if (foreign) manifest = undefined;
+  // Nothing is kept, so that central's is wanted.
+  const latest = manifest === undefined && !options.model ? central?.manifest() : undefined;
+  latest?.catch(() => undefined);
+  await loading;
   const handed = options.model && Model.load(options.model);
-  const stored = foreign ? undefined : await storedModel(kept, emitter);
+  const stored = foreign || !site ? undefined : await loadStored(site, emitter).catch(failed);
   if (handed) {
-    const newer = stored?.lineage === handed.lineage && stored.version > handed.version;
-    (newer ? handed : stored)?.free();
-    return { model: newer ? stored : handed, manifest, modelIsNew: !newer };
+    const newer = stored?.model.lineage === handed.lineage && stored.model.version > handed.version;
+    if (newer) handed.free();
+    else stored?.model.free();
+    return { ...(newer ? stored : { model: handed, chain: undefined }), manifest, modelIsNew: !newer };
   }
-  if (stored) return { model: stored, manifest, modelIsNew: false };
-  return { ...(await download(options, central)), modelIsNew: true };
+  if (stored) return { ...stored, manifest, modelIsNew: false };
+  return { ...(await begin(options, central, latest, keeps)), modelIsNew: true };
 }
 
 /** Whether what is stored was signed by another key: the operator has begun anew. */
@@ -125,24 +151,29 @@ async function isForeign(manifest: Uint8Array, { publicKey }: OpenOptions): Prom
   );
 }
 
-async function storedModel(kept: Kept, emitter: Emitter): Promise<Model | undefined> {
-  const pack = await kept('model');
-  try {
-    return pack && Model.load(pack);
-  } catch (thrown) {
-    return void emitter.report(thrown, 'pack.damaged');
-  }
-}
-
-/** Downloads the newest model. */
-async function download(options: OpenOptions, central: Central | undefined): Promise<Omit<Begun, 'modelIsNew'>> {
+/** Downloads the newest model; perhaps its manifest is on its way already. */
+async function begin(
+  options: OpenOptions,
+  central: Central | undefined,
+  latest: Promise<Uint8Array> | undefined,
+  keeps: boolean,
+): Promise<Omit<Begun, 'modelIsNew'>> {
   if (!central) throw new NearfieldError('options.model', 'without an endpoint a model must be given', { field: 'model' });
   const now = (options.now ?? Date.now)();
-  const bytes = await central.manifest();
+  const bytes = await (latest ?? central.manifest());
   const manifest = await verifyManifest(bytes, options.publicKey ?? '', options.site, undefined, now);
   try {
-    return { model: manifest.load(await central.pack(manifest.version)), manifest: bytes };
+    return { ...(await download(central, manifest, keeps)), manifest: bytes };
   } finally {
     manifest.free();
   }
+}
+
+/** Downloads the signed pack straight into the core, and where it is to be kept into a blob as well. */
+export async function download(central: Central, manifest: Manifest, keeps: boolean): Promise<Sourced> {
+  const { lineage, version: base, packBytes } = manifest;
+  const pieces = central.pack(base);
+  const gathering = keeps ? new Gathering() : undefined;
+  const model = await manifest.receive(gathering?.pass(pieces) ?? pieces);
+  return { model, chain: gathering && { lineage, base, bytes: packBytes, pack: gathering.blob, stored: false, patches: [] } };
 }

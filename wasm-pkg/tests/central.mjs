@@ -39,7 +39,7 @@ export function deltas(body) {
 
 /**
  * Starts a central. `requests` records what came; `routes` may hold, by path, a function that
- * answers instead: `(request) => ({ status, headers, body })`, or null to break the connection. What is
+ * answers instead: `(request) => ({ status, headers, body })`, or null to break the connection, which `breaks` does after the body. What is
  * no path of central's is answered by `otherwise`.
  */
 export async function central() {
@@ -58,7 +58,8 @@ export async function central() {
       const answered = (state.routes[request.path] ?? usual)(request, state);
       if (!answered) return void message.socket.destroy();
       response.writeHead(answered.status ?? 200, { 'access-control-allow-origin': '*', ...answered.headers });
-      response.end(answered.body);
+      if (!answered.breaks) return void response.end(answered.body);
+      response.write(answered.body, () => message.socket.destroy());
     });
   });
   await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
@@ -77,5 +78,5 @@ function usual(request, state) {
   if (path === '/v1/sync') return { body: answer(body) };
   if (path === '/v1/model/latest') return { body: file(state.manifest) };
   const name = path.replace('/v1/model/', '');
-  return ['2.pack', '3.pack', '2..3.patch'].includes(name) ? { body: file(name) } : state.otherwise(request);
+  return ['2.pack', '3.pack', '4.pack', '2..3.patch', '3..4.patch'].includes(name) ? { body: file(name) } : state.otherwise(request);
 }

@@ -979,6 +979,49 @@ describe('newer models', () => {
     assert.equal((await open({ storage })).inspect().version, 3);
   });
 
+  test('what is stored is the pack as it was downloaded and the patches since, until they are longer than it', async () => {
+    const storage = memoryStorage();
+    let nf = await open({ storage, consent: { personalise: true } });
+    await nf.close();
+    const [before, after] = [await storage.get('model'), file('2.pack')];
+    assert.deepEqual(before, after);
+    const bare = (await storage.get('patches')).length;
+    for (const [version, stored] of [[3, '2.pack'], [4, '4.pack']]) {
+      nf = await open({ storage });
+      server.manifest = `${version}.manifest`;
+      await nf.sync();
+      await nf.close();
+      assert.deepEqual(await storage.get('model'), file(stored));
+      assert.equal((await storage.get('patches')).length > bare, version === 3);
+      // A visit without a network has the newest.
+      server.routes['/v1/model/latest'] = () => null;
+      nf = await open({ storage });
+      assert.deepEqual(nf.model.toPack(), file(`${version}.pack`));
+      await nf.close();
+      delete server.routes['/v1/model/latest'];
+    }
+    assert.equal(server.count('/v1/model/2.pack'), 1);
+  });
+
+  test('stored patches that are damaged, or of another pack, leave the pack itself', async () => {
+    const storage = memoryStorage();
+    const nf = await open({ storage, consent: { personalise: true } });
+    server.manifest = '3.manifest';
+    await nf.sync();
+    await nf.close();
+    server.routes['/v1/model/latest'] = () => null;
+    const stored = await storage.get('patches');
+    for (const spoil of [(bytes) => (bytes[40] ^= 1), (bytes) => (bytes[15] ^= 1), (bytes) => bytes.fill(0xff), (bytes) => bytes.fill(0, 16)]) {
+      const bytes = stored.slice();
+      spoil(bytes);
+      await storage.put({ patches: bytes }, {});
+      const again = await open({ storage });
+      assert.equal(again.inspect().version, 2);
+      assert.equal(again.recommend({ count: 5 }).length, 5);
+      await again.close();
+    }
+  });
+
   test('a newer version in the answer to a delta is fetched at once', async () => {
     const nf = await open({ idleMs: 10 });
     server.manifest = '3.manifest';
@@ -1021,8 +1064,13 @@ describe('newer models', () => {
     bad[bad.length - 1] ^= 1;
     server.routes['/v1/model/3.pack'] = () => ({ body: bad });
     await assert.rejects(nf.sync(), coded('manifest.hash'));
-    server.routes['/v1/model/3.pack'] = () => ({ body: bad.subarray(1) });
+    // Not whole: broken off, cut off, or with something behind it.
+    server.routes['/v1/model/3.pack'] = () => ({ body: bad.subarray(0, -1) });
     await assert.rejects(nf.sync(), coded('manifest.length'));
+    server.routes['/v1/model/3.pack'] = () => ({ body: Buffer.concat([file('3.pack'), Buffer.alloc(1)]) });
+    await assert.rejects(nf.sync(), coded('pack.length'));
+    server.routes['/v1/model/3.pack'] = () => ({ headers: { 'content-length': bad.length }, body: bad.subarray(0, 999), breaks: true });
+    await assert.rejects(nf.sync(), coded('central.unreachable'));
     assert.deepEqual(nf.model.toPack(), file('2.pack'));
   });
 

@@ -1,6 +1,7 @@
 // Central's HTTP, and how long to wait after it failed.
 
 import { NearfieldError } from '../error.js';
+import { read } from '../storage/pieces.js';
 
 /** A failed request to central, with what a retry needs to know. */
 export class CentralError extends NearfieldError {
@@ -45,9 +46,29 @@ export class Central {
     return this.#bytes('/v1/model/latest', { cache: 'no-cache' });
   }
 
-  /** The pack of a version. */
-  pack(version: number): Promise<Uint8Array> {
-    return this.#bytes(`/v1/model/${version}.pack`, {});
+  /** The pack of a version, piece by piece. */
+  async *pack(version: number): AsyncGenerator<Uint8Array> {
+    const path = `/v1/model/${version}.pack`;
+    const ended = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    // A large pack may take as long as it needs, while pieces come.
+    const wait = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => ended.abort(), TIMEOUT_MS);
+    };
+    wait();
+    try {
+      const { body } = await this.#response(path, { signal: ended.signal });
+      for await (const piece of read(body as ReadableStream<Uint8Array>)) {
+        wait();
+        yield piece;
+      }
+    } catch (thrown) {
+      throw thrown instanceof CentralError ? thrown : unreachable(path, thrown);
+    } finally {
+      clearTimeout(timer);
+      ended.abort();
+    }
   }
 
   /** The patch between two versions. */
@@ -56,18 +77,27 @@ export class Central {
   }
 
   async #bytes(path: string, request: RequestInit): Promise<Uint8Array> {
-    const url = this.#endpoint + path;
-    let response: Response;
+    const response = await this.#response(path, { signal: AbortSignal.timeout(TIMEOUT_MS), ...request });
     try {
-      response = await fetch(url, understood({ credentials: 'omit', signal: AbortSignal.timeout(TIMEOUT_MS), ...request }));
-      if (response.ok) return new Uint8Array(await response.arrayBuffer());
+      return new Uint8Array(await response.arrayBuffer());
     } catch (cause) {
-      throw new CentralError('central.unreachable', `${path} could not be reached`, { cause });
+      throw unreachable(path, cause);
     }
+  }
+
+  async #response(path: string, request: RequestInit): Promise<Response> {
+    const response = await fetch(this.#endpoint + path, understood({ credentials: 'omit', ...request })).catch((cause: unknown) => {
+      throw unreachable(path, cause);
+    });
+    if (response.ok) return response;
     throw new CentralError(codeOf(response.status), `${path} answered ${response.status}`, {
       retryAfterMs: retryAfterMs(response.headers.get('retry-after')),
     });
   }
+}
+
+function unreachable(path: string, cause: unknown): CentralError {
+  return new CentralError('central.unreachable', `${path} could not be reached`, { cause });
 }
 
 /** Leaves out what the host does not know: workers without cookies or a cache refuse to be told about them. */

@@ -5,7 +5,7 @@ import { CentralError, type Central } from './central.js';
 import type { Device } from '../person/device.js';
 import type { Emitter } from '../emitter.js';
 import { NearfieldError } from '../error.js';
-import type { Opened } from '../open.js';
+import { download, type Opened } from '../open.js';
 import { verifyManifest, type Manifest } from '../core/manifest.js';
 import type { OpenOptions } from '../options.js';
 import type { SentDelta, SyncReport } from './reports.js';
@@ -251,14 +251,14 @@ export class Sync {
       try {
         const patch = await central.patch(from, manifest.version);
         manifest.apply(device.model, patch);
+        device.patched(patch);
         return { via: 'patch', bytes: patch.length };
       } catch (thrown) {
         // The model is unchanged: a patch that does not fit leaves the whole pack to be had.
         this.#emitter.report(thrown, 'patch.failed');
       }
     }
-    const pack = await central.pack(manifest.version);
-    device.replaceModel(manifest.load(pack));
-    return { via: 'pack', bytes: pack.length };
+    device.replaceModel(await download(central, manifest, device.keepsModel));
+    return { via: 'pack', bytes: manifest.packBytes };
   }
 }

@@ -4,7 +4,7 @@ import * as core from '../../pkg/nearfield.js';
 import { Handle } from './handle.js';
 import { Model } from './model.js';
 import { checkNumber } from './number.js';
-import { take } from './pack.js';
+import { receive, take } from './pack.js';
 import { digits } from './packed.js';
 import { checkSignature } from './signature.js';
 
@@ -27,6 +27,8 @@ export interface Manifest {
   apply(model: Model, patch: Uint8Array): void;
   /** Reads the signed pack. Throws `manifest.*` or `pack.*` if the bytes are another one. */
   load(pack: Uint8Array): Model;
+  /** @internal The same of a pack that comes piece by piece. */
+  receive(pieces: AsyncIterable<Uint8Array>): Promise<Model>;
   free(): void;
 }
 
@@ -66,6 +68,13 @@ export async function verifyManifest(
       const { number } = update;
       return new Model(() => take(pack, () => core.updatePack(number, pack.length), (arriving) => core.updateReceived(number, arriving)));
     },
+    receive: (pieces) =>
+      receive(
+        pieces,
+        () => update.use((number) => core.updatePack(number, packBytes)),
+        (arriving) => core.updateReceived(update.number, arriving),
+        (make) => new Model(make),
+      ),
     free: () => update.free(),
   };
 }

@@ -2,7 +2,7 @@
 
 import * as core from '../../pkg/nearfield.js';
 import { Handle } from './handle.js';
-import { take } from './pack.js';
+import { receive, take } from './pack.js';
 import { digits } from './packed.js';
 import { COUNT, Ranking, checkCount } from './ranking.js';
 
@@ -25,6 +25,11 @@ export class Model {
   /** Reads a pack. Throws `pack.*` and keeps nothing when the bytes are not a whole pack. */
   static load(pack: Uint8Array): Model {
     return new Model(() => take(pack, () => core.packBegin(pack.length), core.packFinish));
+  }
+
+  /** @internal Reads a pack of so many bytes that comes piece by piece. */
+  static receive(pieces: AsyncIterable<Uint8Array>, bytes: number): Promise<Model> {
+    return receive(pieces, () => core.packBegin(bytes), core.packFinish, (make) => new Model(make));
   }
 
   /** The lineage: row numbers and factors of another one mean something else. */

@@ -2,13 +2,14 @@
 
 import type { Emitter } from '../emitter.js';
 import { NearfieldError, asNearfieldError } from '../error.js';
-import { Model } from '../core/model.js';
+import type { Model } from '../core/model.js';
 import type { Event } from '../core/event.js';
 import { User, randomId, type Learned, type SyncAnswer } from '../core/user.js';
 import type { Entries, PersonKey, PutOptions } from '../storage/adapter.js';
 import { asStorageError } from '../storage/error.js';
 import type { Fence, SiteStorage } from '../storage/site-storage.js';
 import { WriteQueue } from '../storage/write-queue.js';
+import { applyRest, decodePatches, encodePatches, follows, loadStored, type Chain, type Sourced, type StoredPatches } from './chain.js';
 import { encodeConsent, inForce, type Consent, type ConsentInForce } from './consent.js';
 import { decodeName, encodeName, type DeltaName } from './delta-name.js';
 import { decodeHeard, encodeHeard, hear, type Heard } from './heard.js';
@@ -41,6 +42,7 @@ export interface Beginning {
   /** Whether there is a central to send to. */
   hasCentral: boolean;
   model: Model;
+  chain: Chain | undefined;
   /** Whether the model is this device's own, to update, to keep and to free. */
   ownsModel: boolean;
   /** The manifest that was accepted last. */
@@ -95,6 +97,8 @@ export class Device {
   /** How often other tabs' events were learnt, and how often of these storage has. */
   #unstored = 0;
   #stored = 0;
+  /** Where the model came from, where that is known: so it is stored. */
+  #chain: Chain | undefined;
   #modelSavedAt = -Infinity;
   #modelUnsaved = false;
   #freed = false;
@@ -108,6 +112,7 @@ export class Device {
 
   constructor(beginning: Beginning, emitter: Emitter) {
     this.model = beginning.model;
+    this.#chain = beginning.chain;
     this.ownsModel = beginning.ownsModel;
     this.manifest = beginning.manifest;
     this.given = beginning.given;
@@ -366,10 +371,21 @@ export class Device {
     if (this.#modelUnsaved) this.saveModel(true);
   }
 
-  /** Replaces the model held by a downloaded one. */
-  replaceModel(newer: Model): void {
+  /** Whether a downloaded model is to be stored. */
+  get keepsModel(): boolean {
+    return this.ownsModel && this.#lasting && this.given.personalise;
+  }
+
+  /** Notes a patch that was applied to the model. */
+  patched(patch: Uint8Array): void {
+    this.#chain?.patches.push(patch);
+  }
+
+  /** Replaces the model held by another one. */
+  replaceModel({ model, chain }: Sourced): void {
     const old = this.model;
-    this.model = newer;
+    this.model = model;
+    this.#chain = chain;
     old.free();
   }
 
@@ -409,17 +425,20 @@ export class Device {
     this.epoch += 1;
     this.role = 'memory';
     this.#durableName = undefined;
+    this.#packIsGone();
   }
 
   /** Deletes all that is stored, after whatever is being written. */
   async clear(): Promise<void> {
     await this.#models.idle();
     await this.#people.run(() => this.site.clear());
+    this.#packIsGone();
   }
 
   /** Makes the state anew after the core lost it. Throws `core.trapped` where it is lost again. */
-  recover(model: Model, attempt: number): void {
+  recover({ model, chain }: Sourced, attempt: number): void {
     this.model = model;
+    this.#chain = chain;
     this.replica.rebuild(model, attempt);
     if (attempt > 1) this.role = 'memory';
     if (!this.consent.share) this.replica.discardDeltas();
@@ -462,16 +481,40 @@ export class Device {
   /** Takes the model that the writer has stored, if it is newer; what the next list is made of. */
   async takeStoredModel(): Promise<void> {
     if (!this.ownsModel) return;
-    const [pack, manifest] = [await this.site.get('model'), await this.site.get('manifest')];
-    if (!pack || this.#freed || this.lost || this.role === 'memory') return;
-    const stored = Model.load(pack);
-    const from = this.model.version;
-    if (stored.lineage === this.model.lineage && stored.version <= from) return stored.free();
+    const manifest = await this.site.get('manifest');
+    const patches = decodePatches(await this.site.get('patches'));
+    if (!this.#follows) return;
+    const { lineage, version: from } = this.model;
+    let bytes: number | undefined;
+    // Only what is new of it, where this tab has the same pack.
+    if (patches && this.#chain && follows(patches, this.#chain)) bytes = this.#applyRest(patches, this.#chain);
+    if (bytes === undefined) {
+      const stored = await loadStored(this.site, this.#emitter);
+      if (!stored) return;
+      const isOld = stored.model.lineage === lineage && stored.model.version <= this.model.version;
+      if (!this.#follows || isOld) return stored.model.free();
+      bytes = stored.chain.bytes;
+      this.replaceModel(stored);
+    }
+    const { model } = this;
+    if (model.lineage === lineage && model.version === from) return;
     this.manifest = manifest;
-    this.replaceModel(stored);
-    const { lineage, version } = stored;
-    this.#emitter.emit('model', { lineage, version, from, via: 'tab', bytes: pack.length });
+    this.#emitter.emit('model', { lineage: model.lineage, version: model.version, from, via: 'tab', bytes });
     this.#emitter.emit('recommendations', { reason: 'model' });
+  }
+
+  /** Whether what another tab stores is for this one. */
+  get #follows(): boolean {
+    return !this.#freed && !this.lost && this.role !== 'memory';
+  }
+
+  /** Applies the stored patches that are new; undefined where they do not fit. */
+  #applyRest(patches: StoredPatches, chain: Chain): number | undefined {
+    try {
+      return applyRest(this.model, chain, patches);
+    } catch {
+      return undefined;
+    }
   }
 
   /** Writes what is unwritten. */
@@ -537,7 +580,8 @@ export class Device {
       return await write();
     } catch (thrown) {
       if (asStorageError(thrown).code !== 'storage.quota') throw thrown;
-      await this.site.put({ model: null }, { durable: false });
+      await this.site.put({ model: null, patches: null }, { durable: false });
+      this.#packIsGone();
       return write();
     }
   }
@@ -546,13 +590,32 @@ export class Device {
     if (this.role !== 'writer' || this.#freed || this.lost) return;
     this.#modelUnsaved = false;
     const manifest = this.manifest;
+    const { chain, pack } = this.#toWrite();
     try {
-      await this.site.put({ model: this.model.toPack(), ...(manifest && { manifest }) }, { durable: false });
+      await this.site.put({ ...(pack && { model: pack }), patches: encodePatches(chain), ...(manifest && { manifest }) }, { durable: false });
     } catch (thrown) {
       this.#modelUnsaved = true;
       throw asStorageError(thrown);
     }
+    chain.pack = undefined;
+    chain.stored = true;
     this.onModelStored?.();
+  }
+
+  /** How the model is written: its patches alone, or with its pack; as a pack of its own where its patches are longer than that. */
+  #toWrite(): { chain: Chain; pack: Uint8Array | Blob | undefined } {
+    const chain = this.#chain;
+    const patchBytes = chain?.patches.reduce((sum, patch) => sum + patch.length, 0) ?? 0;
+    if (chain && (chain.stored || chain.pack) && patchBytes <= chain.bytes) return { chain, pack: chain.pack };
+    const { lineage, version: base } = this.model;
+    const pack = this.model.toPack();
+    this.#chain = { lineage, base, bytes: pack.length, pack: undefined, stored: false, patches: [] };
+    return { chain: this.#chain, pack };
+  }
+
+  /** Storage does not have the pack any more. */
+  #packIsGone(): void {
+    if (this.#chain) this.#chain.stored = false;
   }
 
   #isDurable(name: DeltaName | undefined): boolean {

@@ -2,10 +2,13 @@
 
 /**
  * What is kept: `state` (with the outbox in it), which events of which tab are in it (`heard`), the
- * name of the `next` delta, `token`, the `consent` that was given, `model`, and the `manifest` that was
- * accepted last.
+ * name of the `next` delta, `token`, the `consent` that was given, the pack of a `model` with the
+ * `patches` that were applied to it, and the `manifest` that was accepted last.
  */
-export type StorageKey = PersonKey | 'consent' | 'model' | 'manifest';
+export type StorageKey = PersonKey | SiteKey;
+
+/** What is kept of the site. */
+export type SiteKey = 'consent' | 'model' | 'patches' | 'manifest';
 
 /** What is kept of the person, and written together. */
 export type PersonKey = 'state' | 'heard' | 'next' | 'token';

@@ -4,7 +4,7 @@ import { openDB, type IDBPDatabase, type IDBPObjectStore } from 'idb';
 import { NearfieldError } from '../error.js';
 import type { Entries, PersonKey, PutOptions, StorageKey } from './adapter.js';
 import { asStorageError } from './error.js';
-import { PERSON_KEYS, keptOf, type Claim, type Fence, type Found, type SiteStorage } from './site-storage.js';
+import { PERSON_KEYS, keptOf, type Claim, type Fence, type Found, type SiteEntries, type SiteStorage } from './site-storage.js';
 
 const STORE = 'kept';
 const FENCE = 'fence';
@@ -27,10 +27,19 @@ export class IndexedDb implements SiteStorage {
   }
 
   async get(key: StorageKey): Promise<Uint8Array | undefined> {
-    return this.#run('readonly', 'relaxed', false, (store) => store.get(key) as Promise<Uint8Array | undefined>);
+    return this.#get(key) as Promise<Uint8Array | undefined>;
   }
 
-  async put(entries: Entries, { durable }: PutOptions): Promise<void> {
+  pack(): Promise<Uint8Array | Blob | undefined> {
+    // As a blob since this stores packs as they are downloaded; before, as bytes.
+    return this.#get('model') as Promise<Uint8Array | Blob | undefined>;
+  }
+
+  #get(key: StorageKey): Promise<unknown> {
+    return this.#run('readonly', 'relaxed', false, (store) => store.get(key) as Promise<unknown>);
+  }
+
+  async put(entries: SiteEntries, { durable }: PutOptions): Promise<void> {
     await this.#run('readwrite', durable ? 'strict' : 'relaxed', true, async (store) => {
       if (!(await fenceOf(store))) throw superseded('nothing of this site is kept any more');
       await write(store, entries);
@@ -208,7 +217,7 @@ async function fenceOf(store: Store): Promise<StoredFence | undefined> {
   return (await store.get(FENCE)) as StoredFence | undefined;
 }
 
-async function write(store: Store, entries: Entries): Promise<void> {
+async function write(store: Store, entries: Entries | SiteEntries): Promise<void> {
   await Promise.all(
     Object.entries(entries).map(([key, bytes]) => (bytes === null ? store.delete(key) : store.put(bytes, key))),
   );

@@ -1,6 +1,6 @@
 // What the package itself asks of a storage: whole persons, and who may write them.
 
-import type { Entries, PersonKey, PutOptions, StorageAdapter, StorageKey } from './adapter.js';
+import type { Entries, PersonKey, PutOptions, SiteKey, StorageAdapter, StorageKey } from './adapter.js';
 
 /** What is kept of a person. */
 export type KeptPerson = Partial<Record<PersonKey, Uint8Array>>;
@@ -21,6 +21,9 @@ export interface Found {
   kept: KeptPerson;
 }
 
+/** What belongs to the site, to write by key. */
+export type SiteEntries = Entries<Exclude<SiteKey, 'model'>> & { model?: Uint8Array | Blob | null };
+
 /** How long a claim holds. */
 export interface Claim {
   writer: string;
@@ -32,12 +35,14 @@ export interface Claim {
 
 /** The storage of one site. */
 export interface SiteStorage {
-  get(key: StorageKey): Promise<Uint8Array | undefined>;
+  get(key: Exclude<StorageKey, 'model'>): Promise<Uint8Array | undefined>;
+  /** The pack of the model. */
+  pack(): Promise<Uint8Array | Blob | undefined>;
   /**
    * Writes what belongs to the site rather than to one person's state. Rejects with
    * `storage.superseded` where nothing is kept any more.
    */
-  put(entries: Entries<'consent' | 'model' | 'manifest'>, options: PutOptions): Promise<void>;
+  put(entries: SiteEntries, options: PutOptions): Promise<void>;
   /** Writes the person. Rejects with `storage.superseded` where the fence is not the stored one. */
   putPerson(entries: Entries<PersonKey>, fence: Fence, options: PutOptions): Promise<void>;
   /** Makes `writer` the one that may write; undefined while another's lease holds. */
@@ -57,7 +62,7 @@ export interface SiteStorage {
 }
 
 export const PERSON_KEYS: readonly PersonKey[] = ['state', 'heard', 'next', 'token'];
-const SITE_KEYS: readonly StorageKey[] = ['consent', 'model', 'manifest'];
+const SITE_KEYS: readonly SiteKey[] = ['consent', 'model', 'patches', 'manifest'];
 
 /** Reads what is kept of the person. */
 export async function keptOf(get: (key: PersonKey) => Promise<unknown>): Promise<KeptPerson> {
@@ -76,7 +81,11 @@ export function sole(adapter: StorageAdapter): SiteStorage {
     adapter.put(Object.fromEntries(keys.map((key) => [key, null])), { durable: true });
   return {
     get: (key) => adapter.get(key),
-    put: (entries, options) => adapter.put(entries, options),
+    pack: () => adapter.get('model'),
+    put: async ({ model, ...entries }, options) => {
+      const bytes = model instanceof Blob ? new Uint8Array(await model.arrayBuffer()) : model;
+      await adapter.put({ ...entries, ...(bytes !== undefined && { model: bytes }) }, options);
+    },
     putPerson: (entries, _fence, options) => adapter.put(entries, options),
     claim: async ({ writer }) => ({ fence: { writer, generation }, kept: await keptOf((key) => adapter.get(key)) }),
     read: async () => undefined,
