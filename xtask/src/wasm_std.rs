@@ -39,11 +39,16 @@ pub(crate) struct WasmToolchain {
     pub(crate) linker: Option<PathBuf>,
 }
 
+/// The stack of a module: the engine keeps what grows with the model elsewhere, and does not recurse. The compiler's
+/// megabyte would be a twentieth of what a page with 100,000 items needs.
+const STACK_BYTES: usize = 256 << 10;
+
 impl WasmToolchain {
     /// A cargo step that compiles for [`TARGET`] with this toolchain.
     pub(crate) fn cargo(&self, title: &str) -> Step {
         // Only the target's flags name the sysroot: build scripts and macros use the host's own.
-        let mut flags = OsString::from("-Ctarget-feature=+simd128");
+        let mut flags = OsString::from("-Ctarget-feature=+simd128 -Clink-arg=-zstack-size=");
+        flags.push(STACK_BYTES.to_string());
         if let Some(sysroot) = &self.sysroot {
             flags.push(" --sysroot=");
             flags.push(sysroot);
