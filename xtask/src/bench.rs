@@ -3,7 +3,10 @@
 //! Module for wasm32 → wasm-opt → packages of the peers (npm, PyPI) → `nearfield-bench`, which times,
 //! checks and writes the page.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 
@@ -21,24 +24,68 @@ pub(crate) struct Options {
     /// The item left out of each person's pairs, and those that it is ranked among
     #[arg(long, requires = "pairs")]
     left_out: Option<PathBuf>,
-    /// Only the case of this name: real, gaussian, shop or million
+    /// Only the case of this name: real, gaussian, shop, million, or load: a page that comes to its first list
     #[arg(long)]
     only: Option<String>,
     /// Fewer rounds and smaller cases; the page is left as it is
     #[arg(long)]
     quick: bool,
+    /// Load a page with another build of the package too: a folder with its `dist` and with `model`, which that
+    /// revision's own `fixture large` made
+    #[arg(long, value_name = "DIR")]
+    before: Option<PathBuf>,
     /// Write every median as JSON
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
-/// Builds module, peers and driver, and starts the driver.
+/// Items of the catalogue that a page loads.
+const LOADED_ITEMS: u32 = 100_000;
+
+/// Builds module, peers and driver, and starts the driver; then a page loads.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let peers = paths::root().join("tests/bench/peers");
     let work = paths::target().join("bench");
     std::fs::create_dir_all(&work).context("cannot make the folder of the benches")?;
+    let only = options.only.as_deref();
+    if only != Some("load") {
+        rank(options, &peers, &work)?;
+    }
+    if matches!(only, None | Some("load")) {
+        load(options, &peers, &work)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Times how a page comes to its first list with a large catalogue.
+fn load(options: &Options, peers: &Path, work: &Path) -> Result<()> {
+    wasm::build()?;
+    tools::npm_ci(peers)?;
+    let model = work.join("load");
+    Step::cargo("the fixture")
+        .args(["build", "--package", "nearfield-wasm", "--example", "fixture"])
+        .run()?;
+    Step::new(format!("a model of {LOADED_ITEMS} items"), paths::binary("examples/fixture"))
+        .args(["large".as_ref(), model.as_os_str(), LOADED_ITEMS.to_string().as_ref()])
+        .run()?;
+    let mut step = Step::new("a page that comes to its first list", "node")
+        .args([peers.join("load.mjs")])
+        .args([if options.quick { "3" } else { "11" }])
+        .args([paths::package_dist(), model])
+        .env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
+    if let Some(before) = &options.before {
+        let before = std::path::absolute(before)?;
+        step =
+            step.args(["before".as_ref(), before.join("dist").as_os_str(), before.join("model").as_os_str()]);
+    }
+    step.passed_through().run()?;
+    Ok(())
+}
+
+/// Ranks on every host beside its peers.
+fn rank(options: &Options, peers: &Path, work: &Path) -> Result<()> {
     let [page_module, edge_module] = wasm::build_bench_modules()?;
-    tools::npm_ci(&peers)?;
+    tools::npm_ci(peers)?;
     let environment = work.join("python");
     let python = environment.join("bin/python");
     if !python.is_file() {
@@ -77,5 +124,5 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         step = step.args(["--page".as_ref(), paths::root().join("docs/benchmarks.md").as_os_str()]);
     }
     step.passed_through().run()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

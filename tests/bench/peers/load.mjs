@@ -19,6 +19,8 @@ if (!files || (other.length !== 0 && other.length !== 3)) {
 const TYPES = { '.js': 'text/javascript', '.wasm': 'application/wasm' };
 const packages = { now: { dist, files }, ...(other.length === 3 && { [other[0]]: { dist: other[1], files: other[2] } }) };
 const variants = [
+  // The floor of every first visit: nothing but the bytes.
+  { name: 'the download alone', of: 'now' },
   { name: 'in the page', of: 'now', entry: 'index.js' },
   { name: 'in a worker', of: 'now', entry: 'worker.js' },
   ...(other.length === 3 ? [{ name: other[0], of: other[0], entry: 'index.js' }] : []),
@@ -62,6 +64,14 @@ const forgetPeaks = async () => {
   for (const id of (await memory()).keys()) await writeFile(`/proc/${id}/clear_refs`, '5');
 };
 
+/** What the bytes of a pack take to come, in the page. */
+async function download(url) {
+  const start = performance.now();
+  const reader = (await fetch(url)).body.getReader();
+  while (!(await reader.read()).done);
+  return { ms: performance.now() - start };
+}
+
 /** Opens a page of the person's and loads, with nothing in it but that; says what it took. */
 async function load(person, { of, entry }) {
   const page = await person.newPage();
@@ -69,6 +79,7 @@ async function load(person, { of, entry }) {
     await page.goto(address);
     await forgetPeaks();
     const before = await memory();
+    if (!entry) return await page.evaluate(download, `${address}${of}/v1/model/2.pack`);
     const publicKey = await readFile(join(packages[of].files, 'public-key'), 'utf8');
     const seen = await page.evaluate(
       async ({ base, entry, publicKey }) => {
@@ -115,12 +126,13 @@ async function load(person, { of, entry }) {
   }
 }
 
+const visitsOf = ({ entry }) => (entry ? ['first visit', 'next visit'] : ['first visit']);
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
 const samples = new Map();
 for (let round = 0; round <= Number(rounds); round += 1) {
   for (const variant of variants) {
     const person = await browser.newContext();
-    for (const visit of ['first visit', 'next visit']) {
+    for (const visit of visitsOf(variant)) {
       const seen = await load(person, variant);
       // The first round warms caches.
       const key = `${variant.name}, ${visit}`;
@@ -137,13 +149,13 @@ server.close();
 const packBytes = {};
 for (const [of, { files }] of Object.entries(packages)) packBytes[of] = (await stat(join(files, '2.pack'))).size;
 console.log(`a pack of ${(packBytes.now / 1e6).toFixed(1)} MB`);
-const megabytes = (bytes, of) => (bytes === undefined ? '' : `${(bytes / 1e6).toFixed(1)} MB (${(bytes / packBytes[of]).toFixed(2)})`);
+const megabytes = (bytes, of) => (!(bytes >= 0) ? '' : `${(bytes / 1e6).toFixed(1)} MB (${(bytes / packBytes[of]).toFixed(2)})`);
 console.log('in brackets: of the pack                first list   longest task      core\'s memory     page at its peak');
-for (const { name, of } of variants) {
-  for (const visit of ['first visit', 'next visit']) {
+for (const { name, of, entry } of variants) {
+  for (const visit of visitsOf({ entry })) {
     const seen = samples.get(`${name}, ${visit}`);
     const [ms, longest, core, peak] = ['ms', 'longest', 'core', 'peak'].map((field) => median(seen.map((one) => one[field])));
-    const row = [`${ms.toFixed(0)} ms`, longest === 0 ? 'under 50 ms' : `${longest.toFixed(0)} ms`, megabytes(core, of), megabytes(peak, of)];
+    const row = [`${ms.toFixed(0)} ms`, longest === undefined ? '' : longest === 0 ? 'under 50 ms' : `${longest.toFixed(0)} ms`, megabytes(core, of), megabytes(peak, of)];
     console.log(`${`${name}, ${visit}`.padEnd(35)} ${row.map((cell, at) => cell.padStart(at < 2 ? 14 : 18)).join(' ')}`);
   }
 }
