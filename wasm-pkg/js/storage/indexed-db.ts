@@ -1,6 +1,5 @@
 // IndexedDB: one database for each site, one transaction for each write.
 
-import { openDB, type IDBPDatabase, type IDBPObjectStore } from 'idb';
 import { NearfieldError } from '../error.js';
 import type { Entries, PersonKey, PutOptions, StorageKey } from './adapter.js';
 import { asStorageError } from './error.js';
@@ -14,12 +13,49 @@ interface StoredFence extends Fence {
   until: number;
 }
 
-type Store = IDBPObjectStore<unknown, [string], string, 'readwrite'>;
+/** What a request gives. */
+function result<T>(request: IDBRequest<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error as DOMException);
+  });
+}
+
+/** The store in one transaction. */
+class Store {
+  readonly #store: IDBObjectStore;
+  /** Resolves once all is written, and rejects with why nothing is. */
+  readonly done: Promise<void>;
+
+  constructor(transaction: IDBTransaction) {
+    this.#store = transaction.objectStore(STORE);
+    this.done = new Promise((resolve, reject) => {
+      transaction.oncomplete = () => resolve();
+      transaction.onabort = () => reject(transaction.error as DOMException);
+    });
+  }
+
+  get(key: string): Promise<unknown> {
+    return result(this.#store.get(key) as IDBRequest<unknown>);
+  }
+
+  put(value: unknown, key: string): Promise<unknown> {
+    return result(this.#store.put(value, key));
+  }
+
+  delete(key: string): Promise<unknown> {
+    return result(this.#store.delete(key));
+  }
+
+  clear(): Promise<unknown> {
+    return result(this.#store.clear());
+  }
+}
 
 /** The storage of a site in IndexedDB. It opens when first used, and again after it was closed. */
 export class IndexedDb implements SiteStorage {
   readonly #name: string;
-  #database: Promise<IDBPDatabase | undefined> | undefined;
+  #database: Promise<IDBDatabase | undefined> | undefined;
   #closed = false;
 
   constructor(site: string) {
@@ -36,7 +72,7 @@ export class IndexedDb implements SiteStorage {
   }
 
   #get(key: StorageKey): Promise<unknown> {
-    return this.#run('readonly', 'relaxed', false, (store) => store.get(key) as Promise<unknown>);
+    return this.#run('readonly', 'relaxed', false, (store) => store.get(key));
   }
 
   async put(entries: SiteEntries, { durable }: PutOptions): Promise<void> {
@@ -125,12 +161,12 @@ export class IndexedDb implements SiteStorage {
     try {
       const transaction = await this.#transaction(mode, durability, create);
       if (!transaction) return undefined;
-      const done = transaction.done;
+      const store = new Store(transaction);
       // Waited for below; until then its failure is no unhandled rejection.
-      done.catch(() => undefined);
+      store.done.catch(() => undefined);
       try {
-        const result = await work(transaction.store as unknown as Store);
-        await done;
+        const result = await work(store);
+        await store.done;
         return result;
       } catch (thrown) {
         try {
@@ -162,7 +198,7 @@ export class IndexedDb implements SiteStorage {
     }
   }
 
-  async #connect(create: boolean): Promise<IDBPDatabase | undefined> {
+  async #connect(create: boolean): Promise<IDBDatabase | undefined> {
     if (this.#closed) throw new NearfieldError('storage.closed', 'this storage is closed');
     if (this.#database) {
       const database = await this.#database;
@@ -178,29 +214,26 @@ export class IndexedDb implements SiteStorage {
     return opening;
   }
 
-  async #open(create: boolean): Promise<IDBPDatabase | undefined> {
-    let absent = false;
-    try {
+  #open(create: boolean): Promise<IDBDatabase | undefined> {
+    return new Promise((resolve, reject) => {
       // Without a version: whatever a newer package made of it is opened as well.
-      const database: IDBPDatabase = await openDB(this.#name, undefined, {
-        upgrade: (fresh, _from, _to, transaction) => {
-          if (create) fresh.createObjectStore(STORE);
-          else {
-            absent = true;
-            transaction.done.catch(() => undefined);
-            transaction.abort();
-          }
-        },
+      const opening = indexedDB.open(this.#name);
+      let absent = false;
+      opening.onupgradeneeded = () => {
+        if (create) return void opening.result.createObjectStore(STORE);
+        absent = true;
+        opening.transaction?.abort();
+      };
+      opening.onerror = () => (absent ? resolve(undefined) : reject(opening.error as DOMException));
+      opening.onsuccess = () => {
+        const database = opening.result;
         // Another tab that upgrades or deletes the database must not wait for this one.
-        blocking: () => this.#disconnect(),
-        terminated: () => (this.#database = undefined),
-      });
-      if (this.#closed) database.close();
-      return database;
-    } catch (thrown) {
-      if (absent) return undefined;
-      throw thrown;
-    }
+        database.onversionchange = () => this.#disconnect();
+        database.onclose = () => (this.#database = undefined);
+        if (this.#closed) database.close();
+        resolve(database);
+      };
+    });
   }
 
   #disconnect(): void {
