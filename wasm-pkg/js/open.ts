@@ -1,11 +1,11 @@
 // Opening: the storage, the consent, and a model from storage or from central.
 
-import { Central } from './central/central.js';
+import { Central, type Download } from './central/central.js';
 import { init } from './core/binding.js';
 import { verifyManifest, type Manifest } from './core/manifest.js';
 import { Model } from './core/model.js';
 import { hex } from './core/packed.js';
-import { checkSignature } from './core/signature.js';
+import { checkSignature, offeredVersion } from './core/signature.js';
 import { User, randomId } from './core/user.js';
 import type { Emitter } from './emitter.js';
 import { NearfieldError, asNearfieldError } from './error.js';
@@ -127,8 +127,8 @@ export async function beginModel(
   const foreign = manifest !== undefined && (await isForeign(manifest, options));
   if (foreign) manifest = undefined;
   // Nothing is kept, so that central's is wanted.
-  const latest = manifest === undefined && !options.model ? central?.manifest() : undefined;
-  latest?.catch(() => undefined);
+  const ahead = manifest === undefined && !options.model && central ? offered(options, central) : undefined;
+  ahead?.catch(() => undefined);
   await loading;
   const handed = options.model && Model.load(options.model);
   const stored = foreign || !site ? undefined : await loadStored(site, emitter).catch(failed);
@@ -138,8 +138,12 @@ export async function beginModel(
     else stored?.model.free();
     return { ...(newer ? stored : { model: handed, chain: undefined }), manifest, modelIsNew: !newer };
   }
-  if (stored) return { ...stored, manifest, modelIsNew: false };
-  return { ...(await begin(options, central, latest, keeps)), modelIsNew: true };
+  if (stored) {
+    ahead?.then(({ pack }) => pack.cancel()).catch(() => undefined);
+    return { ...stored, manifest, modelIsNew: false };
+  }
+  if (!central) throw new NearfieldError('options.model', 'without an endpoint a model must be given', { field: 'model' });
+  return { ...(await begin(options, await (ahead ?? offered(options, central)), keeps)), modelIsNew: true };
 }
 
 /** Whether what is stored was signed by another key: the operator has begun anew. */
@@ -151,29 +155,37 @@ async function isForeign(manifest: Uint8Array, { publicKey }: OpenOptions): Prom
   );
 }
 
-/** Downloads the newest model; perhaps its manifest is on its way already. */
-async function begin(
-  options: OpenOptions,
-  central: Central | undefined,
-  latest: Promise<Uint8Array> | undefined,
-  keeps: boolean,
-): Promise<Omit<Begun, 'modelIsNew'>> {
-  if (!central) throw new NearfieldError('options.model', 'without an endpoint a model must be given', { field: 'model' });
+/** A manifest that central signed, and the pack that it offers, which is on its way. */
+interface Offered {
+  manifest: Uint8Array;
+  pack: Download;
+}
+
+/** Fetches the newest manifest, and what it offers; it takes no core. */
+async function offered({ publicKey = '' }: OpenOptions, central: Central): Promise<Offered> {
+  const manifest = await central.manifest();
+  await checkSignature(manifest, publicKey);
+  return { manifest, pack: central.pack(offeredVersion(manifest)) };
+}
+
+/** Takes what is offered as the first model. */
+async function begin(options: OpenOptions, { manifest: signed, pack }: Offered, keeps: boolean): Promise<Omit<Begun, 'modelIsNew'>> {
   const now = (options.now ?? Date.now)();
-  const bytes = await (latest ?? central.manifest());
-  const manifest = await verifyManifest(bytes, options.publicKey ?? '', options.site, undefined, now);
   try {
-    return { ...(await download(central, manifest, keeps)), manifest: bytes };
+    const manifest = await verifyManifest(signed, options.publicKey ?? '', options.site, undefined, now);
+    try {
+      return { ...(await receive(pack, manifest, keeps)), manifest: signed };
+    } finally {
+      manifest.free();
+    }
   } finally {
-    manifest.free();
+    pack.cancel();
   }
 }
 
-/** Downloads the signed pack straight into the core, and where it is to be kept into a blob as well. */
-export async function download(central: Central, manifest: Manifest, keeps: boolean): Promise<Sourced> {
-  const { lineage, version: base, packBytes } = manifest;
-  const pieces = central.pack(base);
+/** Takes the signed pack straight into the core, and where it is to be kept into a blob as well. */
+export async function receive(pack: Download, { lineage, version: base, packBytes: bytes, receive }: Manifest, keeps: boolean): Promise<Sourced> {
   const gathering = keeps ? new Gathering() : undefined;
-  const model = await manifest.receive(gathering?.pass(pieces) ?? pieces);
-  return { model, chain: gathering && { lineage, base, bytes: packBytes, pack: gathering.blob, stored: false, patches: [] } };
+  const model = await receive(gathering?.pass(pack) ?? pack);
+  return { model, chain: gathering && { lineage, base, bytes, pack: gathering.blob, stored: false, patches: [] } };
 }

@@ -17,6 +17,12 @@ export class CentralError extends NearfieldError {
 // A choice: longer than any honest answer, shorter than a person's patience with a loading page.
 const TIMEOUT_MS = 30_000;
 
+/** A file that comes piece by piece. */
+export interface Download extends AsyncIterable<Uint8Array> {
+  /** Ends it: it is not wanted any more. */
+  cancel(): void;
+}
+
 /** The requests that this package makes; there are no others. */
 export class Central {
   readonly #endpoint: string;
@@ -46,8 +52,8 @@ export class Central {
     return this.#bytes('/v1/model/latest', { cache: 'no-cache' });
   }
 
-  /** The pack of a version, piece by piece. */
-  async *pack(version: number): AsyncGenerator<Uint8Array> {
+  /** The pack of a version, which is on its way at once. */
+  pack(version: number): Download {
     const path = `/v1/model/${version}.pack`;
     const ended = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -57,18 +63,25 @@ export class Central {
       timer = setTimeout(() => ended.abort(), TIMEOUT_MS);
     };
     wait();
-    try {
-      const { body } = await this.#response(path, { signal: ended.signal });
-      for await (const piece of read(body as ReadableStream<Uint8Array>)) {
-        wait();
-        yield piece;
-      }
-    } catch (thrown) {
-      throw thrown instanceof CentralError ? thrown : unreachable(path, thrown);
-    } finally {
+    const response = this.#response(path, { signal: ended.signal });
+    const end = () => {
       clearTimeout(timer);
       ended.abort();
-    }
+    };
+    response.catch(end);
+    const pieces = (async function* () {
+      try {
+        for await (const piece of read((await response).body as ReadableStream<Uint8Array>)) {
+          wait();
+          yield piece;
+        }
+      } catch (thrown) {
+        throw thrown instanceof CentralError ? thrown : unreachable(path, thrown);
+      } finally {
+        end();
+      }
+    })();
+    return { cancel: end, [Symbol.asyncIterator]: () => pieces };
   }
 
   /** The patch between two versions. */

@@ -5,7 +5,7 @@ import { CentralError, type Central } from './central.js';
 import type { Device } from '../person/device.js';
 import type { Emitter } from '../emitter.js';
 import { NearfieldError } from '../error.js';
-import { download, type Opened } from '../open.js';
+import { receive, type Opened } from '../open.js';
 import { verifyManifest, type Manifest } from '../core/manifest.js';
 import type { OpenOptions } from '../options.js';
 import type { SentDelta, SyncReport } from './reports.js';
@@ -258,7 +258,7 @@ export class Sync {
         this.#emitter.report(thrown, 'patch.failed');
       }
     }
-    device.replaceModel(await download(central, manifest, device.keepsModel));
+    device.replaceModel(await receive(central.pack(manifest.version), manifest, device.keepsModel));
     return { via: 'pack', bytes: manifest.packBytes };
   }
 }

@@ -21,6 +21,27 @@ export async function checkSignature(manifest: Uint8Array, publicKey: string): P
   }
 }
 
+/**
+ * The version that a manifest offers, read ahead of the core: so that what it offers may be on its way while the core
+ * compiles, which checks all of the manifest before anything of it is used.
+ */
+export function offeredVersion(manifest: Uint8Array): number {
+  let at = MESSAGE_AT;
+  const varint = () => {
+    let value = 0;
+    for (let scale = 1; ; scale *= 128) {
+      const byte = manifest[at++] ?? 0;
+      value += (byte % 128) * scale;
+      if (byte < 128) return value;
+    }
+  };
+  // The site, as its length and its bytes; lineage, and two times.
+  const siteBytes = varint();
+  at += siteBytes;
+  for (let field = 0; field < 3; field += 1) varint();
+  return varint();
+}
+
 type Bytes = Uint8Array<ArrayBuffer>;
 
 async function verify(key: Bytes, signature: Uint8Array, message: Uint8Array): Promise<boolean> {
