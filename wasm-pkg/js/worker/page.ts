@@ -43,12 +43,8 @@ export interface OpenOptions extends Omit<InPageOptions, 'storage' | 'model' | '
   worker?: Worker;
 }
 
-type Promised<Call> = Call extends (...args: infer Args) => infer Given ? (...args: Args) => Promise<Awaited<Given>> : never;
-
-const METHODS = ['popular', 'similar', 'sync', 'inspect', 'export', 'inspectDelta', 'snapshot', 'flush'] as const;
-
-/** One person's recommender, in a worker of this page. */
-export interface Nearfield extends Pick<{ [Name in keyof InPage]: Promised<InPage[Name]> }, (typeof METHODS)[number]> {}
+/** What a method of an instance in the page gives, as a promise. */
+type Later<Name extends keyof InPage> = InPage[Name] extends (...args: never[]) => infer Given ? Promise<Awaited<Given>> : never;
 
 /** One person's recommender, in a worker of this page. */
 export class Nearfield {
@@ -130,13 +126,53 @@ export class Nearfield {
   }
 
   /** The person's list, best first. It counts as shown. Rejects with `recommend.*` where the request is none. */
-  recommend(request: RecommendRequest = {}): ReturnType<Promised<InPage['recommend']>> {
+  recommend(request: RecommendRequest = {}): Later<'recommend'> {
     return this.#call('recommend', [listed(request)]);
   }
 
   /** A list that is not shown, or not yet: `clicked` makes it count. */
-  peek(request: RecommendRequest = {}): ReturnType<Promised<InPage['peek']>> {
+  peek(request: RecommendRequest = {}): Later<'peek'> {
     return this.#call('peek', [listed(request)]);
+  }
+
+  /** The most popular items: the same for everyone. */
+  popular(options: { count?: number } = {}): Later<'popular'> {
+    return this.#call('popular', [options]);
+  }
+
+  /** The items most like this one. */
+  similar(itemId: string | number, options: { count?: number } = {}): Later<'similar'> {
+    return this.#call('similar', [itemId, options]);
+  }
+
+  /** Sends what was learnt and looks for a newer model, now. It also happens by itself. */
+  sync(): Later<'sync'> {
+    return this.#call('sync', []);
+  }
+
+  /** All that is kept about the person on this device. */
+  inspect(): Later<'inspect'> {
+    return this.#call('inspect', []);
+  }
+
+  /** All that is known about the person, as plain values: to show, to keep, or to hand over. */
+  export(): Later<'export'> {
+    return this.#call('export', []);
+  }
+
+  /** What would be sent now, to the byte; null if there is nothing new or no consent to share it. */
+  inspectDelta(): Later<'inspectDelta'> {
+    return this.#call('inspectDelta', []);
+  }
+
+  /** The person's state as bytes, for `restore`. */
+  snapshot(): Later<'snapshot'> {
+    return this.#call('snapshot', []);
+  }
+
+  /** Resolves once all that was tracked so far is in storage; rejects if it could not be written. */
+  flush(): Later<'flush'> {
+    return this.#call('flush', []);
   }
 
   /** Calls `listener` at every such event, and returns how to stop that. */
@@ -181,23 +217,10 @@ export class Nearfield {
     });
   }
 
-  /** @internal */
-  call(method: Method, args: unknown[]): Promise<unknown> {
-    return this.#call(method, args);
-  }
-
-  async #call<Name extends Method>(method: Name | 'ready', args: unknown[]): Promise<Awaited<ReturnType<InPage[Name]>>> {
+  async #call<Name extends Method>(method: Name | 'ready', args: unknown[]): Promise<Awaited<Later<Name>>> {
     if (this.#closed) throw new NearfieldError('nearfield.closed', 'this Nearfield is closed');
-    return (await this.#remote.call({ instance: this.#instance, method, args })) as Awaited<ReturnType<InPage[Name]>>;
+    return (await this.#remote.call({ instance: this.#instance, method, args })) as Awaited<Later<Name>>;
   }
-}
-
-for (const method of METHODS) {
-  Object.defineProperty(Nearfield.prototype, method, {
-    value(this: Nearfield, ...args: unknown[]) {
-      return this.call(method, args);
-    },
-  });
 }
 
 // A page that opens a site twice gets the same instance.
