@@ -12,7 +12,7 @@ import { full } from './torture/full.mjs';
 import { kills } from './torture/kills.mjs';
 import { refused } from './torture/refused.mjs';
 import { Verdict, startSite } from './torture/site.mjs';
-import { tabs } from './torture/tabs.mjs';
+import { tabs, workers } from './torture/tabs.mjs';
 import { versions } from './torture/versions.mjs';
 
 const count = Number(process.argv[2]);
@@ -26,6 +26,7 @@ if (!(count >= 1) || !folder || !executablePath) {
 const SCENARIOS = [
   ['kills', 'browser kills in mid-write', kills, count],
   ['tabs', 'rounds of 8 tabs and one that forgets', tabs, Math.ceil(count / 10)],
+  ['workers', 'rounds of 8 tabs with workers and one that forgets', workers, Math.ceil(count / 10)],
   ['full', 'rounds without room on the disk', full, Math.ceil(count / 10)],
   ['refused', 'windows without a database, channel or locks', refused, Math.max(Math.ceil(count / 10), 5)],
   ['versions', 'downgrades and upgrades', versions, Math.ceil(count / 10)],

@@ -23,7 +23,7 @@ async function oneRound({ site, context, verdict, round }) {
     return page.evaluate(async (asked) => {
       window.nf = await Nearfield.open({ ...options, consent: asked });
       await nf.flush();
-      return { history: history_(nf), consent: nf.inspect().consent };
+      return { history: await history_(nf), consent: nf.inspect().consent };
     }, asked);
   };
   await visit(given);

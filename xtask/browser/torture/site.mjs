@@ -10,14 +10,16 @@ const KINDS = ['view', 'click', 'cart', 'uncart', 'purchase', 'dismiss'];
 /** Share of answers that get lost after central has counted what it was sent. */
 const LOST_ANSWERS = 0.2;
 
-const PAGE = `<!doctype html><title>torture</title><script type="module">
-  import { Nearfield } from '/index.js';
+/** The page, with the core in it (`index.js`) or in a worker (`worker.js`). */
+const page = (entry) => `<!doctype html><title>torture</title><script type="module">
+  import { Nearfield } from '/${entry}';
   window.Nearfield = Nearfield;
   window.options = {
     endpoint: location.origin, publicKey: '${publicKey}', site: 'test',
     syncEveryMs: 0, idleMs: 30, consent: { personalise: true, share: true },
   };
-  window.history_ = (nf) => nf.inspect().history.map(({ itemId, kind }) => itemId + ':' + kind);
+  // What a worker gives is a promise.
+  window.history_ = async (nf) => (await nf.inspect()).history.map(({ itemId, kind }) => itemId + ':' + kind);
   window.post = (path, body) => fetch(path, { method: 'POST', body: JSON.stringify(body) });
   window.next = async () => (await fetch('/next', { method: 'POST' })).json();
   window.track = (nf, events) => {
@@ -29,7 +31,7 @@ const PAGE = `<!doctype html><title>torture</title><script type="module">
   window.tell = async (nf) => {
     for (let tries = 0; tries < 200; tries += 1) {
       await nf.sync().catch(() => {});
-      if (nf.inspect().outbox.length === 0 && nf.inspectDelta() === null) return true;
+      if ((await nf.inspect()).outbox.length === 0 && (await nf.inspectDelta()) === null) return true;
       await pause(20);
     }
     return false;
@@ -57,7 +59,7 @@ const PAGE = `<!doctype html><title>torture</title><script type="module">
     const nf = await Nearfield.open(options);
     const errors = [];
     nf.on('error', ({ code, message }) => errors.push(code + ' ' + message));
-    await post('/opened', { history: history_(nf), role: nf.inspect().role, errors, wiped: wiped() });
+    await post('/opened', { history: await history_(nf), role: (await nf.inspect()).role, errors, wiped: wiped() });
     for (;;) {
       const events = await next();
       track(nf, events);
@@ -78,7 +80,7 @@ const PAGE = `<!doctype html><title>torture</title><script type="module">
     const wiped = watchDatabase();
     const nf = await Nearfield.open(options);
     const toldAll = await tell(nf);
-    await post('/last', { toldAll, history: history_(nf), wiped: wiped() });
+    await post('/last', { toldAll, history: await history_(nf), wiped: wiped() });
   };
   if (location.search) window[location.search.slice(1)]().catch((thrown) => post('/failed', String(thrown.stack ?? thrown)));
   window.isReady = true;
@@ -125,8 +127,8 @@ export async function startSite(folder) {
       return confirmed;
     },
     /** Loads the page, on which nothing is open yet. */
-    async load(page) {
-      await page.goto(site.address);
+    async load(page, entry = 'index.js') {
+      await page.goto(`${site.address}/${entry}`);
       await page.waitForFunction(() => window.isReady);
     },
     /** How often each event was told. */
@@ -150,7 +152,7 @@ export async function startSite(folder) {
   };
   state.otherwise = ({ path, body }) => {
     state.requests.length = 0;
-    if (path.startsWith('/page')) return { headers: { 'content-type': 'text/html' }, body: PAGE };
+    if (path.startsWith('/page')) return { headers: { 'content-type': 'text/html' }, body: page(path.endsWith('worker.js') ? 'worker.js' : 'index.js') };
     if (site.post[path]) return { body: JSON.stringify(site.post[path](body.length > 0 ? JSON.parse(body) : undefined) ?? null) };
     const file = join(folder, normalize(path));
     return existsSync(file)

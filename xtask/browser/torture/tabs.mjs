@@ -6,9 +6,11 @@ const TABS = 8;
 const TURNS = 60;
 const SETTLE_MS = 400;
 
-export const tabs = rounds(oneRound);
+/** With the core in the page, and in a worker. */
+export const tabs = rounds((given) => oneRound(given, 'index.js'));
+export const workers = rounds((given) => oneRound(given, 'worker.js'));
 
-async function oneRound({ site, context, verdict, round }) {
+async function oneRound({ site, context, verdict, round }, entry) {
   const events = distinctEvents();
   /** When each event was tracked, and when the person was being forgotten. */
   const tracked = new Map();
@@ -20,7 +22,7 @@ async function oneRound({ site, context, verdict, round }) {
       for (const event of some) tracked.set(event, at);
     },
   });
-  const pages = await Promise.all(Array.from({ length: TABS }, () => openPage(site, context)));
+  const pages = await Promise.all(Array.from({ length: TABS }, () => openPage(site, context, entry)));
   const forgetAt = Math.floor(TURNS * (0.3 + 0.4 * Math.random()));
   const working = [];
   for (let turn = 0; turn < TURNS; turn += 1) {
@@ -35,7 +37,7 @@ async function oneRound({ site, context, verdict, round }) {
     } else if (Math.random() < 0.08) {
       // A tab that is closed without a word, and another one that opens.
       await page.close({ runBeforeUnload: Math.random() < 0.5 });
-      pages[at] = await openPage(site, context);
+      pages[at] = await openPage(site, context, entry);
     } else {
       working.push(page.evaluate(learn).catch(ignoreClosed));
       if (Math.random() < 0.5) await new Promise((later) => setTimeout(later, Math.random() * 30));
@@ -51,7 +53,7 @@ async function oneRound({ site, context, verdict, round }) {
   await Promise.all(others.map((page) => page.close()));
   if (!(await kept.evaluate(() => tell(nf)))) verdict.note('other', 1, `round ${round}: something could not be sent`);
   await kept.close();
-  const fresh = await openPage(site, context);
+  const fresh = await openPage(site, context, entry);
   const history = await fresh.evaluate(() => history_(nf));
   verdict.compare(new Set([...confirmed].filter((event) => tracked.get(event) > forgot.to)), history, `round ${round}`);
   verdict.compareTold(site, history, `round ${round}`);
@@ -59,9 +61,9 @@ async function oneRound({ site, context, verdict, round }) {
   verdict.note('returned', returned.length, `round ${round}: ${returned.slice(0, 3)}`);
 }
 
-async function openPage(site, context) {
+async function openPage(site, context, entry) {
   const page = await context.newPage();
-  await site.load(page);
+  await site.load(page, entry);
   await page.evaluate(async () => void (window.nf = await Nearfield.open(options)));
   return page;
 }
@@ -70,7 +72,7 @@ async function learn() {
   const events = await next();
   navigator.sendBeacon('/tracked', JSON.stringify({ some: events, at: Date.now() }));
   track(nf, events);
-  if (random(3) === 0) nf.recommend();
+  if (random(3) === 0) await nf.recommend();
   await nf.flush();
   await post('/confirmed', events);
 }

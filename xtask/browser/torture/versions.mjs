@@ -34,7 +34,7 @@ async function oneRound({ site, context, verdict, round }) {
     };
     let nf = await Nearfield.open(options);
     for (let turn = 0; turn <= random(5); turn += 1) track(nf, await next());
-    const before = history_(nf);
+    const before = await history_(nf);
     await nf.close();
     const own = new DataView((await edit(() => undefined)).buffer).getUint16(4, true);
     await edit(schema(0xffff));
@@ -49,7 +49,7 @@ async function oneRound({ site, context, verdict, round }) {
     }
     const kept = String(await edit(schema(own))) === String(newer);
     nf = await Nearfield.open(options);
-    const after = history_(nf);
+    const after = await history_(nf);
     await tell(nf);
     return { before, kept, codes, after };
   });
