@@ -49,7 +49,7 @@ const reach = (url, options) => fetch(url, { signal: AbortSignal.timeout(5_000),
 
 rmSync(config.profile, { recursive: true, force: true });
 mkdirSync(config.screenshots, { recursive: true });
-const { init, User } = await import(pathToFileURL(join(config.package, 'index.js')));
+const { init, User } = await import(pathToFileURL(join(config.package, 'node.js')));
 await init();
 
 const context = await chromium.launchPersistentContext(config.profile, {
