@@ -30,8 +30,8 @@ pub(crate) struct Options {
     /// Fewer rounds and smaller cases; the page is left as it is
     #[arg(long)]
     quick: bool,
-    /// Load a page with another build of the package too: a folder with its `dist` and with `model`, which that
-    /// revision's own `fixture large` made
+    /// Load a page with another build of the package too: a folder, named after its revision, with its `dist` and
+    /// with `model`, which that revision's own `fixture large` made
     #[arg(long, value_name = "DIR")]
     before: Option<PathBuf>,
     /// Write every median as JSON
@@ -42,23 +42,24 @@ pub(crate) struct Options {
 /// Items of the catalogue that a page loads.
 const LOADED_ITEMS: u32 = 100_000;
 
-/// Builds module, peers and driver, and starts the driver; then a page loads.
+/// A page loads; then builds module, peers and driver, and starts the driver.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let peers = paths::root().join("tests/bench/peers");
     let work = paths::target().join("bench");
     std::fs::create_dir_all(&work).context("cannot make the folder of the benches")?;
     let only = options.only.as_deref();
+    let loaded = match only {
+        None | Some("load") => Some(load(options, &peers, &work)?),
+        Some(_) => None,
+    };
     if only != Some("load") {
-        rank(options, &peers, &work)?;
-    }
-    if matches!(only, None | Some("load")) {
-        load(options, &peers, &work)?;
+        rank(options, &peers, &work, loaded.as_deref())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Times how a page comes to its first list with a large catalogue.
-fn load(options: &Options, peers: &Path, work: &Path) -> Result<()> {
+/// Times how a page comes to its first list with a large catalogue; returns the file that says it in Markdown.
+fn load(options: &Options, peers: &Path, work: &Path) -> Result<PathBuf> {
     wasm::build()?;
     tools::npm_ci(peers)?;
     let model = work.join("load");
@@ -70,20 +71,22 @@ fn load(options: &Options, peers: &Path, work: &Path) -> Result<()> {
         .run()?;
     let mut step = Step::new("a page that comes to its first list", "node")
         .args([peers.join("load.mjs")])
-        .args([if options.quick { "3" } else { "11" }])
+        .args([if options.quick { "3" } else { "11" }, &LOADED_ITEMS.to_string()])
         .args([paths::package_dist(), model])
         .env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
     if let Some(before) = &options.before {
         let before = std::path::absolute(before)?;
-        step =
-            step.args(["before".as_ref(), before.join("dist").as_os_str(), before.join("model").as_os_str()]);
+        let name = before.file_name().context("--before names no folder")?;
+        step = step.args([name, before.join("dist").as_os_str(), before.join("model").as_os_str()]);
     }
-    step.passed_through().run()?;
-    Ok(())
+    let done = step.passed_through().run()?;
+    let page = work.join("load.md");
+    std::fs::write(&page, done.stdout.join("\n") + "\n").context("cannot write the figures of the load")?;
+    Ok(page)
 }
 
 /// Ranks on every host beside its peers.
-fn rank(options: &Options, peers: &Path, work: &Path) -> Result<()> {
+fn rank(options: &Options, peers: &Path, work: &Path, loaded: Option<&Path>) -> Result<()> {
     let [page_module, edge_module] = wasm::build_bench_modules()?;
     tools::npm_ci(peers)?;
     let environment = work.join("python");
@@ -114,6 +117,9 @@ fn rank(options: &Options, peers: &Path, work: &Path) -> Result<()> {
             let file = std::path::absolute(file)?;
             step = step.args([name.as_ref(), file.as_os_str()]);
         }
+    }
+    if let Some(loaded) = loaded {
+        step = step.args(["--load".as_ref(), loaded.as_os_str()]);
     }
     if let Some(only) = &options.only {
         step = step.args(["--only", only]);

@@ -1,7 +1,7 @@
 // How a page comes to its first list with a large catalogue: the time, the longest task of its main thread, and the
 // memory, for the package as it is, with the core in a worker, and for another build of it where one is given.
 //
-//   node load.mjs ROUNDS DIST FILES [NAME DIST FILES]      (the browser from NEARFIELD_CHROMIUM)
+//   node load.mjs ROUNDS ITEMS DIST FILES [NAME DIST FILES]      (the browser from NEARFIELD_CHROMIUM)
 //
 // DIST is a built package, FILES a folder with `manifest`, `2.pack` and `public-key`, as its own `fixture large` made them.
 
@@ -11,9 +11,9 @@ import { extname, join, normalize } from 'node:path';
 import { chromium } from 'playwright-core';
 import { FLAGS } from '../../../xtask/browser/chromium.mjs';
 
-const [rounds, dist, files, ...other] = process.argv.slice(2);
+const [rounds, items, dist, files, ...other] = process.argv.slice(2);
 if (!files || (other.length !== 0 && other.length !== 3)) {
-  console.error('usage: node load.mjs ROUNDS DIST FILES [NAME DIST FILES]');
+  console.error('usage: node load.mjs ROUNDS ITEMS DIST FILES [NAME DIST FILES]');
   process.exit(2);
 }
 const TYPES = { '.js': 'text/javascript', '.wasm': 'application/wasm' };
@@ -126,7 +126,7 @@ async function load(person, { of, entry }) {
   }
 }
 
-const visitsOf = ({ entry }) => (entry ? ['first visit', 'next visit'] : ['first visit']);
+const visitsOf = ({ entry }) => (entry ? ['first', 'next'] : ['first']);
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
 const samples = new Map();
 for (let round = 0; round <= Number(rounds); round += 1) {
@@ -148,14 +148,20 @@ server.close();
 
 const packBytes = {};
 for (const [of, { files }] of Object.entries(packages)) packBytes[of] = (await stat(join(files, '2.pack'))).size;
-console.log(`a pack of ${(packBytes.now / 1e6).toFixed(1)} MB`);
-const megabytes = (bytes, of) => (!(bytes >= 0) ? '' : `${(bytes / 1e6).toFixed(1)} MB (${(bytes / packBytes[of]).toFixed(2)})`);
-console.log('in brackets: of the pack                first list   longest task      core\'s memory     page at its peak');
+const megabytes = (bytes, of) => (bytes >= 0 ? `${(bytes / 1e6).toFixed(1)} MB (${(bytes / packBytes[of]).toFixed(2)})` : '');
+console.log(`### A page that comes to its first list: ${items} items, a pack of ${(packBytes.now / 1e6).toFixed(1)} MB
+
+Chromium, from the import of the script to the first list; the next visit reads what the first one stored. \`task\` is the
+longest of the page's main thread, until the model is stored; the core's memory and that of the page's processes at their
+peak are also given in packs. The download alone is the same file into the same page.
+
+| what | visit | median ms | task | core's memory | page at its peak |
+|---|---|--:|--:|--:|--:|`);
 for (const { name, of, entry } of variants) {
   for (const visit of visitsOf({ entry })) {
     const seen = samples.get(`${name}, ${visit}`);
     const [ms, longest, core, peak] = ['ms', 'longest', 'core', 'peak'].map((field) => median(seen.map((one) => one[field])));
-    const row = [`${ms.toFixed(0)} ms`, longest === undefined ? '' : longest === 0 ? 'under 50 ms' : `${longest.toFixed(0)} ms`, megabytes(core, of), megabytes(peak, of)];
-    console.log(`${`${name}, ${visit}`.padEnd(35)} ${row.map((cell, at) => cell.padStart(at < 2 ? 14 : 18)).join(' ')}`);
+    const task = longest === undefined ? '' : longest === 0 ? 'under 50 ms' : `${longest.toFixed(0)} ms`;
+    console.log(`| ${name} | ${visit} | ${ms.toFixed(0)} | ${task} | ${megabytes(core, of)} | ${megabytes(peak, of)} |`);
   }
 }

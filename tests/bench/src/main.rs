@@ -55,6 +55,9 @@ struct Args {
     /// Fewer rounds, and no case of a million rows.
     #[arg(long)]
     quick: bool,
+    /// What a page's load took, in Markdown.
+    #[arg(long)]
+    load: Option<PathBuf>,
     /// Write every median as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -104,6 +107,10 @@ fn main() -> Result<()> {
     let mut hosts = hosts(&args)?;
     let rounds = if args.quick { 5 } else { 21 };
     let mut report = Report::default();
+    if let Some(file) = &args.load {
+        let read = std::fs::read_to_string(file);
+        report.load = Some(read.with_context(|| format!("cannot read {}", file.display()))?);
+    }
     if let Some(only) = &args.only {
         ensure!(cases.iter().any(|case| case.name == only), "there is no case {only} (real needs --events)");
     }

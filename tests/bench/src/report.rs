@@ -92,6 +92,8 @@ pub(crate) struct Report {
     pub(crate) deltas: Option<Figures>,
     /// Figures of a publish.
     pub(crate) publish: Option<Publish>,
+    /// What a page's load took, in Markdown.
+    pub(crate) load: Option<String>,
     /// Sweeps of implicit ALS.
     pub(crate) swept: Vec<Swept>,
 }
@@ -169,6 +171,9 @@ impl Report {
                 publish.threads,
                 publish.window_bytes as f64 / 1e6
             );
+        }
+        if let Some(load) = &self.load {
+            let _ = write!(text, "\n{load}");
         }
         if let Some(own) = self.swept.first() {
             text.push_str(
