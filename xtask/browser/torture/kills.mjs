@@ -80,12 +80,18 @@ async function onePerson({ site, chromium, lives, profile, verdict }) {
   return lives;
 }
 
+/** The browser that runs: it must not outlive a scenario that fails. */
+let running;
+process.on('exit', () => running && process.kill(-running.pid, 'SIGKILL'));
+
 function start(chromium, profile, address) {
   // A group of its own, so that all of its processes can be killed at once.
-  return spawn(chromium, [...FLAGS, `--user-data-dir=${profile}`, address], { detached: true, stdio: 'ignore' });
+  running = spawn(chromium, [...FLAGS, `--user-data-dir=${profile}`, address], { detached: true, stdio: 'ignore' });
+  return running;
 }
 
 async function kill(browser) {
+  running = undefined;
   const ended = new Promise((done) => browser.once('exit', done));
   process.kill(-browser.pid, 'SIGKILL');
   await ended;
