@@ -1,8 +1,9 @@
 // Opening: the storage, the consent, and a model from storage or from central.
 
 import { Central, type Download } from './central/central.js';
+import { receive } from './central/update.js';
 import { init } from './core/binding.js';
-import { verifyManifest, type Manifest } from './core/manifest.js';
+import { verifyManifest } from './core/manifest.js';
 import { Model } from './core/model.js';
 import { hex } from './core/packed.js';
 import { checkSignature, offeredVersion } from './core/signature.js';
@@ -15,7 +16,6 @@ import { loadStored, type Sourced } from './person/chain.js';
 import { Device } from './person/device.js';
 import { memoryStorage } from './storage/adapter.js';
 import { IndexedDb } from './storage/indexed-db.js';
-import { Gathering } from './storage/pieces.js';
 import { sole, type SiteStorage } from './storage/site-storage.js';
 
 /** What opening gives. */
@@ -181,11 +181,4 @@ async function begin(options: OpenOptions, { manifest: signed, pack }: Offered, 
   } finally {
     pack.cancel();
   }
-}
-
-/** Takes the signed pack straight into the core, and where it is to be kept into a blob as well. */
-export async function receive(pack: Download, { lineage, version: base, packBytes: bytes, receive }: Manifest, keeps: boolean): Promise<Sourced> {
-  const gathering = keeps ? new Gathering() : undefined;
-  const model = await receive(gathering?.pass(pack) ?? pack);
-  return { model, chain: gathering && { lineage, base, bytes, pack: gathering.blob, stored: false, patches: [] } };
 }

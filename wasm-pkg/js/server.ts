@@ -5,6 +5,7 @@
  * @packageDocumentation
  */
 
+import { bringUp, receive, type Source } from './central/update.js';
 import { Nearfield, NearfieldError, init, verifyManifest, type HeldModel, type Model, type OpenOptions, type StorageAdapter } from 'nearfield';
 
 /** Where a model comes from. */
@@ -38,26 +39,22 @@ export function sharedModel({ endpoint, publicKey, site, everyMs = 60_000, onErr
     if (!response.ok) throw new NearfieldError('central.status', `${path} answered ${response.status}`);
     return new Uint8Array(await response.arrayBuffer());
   };
+  const source: Source = {
+    patch: (from, to) => get(`${from}..${to}.patch`),
+    pack: async function* (version) {
+      yield await get(`${version}.pack`);
+    },
+  };
   /** Gives the newest model, on top of what was held when it began. */
   const look = async (before: HeldModel | undefined): Promise<HeldModel> => {
     const signed = await get('latest');
     const manifest = await verifyManifest(signed, publicKey, site, before, Date.now());
     try {
-      if (before && manifest.isOf(before.model)) return { model: before.model, manifest: signed };
-      const from = before && manifest.patchFrom(before.model);
-      if (before && from !== undefined) {
-        try {
-          const patch = await get(`${from}..${manifest.version}.patch`);
-          // Another request may have brought the model up meanwhile.
-          if (!manifest.isOf(before.model)) manifest.apply(before.model, patch);
-          return { model: before.model, manifest: signed };
-        } catch (thrown) {
-          // The model is unchanged, and the pack is left to be had.
-          onError?.(thrown as NearfieldError);
-        }
-      }
-      // Whoever holds the one before may still use it: the collector frees it.
-      return { model: manifest.load(await get(`${manifest.version}.pack`)), manifest: signed };
+      if (!before) return { model: (await receive(source.pack(manifest.version), manifest, false)).model, manifest: signed };
+      const brought = await bringUp(source, manifest, before.model, false, (thrown) => onError?.(thrown as NearfieldError));
+      // Whoever holds a model that another one takes the place of may still use it: the collector frees it.
+      const model = brought?.model ?? before.model;
+      return { model, manifest: signed };
     } finally {
       manifest.free();
     }

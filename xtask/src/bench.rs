@@ -73,7 +73,7 @@ fn load(options: &Options, peers: &Path, work: &Path) -> Result<PathBuf> {
         .args([peers.join("load.mjs")])
         .args([if options.quick { "3" } else { "11" }, &LOADED_ITEMS.to_string()])
         .args([paths::package_dist(), model])
-        .env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
+        .env("NEARFIELD_CHROMIUM", tools::CHROMIUM.need()?);
     if let Some(before) = &options.before {
         let before = std::path::absolute(before)?;
         let name = before.file_name().context("--before names no folder")?;
@@ -105,7 +105,7 @@ fn rank(options: &Options, peers: &Path, work: &Path, loaded: Option<&Path>) -> 
         .args(["--module".as_ref(), page_module.as_os_str(), "--peers".as_ref(), peers.as_os_str()])
         .args(["--edge-module".as_ref(), edge_module.as_os_str()])
         .args(["--python".as_ref(), python.as_os_str(), "--work".as_ref(), work.as_os_str()])
-        .env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
+        .env("NEARFIELD_CHROMIUM", tools::CHROMIUM.need()?);
     let files = [
         ("--events", &options.events),
         ("--pairs", &options.pairs),

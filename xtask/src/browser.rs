@@ -59,7 +59,7 @@ pub(crate) fn golden_in(runtime: Runtime, package: &Path) -> Result<()> {
         .env("NEARFIELD_PACKAGE", package);
     if runtime.needs_browser() {
         tools::npm_ci(&paths::browser())?;
-        step = step.env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
+        step = step.env("NEARFIELD_CHROMIUM", tools::CHROMIUM.need()?);
     }
     step.passed_through().run()?;
     Ok(())
@@ -79,7 +79,7 @@ pub(crate) fn torture(kills: u32, only: Option<&str>) -> Result<()> {
         .args([kills.to_string()])
         .args(only)
         .env("NEARFIELD_PACKAGE", paths::package_dist())
-        .env("NEARFIELD_CHROMIUM", tools::need_chromium()?)
+        .env("NEARFIELD_CHROMIUM", tools::CHROMIUM.need()?)
         .passed_through()
         .run()?;
     Ok(())

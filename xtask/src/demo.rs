@@ -72,7 +72,7 @@ impl Plan {
             first => ports_from(first.unwrap_or(PORT))?,
         };
         let events = options.events.as_deref().map(absolute).transpose()?;
-        let chromium = if options.check { Some(tools::need_chromium()?) } else { None };
+        let chromium = if options.check { Some(tools::CHROMIUM.need()?) } else { None };
         Ok(Self { ports, events, chromium })
     }
 }

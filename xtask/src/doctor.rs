@@ -58,7 +58,7 @@ pub(crate) fn run() -> ExitCode {
         },
         Finding {
             what: "Chromium or Chrome",
-            found: tools::find_chromium().map(|path| {
+            found: tools::CHROMIUM.find().map(|path| {
                 let version = first_line(&path, &["--version", "--no-sandbox"]).unwrap_or_default();
                 format!("{} {version}", path.display())
             }),
@@ -67,7 +67,7 @@ pub(crate) fn run() -> ExitCode {
         },
         Finding {
             what: "Firefox, for `cargo xtask test --only package --all`",
-            found: tools::find_firefox().map(|path| path.display().to_string()),
+            found: tools::FIREFOX.find().map(|path| path.display().to_string()),
             remedy: "apt-get install firefox-esr (or set NEARFIELD_FIREFOX)".to_owned(),
             by_itself: apt,
         },

@@ -44,7 +44,7 @@ pub(crate) fn prepare(all: bool, no_browser: bool) -> Result<Prepared> {
         .directory(&checks)
         .env("NEARFIELD_SITE", config.to_string());
     if !no_browser {
-        step = step.env("NEARFIELD_CHROMIUM", tools::need_chromium()?);
+        step = step.env("NEARFIELD_CHROMIUM", tools::CHROMIUM.need()?);
     }
     if all {
         let digest =
@@ -54,7 +54,7 @@ pub(crate) fn prepare(all: bool, no_browser: bool) -> Result<Prepared> {
             .env("NEARFIELD_GOLDEN", wasm::build_golden()?)
             .env("NEARFIELD_DIGEST", digest.trim());
         if !no_browser {
-            step = step.env("NEARFIELD_FIREFOX", tools::need_firefox()?);
+            step = step.env("NEARFIELD_FIREFOX", tools::FIREFOX.need()?);
         }
     }
     Ok(Prepared { step, _central: central })

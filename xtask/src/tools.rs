@@ -57,51 +57,51 @@ pub(crate) fn need_node() -> Result<()> {
     Ok(())
 }
 
-/// A Chromium or Chrome that the browser checks can drive: `NEARFIELD_CHROMIUM`, or one on `PATH`.
-pub(crate) fn find_chromium() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("NEARFIELD_CHROMIUM") {
-        return Some(path.into());
-    }
-    ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"].into_iter().find_map(find)
+/// A browser that the checks can drive.
+pub(crate) struct Browser {
+    /// What it is, in the message that it is missing.
+    what: &'static str,
+    /// The variable that names one.
+    variable: &'static str,
+    /// Its names on `PATH`, Debian's package first.
+    programs: &'static [&'static str],
 }
 
-/// The browser, installed by apt when it is missing.
-///
-/// # Errors
-/// When there is none and it cannot be installed here; the message names the command that would.
-pub(crate) fn need_chromium() -> Result<PathBuf> {
-    if find_chromium().is_none() && can_apt() {
-        apt_install(&["chromium"])?;
-    }
-    match find_chromium() {
-        Some(path) => Ok(path),
-        None => bail!(
-            "no browser for the tests: run `apt-get install chromium` as root, or set NEARFIELD_CHROMIUM to a Chromium or Chrome"
-        ),
-    }
-}
+/// A Chromium or Chrome.
+pub(crate) const CHROMIUM: Browser = Browser {
+    what: "a Chromium or Chrome",
+    variable: "NEARFIELD_CHROMIUM",
+    programs: &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"],
+};
 
-/// A Firefox that the checks can drive: `NEARFIELD_FIREFOX`, or one on `PATH`.
-pub(crate) fn find_firefox() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("NEARFIELD_FIREFOX") {
-        return Some(path.into());
-    }
-    ["firefox-esr", "firefox"].into_iter().find_map(find)
-}
+/// A Firefox.
+pub(crate) const FIREFOX: Browser =
+    Browser { what: "a Firefox", variable: "NEARFIELD_FIREFOX", programs: &["firefox-esr", "firefox"] };
 
-/// Firefox, installed by apt when it is missing.
-///
-/// # Errors
-/// When there is none and it cannot be installed here; the message names the command that would.
-pub(crate) fn need_firefox() -> Result<PathBuf> {
-    if find_firefox().is_none() && can_apt() {
-        apt_install(&["firefox-esr"])?;
+impl Browser {
+    /// The one that its variable names, or one on `PATH`.
+    pub(crate) fn find(&self) -> Option<PathBuf> {
+        std::env::var_os(self.variable)
+            .map(PathBuf::from)
+            .or_else(|| self.programs.iter().copied().find_map(find))
     }
-    match find_firefox() {
-        Some(path) => Ok(path),
-        None => bail!(
-            "no Firefox for the tests: run `apt-get install firefox-esr` as root, or set NEARFIELD_FIREFOX to one"
-        ),
+
+    /// The browser, installed by apt when it is missing.
+    ///
+    /// # Errors
+    /// When there is none and it cannot be installed here; the message names the command that would.
+    pub(crate) fn need(&self) -> Result<PathBuf> {
+        let Self { what, variable, programs } = self;
+        if self.find().is_none() && can_apt() {
+            apt_install(&programs[..1])?;
+        }
+        match self.find() {
+            Some(path) => Ok(path),
+            None => bail!(
+                "no browser for the tests: run `apt-get install {}` as root, or set {variable} to {what}",
+                programs[0]
+            ),
+        }
     }
 }
 

@@ -5,10 +5,11 @@ import { CentralError, type Central } from './central.js';
 import type { Device } from '../person/device.js';
 import type { Emitter } from '../emitter.js';
 import { NearfieldError } from '../error.js';
-import { receive, type Opened } from '../open.js';
-import { verifyManifest, type Manifest } from '../core/manifest.js';
+import type { Opened } from '../open.js';
+import { verifyManifest } from '../core/manifest.js';
 import type { OpenOptions } from '../options.js';
 import type { SentDelta, SyncReport } from './reports.js';
+import { bringUp } from './update.js';
 import { hasExpired } from '../person/token.js';
 
 const SENT_MAX = 500;
@@ -224,41 +225,26 @@ export class Sync {
     const central = this.#central;
     if (!central || !this.#publicKey || !device.ownsModel) return;
     this.#newerOffered = false;
-    const { version } = device.model;
+    const from = device.model.version;
     const signed = await central.manifest();
     const held = { model: device.model, manifest: device.manifest };
     const manifest = await verifyManifest(signed, this.#publicKey, this.#site, held, this.#now());
     try {
       device.keepManifest(signed);
-      const via = manifest.isOf(device.model) ? undefined : await this.#fetch(central, manifest);
+      const brought = await bringUp(central, manifest, device.model, device.keepsModel, (thrown) => this.#emitter.report(thrown, 'patch.failed'));
       this.#modelCheckedAt = this.#now();
-      if (!via) return;
+      if (!brought) return;
+      if (brought.patch) device.patched(brought.patch);
+      else device.replaceModel(brought);
       device.saveModel();
       // With the next delta's name, which holds the version.
       device.saveState();
-      this.#emitter.emit('model', { lineage: manifest.lineage, version: manifest.version, from: version, ...via });
+      const { lineage, version, packBytes } = manifest;
+      const { patch } = brought;
+      this.#emitter.emit('model', { lineage, version, from, via: patch ? 'patch' : 'pack', bytes: patch?.length ?? packBytes });
       this.#emitter.emit('recommendations', { reason: 'model' });
     } finally {
       manifest.free();
     }
-  }
-
-  /** Fetches the signed model, by the patch that fits where there is one. */
-  async #fetch(central: Central, manifest: Manifest): Promise<{ via: 'patch' | 'pack'; bytes: number }> {
-    const device = this.#device;
-    const from = manifest.patchFrom(device.model);
-    if (from !== undefined) {
-      try {
-        const patch = await central.patch(from, manifest.version);
-        manifest.apply(device.model, patch);
-        device.patched(patch);
-        return { via: 'patch', bytes: patch.length };
-      } catch (thrown) {
-        // The model is unchanged: a patch that does not fit leaves the whole pack to be had.
-        this.#emitter.report(thrown, 'patch.failed');
-      }
-    }
-    device.replaceModel(await receive(central.pack(manifest.version), manifest, device.keepsModel));
-    return { via: 'pack', bytes: manifest.packBytes };
   }
 }

@@ -44,7 +44,7 @@ export async function loadStored(site: SiteStorage, emitter: Emitter): Promise<{
   const chain: Chain = { lineage, base, bytes, pack: undefined, stored: true, patches: [] };
   const stored = decodePatches(await site.get('patches').catch(() => undefined));
   try {
-    if (stored && follows(stored, chain)) applyRest(model, chain, stored);
+    if (stored) applyRest(model, chain, stored);
   } catch (thrown) {
     // An older version serves as well, until central's patch to the newest comes.
     emitter.report(thrown, 'patch.damaged');
@@ -52,8 +52,12 @@ export async function loadStored(site: SiteStorage, emitter: Emitter): Promise<{
   return { model, chain };
 }
 
-/** Applies the stored patches that the model does not have yet, and gives their bytes. Throws `patch.*` where one does not fit. */
-export function applyRest(model: Model, chain: Chain, { patches }: StoredPatches): number {
+/**
+ * Applies the stored patches that the model does not have yet, and gives their bytes; undefined where they belong to
+ * another pack. Throws `patch.*` where one does not fit.
+ */
+export function applyRest(model: Model, chain: Chain, { lineage, base, patches }: StoredPatches): number | undefined {
+  if (chain.lineage !== lineage || chain.base !== base) return undefined;
   let bytes = 0;
   for (const patch of patches.slice(chain.patches.length)) {
     model.apply(patch);
@@ -68,11 +72,6 @@ export interface StoredPatches {
   readonly lineage: string;
   readonly base: number;
   readonly patches: readonly Uint8Array[];
-}
-
-/** Whether stored patches belong to a chain's pack. */
-export function follows({ lineage, base }: StoredPatches, chain: Chain): boolean {
-  return chain.lineage === lineage && chain.base === base;
 }
 
 const HEAD_BYTES = 8 + 8;

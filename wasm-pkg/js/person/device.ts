@@ -9,7 +9,7 @@ import type { Entries, PersonKey, PutOptions } from '../storage/adapter.js';
 import { asStorageError } from '../storage/error.js';
 import type { Fence, SiteStorage } from '../storage/site-storage.js';
 import { WriteQueue } from '../storage/write-queue.js';
-import { applyRest, decodePatches, encodePatches, follows, loadStored, type Chain, type Sourced, type StoredPatches } from './chain.js';
+import { applyRest, decodePatches, encodePatches, loadStored, type Chain, type Sourced, type StoredPatches } from './chain.js';
 import { encodeConsent, inForce, type Consent, type ConsentInForce } from './consent.js';
 import { decodeName, encodeName, type DeltaName } from './delta-name.js';
 import { decodeHeard, encodeHeard, hear, type Heard } from './heard.js';
@@ -487,7 +487,7 @@ export class Device {
     const { lineage, version: from } = this.model;
     let bytes: number | undefined;
     // Only what is new of it, where this tab has the same pack.
-    if (patches && this.#chain && follows(patches, this.#chain)) bytes = this.#applyRest(patches, this.#chain);
+    if (patches && this.#chain) bytes = this.#applyRest(patches, this.#chain);
     if (bytes === undefined) {
       const stored = await loadStored(this.site, this.#emitter);
       if (!stored) return;

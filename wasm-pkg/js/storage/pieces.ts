@@ -25,7 +25,8 @@ const GATHERED = 1 << 22;
 
 /** Passes pieces on, and gathers them as a blob. */
 export class Gathering {
-  #blob = new Blob();
+  /** All that was passed on. */
+  blob = new Blob();
   #pieces: BlobPart[] = [];
   #waiting = 0;
 
@@ -39,13 +40,8 @@ export class Gathering {
     this.#gather();
   }
 
-  /** All that was passed on. */
-  get blob(): Blob {
-    return this.#blob;
-  }
-
   #gather(): void {
-    this.#blob = new Blob([this.#blob, ...this.#pieces]);
+    this.blob = new Blob([this.blob, ...this.#pieces]);
     this.#pieces = [];
     this.#waiting = 0;
   }
