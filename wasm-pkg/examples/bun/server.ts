@@ -2,13 +2,11 @@
 //
 //   bun install nearfield
 //   CENTRAL=https://central.example PUBLIC_KEY=… SITE=shop bun run server.ts
-//
-//   POST /track      {"name": "view_item", "payload": {"items": [{"item_id": "tent-2"}]}}
-//   GET  /recommend  ?count=12
 
 import { Database } from 'bun:sqlite';
-import { NearfieldError, type StorageAdapter } from 'nearfield';
+import type { StorageAdapter } from 'nearfield';
 import { People } from 'nearfield/server';
+import { answer } from '../server/routes.ts';
 
 const given = (name: string): string => {
   const value = process.env[name];
@@ -46,39 +44,7 @@ const people = new People({
   onError: (error) => console.error(`${error.code}: ${error.message}`),
 });
 
-const server = Bun.serve({
-  hostname: '127.0.0.1',
-  port: Number(process.env.PORT ?? 8000),
-  async fetch(request) {
-    const { pathname, searchParams } = new URL(request.url);
-    const known = /(?:^|; )person=([\w-]{36})/.exec(request.headers.get('cookie') ?? '')?.[1];
-    const person = known ?? crypto.randomUUID();
-    const headers = known ? undefined : { 'set-cookie': `person=${person}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax` };
-    try {
-      switch (`${request.method} ${pathname}`) {
-        case 'POST /track': {
-          const { name, payload } = await request.json();
-          const tracked = await people.with(person, async (nf) => {
-            const tracked = nf.track(name, payload);
-            await nf.flush();
-            return tracked;
-          });
-          return Response.json(tracked, { headers });
-        }
-        case 'GET /recommend': {
-          const count = Number(searchParams.get('count') ?? 12);
-          return Response.json({ items: await people.with(person, (nf) => nf.recommend({ count })) }, { headers });
-        }
-        default:
-          return new Response(null, { status: 404 });
-      }
-    } catch (thrown) {
-      if (!(thrown instanceof NearfieldError)) throw thrown;
-      const { code, message } = thrown;
-      return Response.json({ error: { code, message } }, { status: code.startsWith('recommend.') ? 400 : 503 });
-    }
-  },
-});
+const server = Bun.serve({ hostname: '127.0.0.1', port: Number(process.env.PORT ?? 8000), fetch: (request) => answer(people, request) });
 console.log(`listening ${server.url}`);
 
 // Whoever is asked to end writes first.
