@@ -14,7 +14,7 @@
 //! Equations, symbols and sources stand in `docs/model.md`; the bytes in `docs/wire-format.md`.
 //!
 //! # Limits
-//! At most 512 factors an item (the integer dot product must fit an `i32`), 2²⁴ rows, 512 events of
+//! At most 512 factors an item (the integer dot product must fit an `i32`), 2²⁴ rows, 639 events of
 //! history a person, 128 bytes an item id.
 //!
 //! On wasm32 the crate does without `std`, so that a page does not download what would print a panic.

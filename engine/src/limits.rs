@@ -23,9 +23,18 @@ pub const DIM_MAX: usize = nearfield_kernels::DIM_MAX;
 /// Rows that ranking reads or skips together: those that are alike had better lie within one block.
 pub const BLOCK_ROWS: usize = nearfield_kernels::BLOCK;
 
-/// Events of history kept for a person. The ring of [`crate::person`] has this length, a delta's
-/// rank bins cannot count more choices, and the trainer folds in as many.
-pub const HISTORY_MAX: usize = 512;
+/// Events of history that are always kept for a person. The trainer folds in as many.
+pub const HISTORY_MIN: usize = 512;
+
+/// Events that leave a history together, the oldest ones (a choice: a quarter of the history). The sums over a
+/// history are started anew as often, so that none has to be subtracted.
+pub const HISTORY_STEP: usize = 128;
+
+/// Most events of history kept for a person. A stored state with more is refused.
+pub const HISTORY_MAX: usize = HISTORY_MIN + HISTORY_STEP - 1;
+
+/// Most choices that the rank bins of one delta may count. The device keeps to it and admission refuses more.
+pub const CHOICES_MAX: u32 = 512;
 
 /// A gap that ends a session where events name none, in milliseconds: 30 minutes, as in GA4. Device,
 /// trainer and baselines must agree on it, or their transitions would differ.

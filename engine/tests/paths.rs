@@ -146,10 +146,10 @@ fn an_unknown_item_counts_once_a_version_brings_it() {
 fn a_restored_state_gives_the_same_list_and_keeps_its_outbox() {
     let (_, model) = taught();
     let mut person = UserState::new();
-    for step in 0..600u64 {
+    for step in 0..700u64 {
         click(&mut person, &model, &format!("i{}", step * 7 % 10 * 2), NOW + step);
     }
-    assert_eq!(person.len(), 512, "the ring keeps 512 events");
+    assert_eq!(person.len(), 700 - 128, "the oldest 128 left together");
     person.take_delta(&model, DeltaId([9; 16]), &mut Workspace::new()).unwrap();
     let mut restored = UserState::from_bytes(&person.to_bytes()).unwrap();
     assert_eq!(restored.outbox(), person.outbox());

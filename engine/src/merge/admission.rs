@@ -3,7 +3,7 @@
 use crate::error::Refusal;
 use crate::event::Kind;
 use crate::ids::{Lineage, ModelVersion, Row};
-use crate::limits::{HISTORY_MAX, METRICS_MAX};
+use crate::limits::{CHOICES_MAX, METRICS_MAX};
 use crate::model::hyper::{Bounds, KindWeight};
 use crate::sync::delta::{Delta, SHARE_STEPS};
 use alloc::collections::BTreeMap;
@@ -84,7 +84,7 @@ impl Policy {
         }
         let choices: u32 =
             delta.metrics.iter().flat_map(|metrics| metrics.bins).map(u32::from).fold(0, u32::saturating_add);
-        let limit = HISTORY_MAX as u32;
+        let limit = CHOICES_MAX;
         if delta.metrics.len() > METRICS_MAX || choices > limit {
             return Err(Refusal::Metrics { found: choices, limit });
         }

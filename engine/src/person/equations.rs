@@ -1,11 +1,16 @@
 //! The person's two systems of normal equations, in the basis of one model version.
 //!
 //! ```text
-//! A₁ ← A₁ + w·q qᵀ     b₁ ← b₁ + w·t·q     h ← h + w     the ring: an event that leaves it is subtracted
+//! A₁ ← A₁ + w·q qᵀ     b₁ ← b₁ + w·t·q     h ← h + w     the history
 //! A₂ ← ρA₂ + w·q qᵀ    b₂ ← ρb₂ + w·t·q                  the recent past
 //! ```
+//!
+//! The sums are started anew whenever the history's length is a multiple of [`HISTORY_STEP`], which is also when
+//! old events leave it, and grow by one event at a time from there. Equations made of a stored history take the
+//! same steps, so they have the same bits as those that were kept between events.
 
 use crate::ids::{Lineage, ModelVersion, Row};
+use crate::limits::HISTORY_STEP;
 use crate::model::Model;
 use crate::person::history::{History, HistoryEntry};
 use alloc::collections::VecDeque;
@@ -13,10 +18,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use nearfield_kernels::algebra::{NormalEquations, power};
 
-/// Events after which the sums are rebuilt, so that rounding does not add up.
-const REBUILD_EVERY: u32 = 128;
-
-/// Weights of the recent system below this are left out when it is rebuilt.
+/// Weights of the recent system below this are left out when the sums are started anew.
 const RECENCY_MIN: f32 = 1e-4;
 
 /// Both systems, and what they were solved to.
@@ -28,7 +30,6 @@ pub(super) struct Equations {
     pub(super) recent: NormalEquations,
     /// Row of each history entry, as the model has it.
     pub(super) rows: VecDeque<Option<Row>>,
-    since_rebuild: u32,
     /// Solutions since the last event: without recency, and with it.
     pub(super) solved: [Solved; 2],
     /// Room for one row or right side, d.
@@ -66,7 +67,6 @@ impl Equations {
             whole: NormalEquations::new(model.dim()),
             recent: NormalEquations::new(model.dim()),
             rows: VecDeque::new(),
-            since_rebuild: 0,
             solved: Default::default(),
             row: vec![0.0; model.dim()],
         }
@@ -75,14 +75,13 @@ impl Equations {
     fn rebuild(&mut self, model: &Model, history: &History) {
         self.lineage = model.lineage;
         self.version = model.version;
-        self.since_rebuild = 0;
         self.solved = Default::default();
         self.whole.clear();
         self.recent.clear();
         self.rows.clear();
         self.row.resize(model.dim(), 0.0);
-        let count = history.entries.len();
-        for (index, entry) in history.entries.iter().enumerate() {
+        let count = history.entries.len() / HISTORY_STEP * HISTORY_STEP;
+        for (index, entry) in history.entries.iter().take(count).enumerate() {
             let row = model.row(entry.key);
             self.rows.push_back(row);
             let Some(row) = row else { continue };
@@ -94,15 +93,19 @@ impl Equations {
                 self.recent.add(&self.row, recency * weight.weight, weight.target);
             }
         }
+        history.entries.range(count..).for_each(|entry| self.add(model, entry));
     }
 
-    /// Adds the newest history entry, which is in `history` already.
-    pub(super) fn append(&mut self, model: &Model, history: &History, entry: HistoryEntry) {
-        self.since_rebuild += 1;
+    /// Takes in the newest event, which is in the history already.
+    pub(super) fn append(&mut self, model: &Model, history: &History) {
         self.solved = Default::default();
-        if self.since_rebuild >= REBUILD_EVERY {
-            return self.rebuild(model, history);
+        match history.entries.back() {
+            Some(newest) if !history.entries.len().is_multiple_of(HISTORY_STEP) => self.add(model, newest),
+            _ => self.rebuild(model, history),
         }
+    }
+
+    fn add(&mut self, model: &Model, entry: &HistoryEntry) {
         let row = model.row(entry.key);
         self.rows.push_back(row);
         self.recent.scale(model.hyper.recent_decay);
@@ -112,17 +115,6 @@ impl Equations {
             model.dequantise(row, &mut self.row);
             self.whole.add(&self.row, weight.weight, weight.target);
             self.recent.add(&self.row, weight.weight, weight.target);
-        }
-    }
-
-    /// Subtracts the entry that left the ring. The recent system has long forgotten it.
-    pub(super) fn forget(&mut self, model: &Model, oldest: HistoryEntry) {
-        self.solved = Default::default();
-        if let Some(row) = self.rows.pop_front().flatten() {
-            let weight = model.hyper.kind(oldest.kind());
-            self.row.resize(model.dim(), 0.0);
-            model.dequantise(row, &mut self.row);
-            self.whole.add(&self.row, -weight.weight, weight.target);
         }
     }
 

@@ -1,8 +1,8 @@
-//! The ring of a person's past events, by stable item key: it outlives rows, versions and lineages.
+//! A person's past events, by stable item key: it outlives rows, versions and lineages.
 
 use crate::event::{Event, Kind};
 use crate::ids::{ItemKey, short_hash};
-use crate::limits::{HISTORY_MAX, SESSION_GAP_MS};
+use crate::limits::{HISTORY_MAX, HISTORY_MIN, SESSION_GAP_MS};
 use alloc::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
@@ -76,11 +76,10 @@ impl History {
         })
     }
 
-    /// Appends the entry of an event, as unsent. The ring may hold one too many until
-    /// [`History::evict`].
+    /// Appends the entry of an event, as unsent.
     pub(super) fn push(&mut self, entry: HistoryEntry, event: &Event) {
         self.session_hash = hash_of(event.session_id.as_deref());
-        self.entries.push_back(entry);
+        self.keep(entry);
     }
 
     /// Appends an event that the trained model has learned already, so that no delta will carry it.
@@ -91,8 +90,7 @@ impl History {
         let progress = Progress::Done;
         let entry =
             HistoryEntry { key, kind, time_ms: event.time_ms, starts_session, event_hash: 0, progress };
-        self.entries.push_back(entry);
-        self.evict();
+        self.keep(entry);
     }
 
     /// Keeps the newest event from every delta.
@@ -102,9 +100,12 @@ impl History {
         }
     }
 
-    /// Removes the oldest entry where the ring holds too many, and returns it.
-    pub(super) fn evict(&mut self) -> Option<HistoryEntry> {
-        if self.entries.len() > HISTORY_MAX { self.entries.pop_front() } else { None }
+    /// Appends an entry. Where they would be too many, the oldest ones leave together.
+    fn keep(&mut self, entry: HistoryEntry) {
+        self.entries.push_back(entry);
+        if self.entries.len() > HISTORY_MAX {
+            self.entries.drain(..self.entries.len() - HISTORY_MIN);
+        }
     }
 }
 

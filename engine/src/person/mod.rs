@@ -1,7 +1,7 @@
 //! One person's state: history, normal equations, outbox, and the quality that the person saw.
 //!
-//! Kept are the last 512 events by item key. All else is derived from them and the model: the two
-//! systems of normal equations are updated with each event and rebuilt when a new version arrives.
+//! Kept are the last 512 to 639 events by item key. All else is derived from them and the model: the two
+//! systems of normal equations are updated with each event and made anew when a new version arrives.
 //!
 //! ```text
 //! Event → learn (history, equations, quality) → recommend (fold_in → rank) → take_delta (outbox)
@@ -142,10 +142,7 @@ impl UserState {
         let history = &mut self.stored.history;
         let equations = Equations::current(&mut self.equations, model, history);
         history.push(entry, event);
-        equations.append(model, history, entry);
-        if let Some(oldest) = history.evict() {
-            equations.forget(model, oldest);
-        }
+        equations.append(model, history);
         Ok(Learned::Applied)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::event::Kind;
 use crate::ids::{ItemKey, ModelVersion};
-use crate::limits::{HISTORY_MAX, METRICS_MAX};
+use crate::limits::{CHOICES_MAX, METRICS_MAX};
 use crate::model::Model;
 use crate::person::UserState;
 use crate::sync::delta::{RANK_BINS, VersionMetrics};
@@ -62,7 +62,7 @@ impl Quality {
 /// last delta, all counts shrink by the same factor, so that they keep their proportions.
 pub(super) fn clipped(unsent: &[VersionMetrics]) -> Vec<VersionMetrics> {
     let choices: u32 = unsent.iter().flat_map(|metrics| metrics.bins).map(u32::from).sum();
-    let limit = HISTORY_MAX as u32;
+    let limit = CHOICES_MAX;
     let clip = |count: u16| if choices > limit { (u32::from(count) * limit / choices) as u16 } else { count };
     unsent
         .iter()

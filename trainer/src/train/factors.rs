@@ -24,7 +24,7 @@ use crate::evaluate::figures::rank;
 use crate::event_log::EventLog;
 use crate::progress::Progress;
 use nearfield_engine::ids::Row;
-use nearfield_engine::limits::HISTORY_MAX;
+use nearfield_engine::limits::HISTORY_MIN;
 use nearfield_engine::model::hyper::Hyperparameters;
 use nearfield_engine::model::transitions::neighbours_for_budget;
 use rayon::prelude::*;
@@ -306,7 +306,7 @@ fn gain(before: &[f64], after: &[f64]) -> (f64, f64) {
 
 /// A person at a moment: what was touched, oldest first, and what came after.
 struct Judge {
-    /// (row, w, w·t), the last [`HISTORY_MAX`].
+    /// (row, w, w·t), the last [`HISTORY_MIN`].
     history: Vec<(Row, f32, f32)>,
     touched: HashSet<Row>,
     targets: Vec<Row>,
@@ -332,7 +332,7 @@ fn moments(
         if judged && !history.is_empty() {
             let touched: HashSet<Row> = history.iter().map(|(row, ..)| *row).collect();
             if !touched.contains(&row) {
-                let kept = history[history.len().saturating_sub(HISTORY_MAX)..].to_vec();
+                let kept = history[history.len().saturating_sub(HISTORY_MIN)..].to_vec();
                 judges.push(Judge { history: kept, touched, targets: vec![row], length: 10 });
             }
         }
@@ -370,7 +370,7 @@ fn people(
     }
     judges.retain(|judge| !judge.history.is_empty() && !judge.targets.is_empty());
     for judge in &mut judges {
-        let start = judge.history.len().saturating_sub(HISTORY_MAX);
+        let start = judge.history.len().saturating_sub(HISTORY_MIN);
         judge.history.drain(..start);
     }
     let every = judges.len().div_ceil(JUDGES_MAX).max(1);

@@ -12,7 +12,7 @@ use crate::evaluate::outcomes::Stream;
 use crate::event_log::LogEvent;
 use nearfield_engine::algebra::{NormalEquations, Solver};
 use nearfield_engine::event::Kind;
-use nearfield_engine::limits::HISTORY_MAX;
+use nearfield_engine::limits::HISTORY_MIN;
 use nearfield_engine::model::Model;
 use nearfield_engine::model::hyper::Hyperparameters;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -104,7 +104,7 @@ impl Baseline for StaticFactors {
 
     fn learn(&mut self, event: &LogEvent) {
         let history = self.people.entry(event.user).or_default();
-        if history.len() == HISTORY_MAX {
+        if history.len() == HISTORY_MIN {
             history.pop_front();
         }
         history.push_back((event.item, event.kind));
