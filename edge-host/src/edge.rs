@@ -1,24 +1,38 @@
-//! A running edge: store, workers, and what the rounds with central need.
+//! A running edge: users, workers, and what the rounds with central need.
 
-use crate::abi::{Learnt, ModelInfo};
+use crate::abi::{Inspection, Learnt, List, ListRequest, ModelInfo, Send, Similar, StateName, Step, Stepped};
 use crate::error::EdgeError;
-use crate::host::model_slot::InstalledModel;
+use crate::fallback::{Catalogue, Recommendations, Rung};
+use crate::host::in_service::InstalledModel;
 use crate::host::pool::Pool;
 use crate::host::sandbox::{GuestError, Sandbox};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::sync::central::Central;
 use crate::sync::error::SyncError;
+use crate::turns::Turns;
 use crate::users::redb::RedbUsers;
-use crate::users::{StoreError, Ticket, UserStore};
+use crate::users::{LastList, Outbox, Record, StoreError, UserStore, Version, Versioned};
+use lru::LruCache;
 use nearfield_engine::limits::DELTA_IDLE_MS;
 use nearfield_engine::model::manifest::issued_ms;
-use nearfield_engine::{Event, Model, PackError};
-use std::collections::HashMap;
+use nearfield_engine::{Event, ItemKey, Model, PackError};
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
+
+/// Name of the folder of compiled cores within the data folder.
+pub const CORE_FOLDER: &str = "core";
+/// Rows of a list that are kept (choice: the ranks that a choice is counted by).
+const LAST_ROWS: usize = 20;
+/// Times that a step is done again because another host wrote the same user meanwhile (choice: each time at least
+/// one host got on).
+const CONFLICTS_MAX: u32 = 64;
+/// Time after which a delta without an answer is sent again, in milliseconds (choice: longer than a request to
+/// central may take).
+const SENT_WAIT_MS: u64 = 30_000;
 
 /// Name of the last good model within the data folder.
 pub const MODEL_FILE: &str = "model.pack";
@@ -90,20 +104,37 @@ impl std::error::Error for StartError {}
 pub struct Edge {
     pub(crate) options: Options,
     pub(crate) pool: Pool,
+    pub(crate) users: Arc<dyn UserStore>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) central: Central,
     /// When the manifest that was accepted last was issued, 0 before there is one.
     pub(crate) issued_ms: AtomicU64,
-    /// When each user with something unsent is asked for a delta next.
-    pub(crate) due_ms: Mutex<HashMap<String, u64>>,
-    store_failure: Mutex<Option<StoreError>>,
+    /// Told when a delta has become due.
     pub(crate) wake: tokio::sync::Notify,
     /// Held while a round with central runs, so that rounds do not overlap.
     pub(crate) rounds: tokio::sync::Mutex<()>,
+    turns: Turns,
+    /// The lists made last: newer than those in the records, which are written with the next event.
+    lists: Mutex<LruCache<String, LastList>>,
+}
+
+/// What a step is to do with a user.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ask {
+    /// Events to learn from.
+    pub(crate) events: Vec<Event>,
+    /// A list to make.
+    pub(crate) list: Option<ListRequest>,
+    /// A sync body to make.
+    pub(crate) send: Option<Send>,
+    /// Central's reply.
+    pub(crate) settle: Option<Vec<u8>>,
+    /// Whether to tell what is kept.
+    pub(crate) inspect: bool,
 }
 
 impl Edge {
-    /// Starts an edge on a guest module: store, workers, last good model. Without a stored model it
+    /// Starts an edge on a guest module: users on disk, workers, last good model. Without a stored model it
     /// asks central for one first.
     ///
     /// # Errors
@@ -111,8 +142,8 @@ impl Edge {
     pub async fn start(options: Options, guest_wasm: &[u8]) -> Result<Arc<Self>, StartError> {
         std::fs::create_dir_all(&options.data)
             .map_err(|error| StartError::Folder { path: options.data.clone(), error })?;
-        let store = RedbUsers::open(&options.data.join(USERS_FILE)).map_err(StartError::Store)?;
-        Self::start_on(Arc::new(store), options, guest_wasm).await
+        let users = RedbUsers::open(&options.data.join(USERS_FILE)).map_err(StartError::Store)?;
+        Self::start_on(Arc::new(users), options, guest_wasm).await
     }
 
     /// Starts an edge on a store of the caller's, which keeps the contract of [`UserStore`]. The data folder is
@@ -121,28 +152,32 @@ impl Edge {
     /// # Errors
     /// As [`Edge::start`].
     pub async fn start_on(
-        store: Arc<dyn UserStore>,
+        users: Arc<dyn UserStore>,
         options: Options,
         guest_wasm: &[u8],
     ) -> Result<Arc<Self>, StartError> {
         let metrics = Arc::new(Metrics::default());
-        let sandbox = Sandbox::compile(guest_wasm, options.limits).map_err(StartError::Guest)?;
-        let pool = Pool::start(&sandbox, &store, &metrics, options.workers.max(1), options.users_open_max)
+        let artefacts = options.data.join(CORE_FOLDER);
+        let sandbox =
+            Sandbox::compile(guest_wasm, options.limits, Some(&artefacts)).map_err(StartError::Guest)?;
+        let pool = Pool::start(&sandbox, &metrics, options.workers.max(1), options.warm_bytes_max)
             .map_err(StartError::Guest)?;
         let central = Central::new(&options).map_err(StartError::Central)?;
-        // What was pending before a restart is asked for in the first round.
-        let due_ms = store.pending().map_err(StartError::Store)?.into_iter().map(|user| (user, 0)).collect();
+        // A store that does not answer now stops the start; later it is the fallback's business.
+        users.pending(0, None, 1).await.map_err(StartError::Store)?;
         let issued_ms = issued_ms(&std::fs::read(options.data.join(MANIFEST_FILE)).unwrap_or_default());
+        let lists = LruCache::new(NonZeroUsize::new(options.lists_max).unwrap_or(NonZeroUsize::MIN));
         let edge = Self {
             options,
             pool,
+            users,
             metrics,
             central,
             issued_ms: AtomicU64::new(issued_ms),
-            due_ms: Mutex::new(due_ms),
-            store_failure: Mutex::new(None),
             wake: tokio::sync::Notify::new(),
             rounds: tokio::sync::Mutex::new(()),
+            turns: Turns::default(),
+            lists: Mutex::new(lists),
         };
         edge.first_model().await?;
         Ok(Arc::new(edge))
@@ -154,7 +189,7 @@ impl Edge {
         let stored = match std::fs::read(&path) {
             Ok(pack) => match Model::load(&pack) {
                 Ok(loaded) => {
-                    let model = InstalledModel { info: model_info(&loaded), pack: Arc::new(pack) };
+                    let model = installed(&loaded, pack);
                     match self.pool.install(model.clone(), None).await {
                         Ok(()) => {
                             self.metrics.model(model.info.version, "disk");
@@ -181,36 +216,102 @@ impl Edge {
         })
     }
 
-    /// Learns events of one user; they are on disk when this returns. It runs to its end also where the
+    /// Learns events of one user; they are durable when this returns. It runs to its end also where the
     /// caller goes away meanwhile.
     ///
     /// # Errors
-    /// [`EdgeError`]; the user is as before.
-    pub async fn learn(
+    /// [`EdgeError`]; none of the events counts, unless the store failed after it had them.
+    pub async fn learn(self: &Arc<Self>, user: &str, events: Vec<Event>) -> Result<Learnt, EdgeError> {
+        let stepped = self.told(user, Ask { events, ..Ask::default() }).await?;
+        Ok(stepped.learnt)
+    }
+
+    /// Learns events of one user, as [`Edge::learn`], and makes the list that follows from them, in one step.
+    ///
+    /// # Errors
+    /// As [`Edge::learn`].
+    pub async fn observe(
         self: &Arc<Self>,
         user: &str,
         events: Vec<Event>,
-        now_ms: u64,
-    ) -> Result<Learnt, EdgeError> {
-        let (edge, user) = (Arc::clone(self), user.to_owned());
-        to_its_end(async move { edge.learn_whole(&user, events, now_ms).await }).await
+        list: ListRequest,
+    ) -> Result<(Learnt, Recommendations), EdgeError> {
+        let stepped = self.told(user, Ask { events, list: Some(list), ..Ask::default() }).await?;
+        let list = Recommendations::live(stepped.list.expect("a list was asked for"));
+        self.metrics.list(list.rung, "");
+        Ok((stepped.learnt, list))
     }
 
-    async fn learn_whole(&self, user: &str, events: Vec<Event>, now_ms: u64) -> Result<Learnt, EdgeError> {
-        if let Some(error) = self.store_failure() {
-            return Err(error.into());
+    async fn told(self: &Arc<Self>, user: &str, ask: Ask) -> Result<Stepped, EdgeError> {
+        let (edge, name) = (Arc::clone(self), user.to_owned());
+        to_its_end(async move {
+            let stepped = edge.step(&name, ask).await?;
+            edge.metrics.events("applied", stepped.learnt.applied);
+            edge.metrics.events("duplicate", stepped.learnt.duplicate);
+            edge.metrics.events("context_only", stepped.learnt.context_only);
+            if stepped.learnt.applied > 0 && stepped.delta_due {
+                edge.wake.notify_one();
+            }
+            Ok(stepped)
+        })
+        .await
+    }
+
+    /// Ranks the catalogue for a user. A user of whom nothing is kept gets the newcomer's list and leaves no record.
+    /// Where the user's own list cannot be made it is the best that remains, marked and counted.
+    ///
+    /// # Errors
+    /// [`EdgeError`] only where nothing remains: there is no model, and the deployment came without a list.
+    pub async fn recommend(&self, user: &str, request: &ListRequest) -> Result<Recommendations, EdgeError> {
+        let error = match self.live(user, request).await {
+            Ok(list) => {
+                self.metrics.list(Rung::Live, "");
+                return Ok(Recommendations::live(list));
+            }
+            Err(error) => error,
+        };
+        let remaining = self.fall_back(user, request);
+        let Some(list) = remaining else { return Err(error) };
+        tracing::warn!(%error, rung = list.rung.as_str(), "list of a lower rung");
+        self.metrics.list(list.rung, error.code());
+        Ok(list)
+    }
+
+    async fn live(&self, user: &str, request: &ListRequest) -> Result<List, EdgeError> {
+        let held = self.users.get(user).await?;
+        let ask = Ask { list: Some(request.clone()), ..Ask::default() };
+        let stepped = self.run(user, held.as_ref(), &ask, Version([0; 16])).await?;
+        self.remember(user, &stepped);
+        Ok(stepped.list.expect("a list was asked for"))
+    }
+
+    /// Returns the best list that remains without the store and the guest.
+    fn fall_back(&self, user: &str, request: &ListRequest) -> Option<Recommendations> {
+        if let Some(model) = self.pool.model() {
+            let last = self.lists.lock().expect("no holder panics").get(user).cloned();
+            let last = last.and_then(|last| model.catalogue.last(&last, request));
+            return Some(last.unwrap_or_else(|| model.catalogue.popular(request)));
         }
-        let name = user.to_owned();
-        let (learnt, ticket) = self.pool.run(user, move |worker| worker.learn(&name, events, now_ms)).await?;
-        self.durable(user, ticket).await?;
-        self.metrics.events("applied", learnt.applied);
-        self.metrics.events("duplicate", learnt.duplicate);
-        self.metrics.events("context_only", learnt.context_only);
-        if learnt.applied > 0 {
-            let wait_ms = if learnt.delta_due { 0 } else { DELTA_IDLE_MS };
-            self.ask_at(user, now_ms + wait_ms);
-        }
-        Ok(learnt)
+        self.options.built_in.list(request)
+    }
+
+    /// Returns the items that are like another one.
+    ///
+    /// # Errors
+    /// [`EdgeError::UnknownItem`] if the model does not have it.
+    pub async fn similar(&self, item_id: &str, count: u32) -> Result<List, EdgeError> {
+        self.pool.similar(&Similar { item_id: item_id.to_owned(), count }).await
+    }
+
+    /// Returns what is kept of a user.
+    ///
+    /// # Errors
+    /// [`EdgeError::UnknownUser`] if nothing is.
+    pub async fn export(&self, user: &str) -> Result<(Inspection, Outbox), EdgeError> {
+        let held = self.users.get_newest(user).await?.ok_or(EdgeError::UnknownUser)?;
+        let ask = Ask { inspect: true, ..Ask::default() };
+        let stepped = self.run(user, Some(&held), &ask, Version([0; 16])).await?;
+        Ok((stepped.inspection.expect("it was asked for"), held.record.outbox))
     }
 
     /// Forgets a user; returns whether anything was kept. It runs to its end also where the caller goes
@@ -220,18 +321,143 @@ impl Edge {
     /// [`EdgeError::Store`] if the record could not be removed.
     pub async fn forget(self: &Arc<Self>, user: &str) -> Result<bool, EdgeError> {
         let (edge, user) = (Arc::clone(self), user.to_owned());
-        to_its_end(async move { edge.forget_whole(&user).await }).await
+        to_its_end(async move {
+            let _turn = edge.turns.of(&user).await;
+            edge.lists.lock().expect("no holder panics").pop(&user);
+            let known = edge.users.erase(&user).await?;
+            edge.pool.forgive(&user).await?;
+            Ok(known)
+        })
+        .await
     }
 
-    async fn forget_whole(&self, user: &str) -> Result<bool, EdgeError> {
-        let name = user.to_owned();
-        let ticket = self.pool.run(user, move |worker| worker.forget(&name)).await?;
-        let known = ticket.is_some();
-        if let Some(ticket) = ticket {
-            self.durable(user, ticket).await?;
+    /// Does a step of a user and writes what it changes. Where another host has written the user meanwhile the step
+    /// is done again on what that left.
+    ///
+    /// # Errors
+    /// What the store or the guest said.
+    pub(crate) async fn step(&self, user: &str, ask: Ask) -> Result<Stepped, EdgeError> {
+        let _turn = self.turns.of(user).await;
+        let mut held = self.users.get(user).await?;
+        for _ in 0..CONFLICTS_MAX {
+            let version = Version::draw();
+            let stepped = self.run(user, held.as_ref(), &ask, version).await?;
+            let before = held.as_ref().map(|held| &held.record);
+            let Some(record) = self.changed(user, before, &ask, &stepped) else {
+                self.remember(user, &stepped);
+                return Ok(stepped);
+            };
+            let expected = held.as_ref().map(|held| held.version);
+            if self.users.put_if(user, expected, &Versioned { version, record }).await? {
+                self.remember(user, &stepped);
+                return Ok(stepped);
+            }
+            self.metrics.conflict();
+            held = self.users.get_newest(user).await?;
         }
-        self.due_ms.lock().expect("no holder panics").remove(user);
-        Ok(known)
+        Err(EdgeError::Contended { tries: CONFLICTS_MAX })
+    }
+
+    /// Runs a step in the guest.
+    async fn run(
+        &self,
+        user: &str,
+        held: Option<&Versioned>,
+        ask: &Ask,
+        next: Version,
+    ) -> Result<Stepped, EdgeError> {
+        let last = self.lists.lock().expect("no holder panics").get(user).cloned();
+        let last = last.or_else(|| held.and_then(|held| held.record.last.clone()));
+        let step = Step {
+            now_ms: self.now_ms(),
+            name: StateName {
+                user: ItemKey::of(user).0,
+                version: held.map_or([0; 16], |held| held.version.0),
+            },
+            next_version: next.0,
+            state: held.map_or(&[], |held| &held.record.state),
+            shown: last.as_ref().and_then(LastList::shown),
+            settle: ask.settle.as_deref(),
+            events: ask.events.as_slice().into(),
+            send: ask.send.clone(),
+            list: ask.list.clone(),
+            inspect: ask.inspect,
+        };
+        self.pool.step(user, &step).await
+    }
+
+    /// Keeps the list that a step made, and whether a choice has been counted by the one before.
+    fn remember(&self, user: &str, stepped: &Stepped) {
+        let mut lists = self.lists.lock().expect("no holder panics");
+        if let Some(list) = &stepped.list {
+            lists.put(user.to_owned(), last_list(list));
+        } else if stepped.shown.is_none()
+            && let Some(last) = lists.peek_mut(user)
+        {
+            last.counted = true;
+        }
+    }
+
+    /// Returns the record after a step, where it is another one.
+    fn changed(&self, user: &str, before: Option<&Record>, ask: &Ask, stepped: &Stepped) -> Option<Record> {
+        let now_ms = self.now_ms();
+        let outbox_before = before.map(|record| record.outbox).unwrap_or_default();
+        let outbox = outbox_after(outbox_before, ask, stepped, now_ms);
+        let token_before = before.and_then(|record| record.token.as_ref());
+        let token = ask.send.as_ref().and_then(|send| send.token.as_ref()).or(token_before);
+        let changed = stepped.state.is_some()
+            || (before.is_some() && (outbox != outbox_before || token != token_before));
+        let last = || {
+            let held = || self.lists.lock().expect("no holder panics").peek(user).cloned();
+            let last = || held().or_else(|| before.and_then(|record| record.last.clone()));
+            let counted = stepped.shown.is_none();
+            stepped.list.as_ref().map(last_list).or_else(|| last().map(|last| LastList { counted, ..last }))
+        };
+        changed.then(|| Record {
+            state: match (&stepped.state, before) {
+                (Some(state), _) => state.clone(),
+                (None, before) => before.map(|record| record.state.clone()).unwrap_or_default(),
+            },
+            last: last(),
+            token: token.cloned(),
+            outbox,
+        })
+    }
+
+    /// Changes a user's outbox, if there is one.
+    ///
+    /// # Errors
+    /// What the store said.
+    pub(crate) async fn postpone(
+        &self,
+        user: &str,
+        later: impl FnOnce(Outbox) -> Outbox,
+    ) -> Result<(), StoreError> {
+        let _turn = self.turns.of(user).await;
+        // One try: whoever writes the user meanwhile decides when to ask.
+        let Some(held) = self.users.get_newest(user).await? else { return Ok(()) };
+        let outbox = later(held.record.outbox);
+        if outbox != held.record.outbox {
+            let next = Versioned { version: Version::draw(), record: Record { outbox, ..held.record } };
+            self.users.put_if(user, Some(held.version), &next).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts another core into service, with the model that is there, while calls go on. A core that is in service
+    /// already changes nothing.
+    ///
+    /// # Errors
+    /// [`EdgeError::Guest`] if it cannot be used; the one in service stays.
+    pub async fn install_core(&self, guest_wasm: &[u8]) -> Result<(), EdgeError> {
+        if blake3::hash(guest_wasm) == self.pool.core() {
+            return Ok(());
+        }
+        let (wasm, limits) = (guest_wasm.to_vec(), self.options.limits);
+        let artefacts = self.options.data.join(CORE_FOLDER);
+        let compiled = tokio::task::spawn_blocking(move || Sandbox::compile(&wasm, limits, Some(&artefacts)));
+        let sandbox = compiled.await.map_err(|_| EdgeError::Stopping)?.map_err(EdgeError::Guest)?;
+        self.pool.install_core(sandbox).await
     }
 
     /// Returns the edge's metrics.
@@ -249,46 +475,60 @@ impl Edge {
         (self.options.now_ms)()
     }
 
-    /// Returns what the store failed with. A store that failed once stays refused until a restart:
-    /// events that it may lose are not taken.
-    pub fn store_failure(&self) -> Option<StoreError> {
-        self.store_failure.lock().expect("no holder panics").clone()
+    /// Returns whether a list can be made, of whatever rung.
+    pub fn can_recommend(&self) -> bool {
+        self.pool.model().is_some() || self.options.built_in.list(&ListRequest::default()).is_some()
     }
+}
 
-    /// Waits for a write; if it fails, has the user read again from what is on disk.
-    pub(crate) async fn durable(&self, user: &str, ticket: Ticket) -> Result<(), EdgeError> {
-        let Err(error) = ticket.durable().await else { return Ok(()) };
-        tracing::error!(%error, "events are refused from now on");
-        *self.store_failure.lock().expect("no holder panics") = Some(error.clone());
-        let name = user.to_owned();
-        let closed = self.pool.run(user, move |worker| {
-            worker.close(&name);
-            Ok(())
-        });
-        if let Err(error) = closed.await {
-            tracing::error!(%error, "could not close a user after its write failed");
+/// Returns how far a user's teaching has come after a step.
+fn outbox_after(before: Outbox, ask: &Ask, stepped: &Stepped, now_ms: u64) -> Outbox {
+    let Stepped { outbox, unsent, delta_due, .. } = *stepped;
+    let idle = Outbox::Due { at_ms: now_ms + DELTA_IDLE_MS };
+    let due = if delta_due { Outbox::Due { at_ms: now_ms } } else { idle };
+    if ask.send.is_some() {
+        match (outbox, unsent) {
+            (1.., _) => Outbox::Sent { again_ms: now_ms + SENT_WAIT_MS },
+            // What is due but cannot be made yet is tried again after a while.
+            (0, 1..) => idle,
+            (0, 0) => Outbox::Empty,
         }
-        Err(error.into())
+    } else if ask.settle.is_some() {
+        match (outbox, unsent) {
+            (1.., _) => Outbox::Due { at_ms: now_ms },
+            (0, 1..) => due,
+            (0, 0) => Outbox::Empty,
+        }
+    } else if stepped.learnt.applied > 0 && !matches!(before, Outbox::Sent { .. }) {
+        match before {
+            Outbox::Due { at_ms } if at_ms <= now_ms => before,
+            _ => due,
+        }
+    } else {
+        before
     }
+}
 
-    /// Schedules the user to be asked for a delta.
-    fn ask_at(&self, user: &str, at_ms: u64) {
-        self.due_ms.lock().expect("no holder panics").insert(user.to_owned(), at_ms);
-        if at_ms <= self.now_ms() {
-            self.wake.notify_one();
-        }
+/// Returns a list as it is kept.
+fn last_list(list: &List) -> LastList {
+    LastList {
+        lineage: list.model.lineage,
+        version: list.model.version,
+        rows: list.items.iter().take(LAST_ROWS).map(|item| item.row).collect(),
+        counted: list.items.is_empty(),
     }
 }
 
 /// Runs work as a task of its own: a caller that is dropped half-way does not stop it.
-async fn to_its_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, EdgeError>> + Send + 'static,
+async fn to_its_end<T: std::marker::Send + 'static>(
+    work: impl Future<Output = Result<T, EdgeError>> + std::marker::Send + 'static,
 ) -> Result<T, EdgeError> {
     // A task ends without a result only when the runtime stops, or by a panic, which has been reported.
     tokio::spawn(work).await.unwrap_or(Err(EdgeError::Stopping))
 }
 
-/// Returns what a model says of itself.
-pub(crate) fn model_info(model: &Model) -> ModelInfo {
-    ModelInfo { lineage: model.lineage(), version: model.version(), rows: model.len() as u32 }
+/// Returns a model as it is installed.
+pub(crate) fn installed(model: &Model, pack: Vec<u8>) -> InstalledModel {
+    let info = ModelInfo { lineage: model.lineage(), version: model.version(), rows: model.len() as u32 };
+    InstalledModel { info, pack: Arc::new(pack), catalogue: Arc::new(Catalogue::new(model)) }
 }

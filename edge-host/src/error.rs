@@ -77,6 +77,16 @@ pub enum EdgeError {
         /// Most calls that wait.
         limit: usize,
     },
+    /// Other hosts wrote the user each time before this one could.
+    Contended {
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// The model has no such item.
+    UnknownItem {
+        /// Which one.
+        message: String,
+    },
     /// The store failed.
     Store(StoreError),
     /// The guest refused or failed.
@@ -106,9 +116,11 @@ impl EdgeError {
             Self::Method => "method",
             Self::NoModel => "no_model",
             Self::Busy { .. } => "busy",
+            Self::Contended { .. } => "contended",
+            Self::UnknownItem { .. } => "unknown_item",
             Self::Store(_) => "store",
             Self::Guest(GuestError::Refused { status, .. }) => status.as_str(),
-            Self::Guest(GuestError::Deadline { .. }) => "guest_deadline",
+            Self::Guest(GuestError::Deadline { .. } | GuestError::Fuel { .. }) => "guest_deadline",
             Self::Guest(_) => "guest",
             Self::Quarantined => "quarantined",
             Self::Stopping => "stopping",
@@ -126,11 +138,11 @@ impl EdgeError {
             | Self::Event { .. }
             | Self::UserName { .. }
             | Self::Query { .. } => StatusCode::BAD_REQUEST,
-            Self::UnknownUser | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::UnknownUser | Self::UnknownItem { .. } | Self::UnknownPath => StatusCode::NOT_FOUND,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoModel | Self::Busy { .. } | Self::Store(_) | Self::Stopping => {
+            Self::NoModel | Self::Busy { .. } | Self::Contended { .. } | Self::Store(_) | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Quarantined => StatusCode::CONFLICT,
@@ -165,6 +177,10 @@ impl fmt::Display for EdgeError {
             Self::Busy { limit } => {
                 write!(f, "{limit} calls wait for this user's worker, the limit; try again")
             }
+            Self::Contended { tries } => {
+                write!(f, "other hosts wrote this user first, {tries} times; try again")
+            }
+            Self::UnknownItem { message } => f.write_str(message),
             Self::Store(error) => error.fmt(f),
             Self::Guest(error) => error.fmt(f),
             Self::Quarantined => f.write_str(
@@ -181,14 +197,5 @@ impl std::error::Error for EdgeError {}
 impl From<StoreError> for EdgeError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
-    }
-}
-
-impl From<GuestError> for EdgeError {
-    fn from(error: GuestError) -> Self {
-        match error {
-            GuestError::Refused { status: crate::abi::Status::NoModel, .. } => Self::NoModel,
-            other => Self::Guest(other),
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use nearfield_edge::fallback::BuiltIn;
 use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::http::access::Access;
 use nearfield_edge::{Edge, Options, app};
@@ -54,9 +55,12 @@ struct Arguments {
     /// Worker threads, each with one guest instance [default: the number of cores].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
-    /// Users kept open in guests, over all workers.
-    #[arg(long, default_value_t = 10_000)]
-    users_open: usize,
+    /// Memory for what guests keep derived from users' states, over all workers, in MiB.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    warm_mib: u64,
+    /// A file of item ids, one a line, best first: the list that is served while there is no model.
+    #[arg(long, value_name = "FILE", env = "NEARFIELD_BUILT_IN")]
+    built_in: Option<PathBuf>,
     /// Most memory of one guest instance, in MiB.
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(16..=4096))]
     guest_memory_mib: u64,
@@ -108,9 +112,17 @@ async fn main() -> Result<()> {
     if let Some(workers) = arguments.workers {
         options.workers = workers.into();
     }
-    options.users_open_max = arguments.users_open;
-    options.limits =
-        Limits { memory_bytes_max: (arguments.guest_memory_mib << 20) as usize, ..Limits::default() };
+    options.warm_bytes_max = arguments.warm_mib << 20;
+    if let Some(file) = &arguments.built_in {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        options.built_in = BuiltIn::from_lines(&text);
+    }
+    options.limits = Limits {
+        memory_bytes_max: (arguments.guest_memory_mib << 20) as usize,
+        // Two for each worker, while a model or core is replaced, and two to spare.
+        instances_max: 2 * options.workers as u32 + 2,
+        ..Limits::default()
+    };
     options.sync_every = Duration::from_millis(arguments.sync_every_ms);
     options.wait_for_model = arguments.wait_for_model;
     options.access = access;

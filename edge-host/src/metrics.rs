@@ -1,6 +1,7 @@
 //! Counters, gauges and times, in Prometheus text. They belong to one [`crate::Edge`], not to the
 //! process, so that two edges in one test do not count for one another.
 
+use crate::fallback::Rung;
 use metrics::{counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use nearfield_engine::ModelVersion;
@@ -68,9 +69,14 @@ impl Metrics {
         self.record(|| counter!("nearfield_edge_sync_failures_total", "reason" => reason).increment(1));
     }
 
-    /// Notes whether the last round with central succeeded.
-    pub(crate) fn central_up(&self, up: bool) {
-        self.record(|| gauge!("nearfield_edge_central_up").set(if up { 1.0 } else { 0.0 }));
+    /// Notes whether the last round with central reached it, for the model or for deltas.
+    pub(crate) fn central_up(&self, what: &'static str, up: bool) {
+        self.record(|| gauge!("nearfield_edge_central_up", "for" => what).set(if up { 1.0 } else { 0.0 }));
+    }
+
+    /// Notes how long the delta that is due longest has been due.
+    pub(crate) fn sync_lag(&self, lag_ms: u64) {
+        self.record(|| gauge!("nearfield_edge_sync_lag_seconds").set(lag_ms as f64 / 1000.0));
     }
 
     /// Notes the model that is served, and how it came.
@@ -81,14 +87,16 @@ impl Metrics {
         });
     }
 
-    /// Moves the number of users open in guests.
-    pub(crate) fn users_open(&self, change: f64) {
-        self.record(|| gauge!("nearfield_edge_users_open").increment(change));
+    /// Counts a list by its rung, and by the reason where it is a lower one.
+    pub(crate) fn list(&self, rung: Rung, reason: &'static str) {
+        self.record(|| {
+            counter!("nearfield_edge_lists_total", "rung" => rung.as_str(), "reason" => reason).increment(1);
+        });
     }
 
-    /// Counts a list for a newcomer that was given to a user whose state could not be used.
-    pub(crate) fn fallback(&self, reason: &'static str) {
-        self.record(|| counter!("nearfield_edge_fallbacks_total", "reason" => reason).increment(1));
+    /// Counts a write that met another host's.
+    pub(crate) fn conflict(&self) {
+        self.record(|| counter!("nearfield_edge_conflicts_total").increment(1));
     }
 
     /// Moves the number of users who are quarantined.

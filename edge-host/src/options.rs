@@ -1,5 +1,6 @@
 //! What an edge is started with, each setting with its unit, default and effect.
 
+use crate::fallback::BuiltIn;
 use crate::host::sandbox::Limits;
 use crate::http::access::Access;
 use std::path::PathBuf;
@@ -22,9 +23,13 @@ pub struct Options {
     pub data: PathBuf,
     /// Worker threads, each with one guest instance (default: the number of cores).
     pub workers: usize,
-    /// Users kept open in guests, over all workers (default 10 000). Smaller takes less memory;
-    /// larger reads the store less often.
-    pub users_open_max: usize,
+    /// Bytes of what guests keep derived from users' states, over all workers (default 256 MiB, some thousand users
+    /// at d = 64). Smaller takes less memory; larger derives less often again.
+    pub warm_bytes_max: u64,
+    /// Users whose last list is kept in memory (default 100,000, about 30 MB), for when no list can be made.
+    pub lists_max: usize,
+    /// The list that is served while there is no model (default: none).
+    pub built_in: BuiltIn,
     /// What one guest instance may use.
     pub limits: Limits,
     /// Time between two rounds with central while it answers (default 5 s). Smaller brings models
@@ -49,7 +54,9 @@ impl Options {
             site: site.to_owned(),
             data,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
-            users_open_max: 10_000,
+            warm_bytes_max: 256 << 20,
+            lists_max: 100_000,
+            built_in: BuiltIn::default(),
             limits: Limits::default(),
             sync_every: Duration::from_secs(5),
             central_timeout: Duration::from_secs(10),

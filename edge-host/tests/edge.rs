@@ -5,7 +5,7 @@ mod support;
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use nearfield_edge::{Edge, MODEL_FILE, SyncError, app};
+use nearfield_edge::{Edge, MODEL_FILE, Options, SyncError, app};
 use nearfield_engine::{ManifestError, UpdateError};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -199,7 +199,7 @@ async fn central_may_be_away_and_hears_everything_once_when_it_is_back() {
     let list = recommended(&app, "bob", 5).await;
     learn(&app, "cleo", &json!({ "kind": "view", "item_id": "tent-3" })).await;
     assert_eq!(list.len(), 5);
-    assert_eq!(metric(&app, "nearfield_edge_central_up").await, 0.0);
+    assert_eq!(metric(&app, "nearfield_edge_central_up{for=\"model\"}").await, 0.0);
     assert_eq!(call(&app, "GET", "/readyz", Body::empty()).await.0, StatusCode::OK);
 
     central.up();
@@ -222,7 +222,7 @@ async fn central_may_be_away_and_hears_everything_once_when_it_is_back() {
     assert_eq!(list["model_version"], version.0);
     let on_disk = std::fs::read(folder.path().join(MODEL_FILE)).unwrap();
     assert_eq!(on_disk, central.shared.lock().unwrap().packs[&version.0]);
-    assert_eq!(metric(&app, "nearfield_edge_central_up").await, 1.0);
+    assert_eq!(metric(&app, "nearfield_edge_central_up{for=\"model\"}").await, 1.0);
 }
 
 #[tokio::test]
@@ -340,19 +340,27 @@ async fn a_restart_without_central_finds_every_user_and_the_model_again() {
 }
 
 #[tokio::test]
-async fn a_user_pushed_out_of_memory_is_read_back() {
-    let folder = tempfile::tempdir().unwrap();
+async fn what_a_guest_keeps_warm_changes_no_list_and_no_state() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let central = FakeCentral::start();
-    let mut options = central.options(folder.path());
-    (options.workers, options.users_open_max) = (1, 2);
-    let app = app(Edge::start(options, &guest()).await.unwrap());
-    for user in ["ada", "bob", "cleo", "dan"] {
-        learn(&app, user, &json!({ "kind": "view", "item_id": "tent-4" })).await;
+    let mut apps = Vec::new();
+    for (folder, warm_bytes_max) in folders.iter().zip([0, 1 << 20]) {
+        let options = Options { warm_bytes_max, ..central.options(folder.path()) };
+        apps.push(app(Edge::start(options, &guest()).await.unwrap()));
     }
-    learn(&app, "ada", &json!({ "kind": "view", "item_id": "tent-5" })).await;
-    let kept = get(&app, "/v1/users/ada").await;
-    assert_eq!(kept["history"].as_array().unwrap().len(), 2);
-    assert_eq!(metric(&app, "nearfield_edge_users_open").await, 2.0);
+    let time_ms = 1_700_000_000_000u64;
+    for step in 0..60u64 {
+        let user = ["ada", "bob", "cleo"][step as usize % 3];
+        let item = format!("{}-{}", ["tent", "boot"][step as usize / 7 % 2], step as usize * 5 % GROUP);
+        let event = json!({ "kind": "view", "item_id": item, "time_ms": time_ms + step });
+        let mut seen = Vec::new();
+        for app in &apps {
+            learn(app, user, &event).await;
+            let list = get(app, &format!("/v1/users/{user}/recommendations?scenario=continue")).await;
+            seen.push((list, get(app, &format!("/v1/users/{user}")).await));
+        }
+        assert_eq!(seen[0], seen[1], "step {step}");
+    }
 }
 
 #[tokio::test]

@@ -3,21 +3,24 @@
 
 mod support;
 
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::StatusCode;
-use nearfield_edge::abi::{Learnt, List, ModelInfo};
+use nearfield_edge::abi::{ListRequest, ModelInfo};
 use nearfield_edge::error::EdgeError;
+use nearfield_edge::fallback::{BuiltIn, Rung};
+use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::users::redb::RedbUsers;
-use nearfield_edge::users::{Record, StoreError, Ticket, UserStore};
+use nearfield_edge::users::{Due, Outbox, Record, StoreError, UserStore, Version, Versioned};
 use nearfield_edge::{Edge, MODEL_FILE, Options, SyncError, USERS_FILE, app};
 use nearfield_engine::{Lineage, ModelVersion};
 use serde_json::{Value, json};
-use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use support::hostile::{self, Misdeed};
 use support::{FakeCentral, call, get, guest, learn, metric, recommended, twenty};
 
 /// A store that can be taken away.
@@ -46,25 +49,31 @@ impl Flaky {
     }
 }
 
+#[async_trait]
 impl UserStore for Flaky {
-    fn get(&self, user: &str) -> Result<Option<Record>, StoreError> {
+    async fn get(&self, user: &str) -> Result<Option<Versioned>, StoreError> {
         self.check()?;
-        self.users.get(user)
+        self.users.get(user).await
     }
 
-    fn put(&self, user: &str, record: Option<Record>) -> Ticket {
-        match self.check() {
-            Ok(()) => self.users.put(user, record),
-            Err(error) => {
-                let (answer, ticket) = Ticket::new();
-                answer.answer(Err(error));
-                ticket
-            }
-        }
+    async fn put_if(
+        &self,
+        user: &str,
+        expected: Option<Version>,
+        next: &Versioned,
+    ) -> Result<bool, StoreError> {
+        self.check()?;
+        self.users.put_if(user, expected, next).await
     }
 
-    fn pending(&self) -> Result<Vec<String>, StoreError> {
-        self.users.pending()
+    async fn erase(&self, user: &str) -> Result<bool, StoreError> {
+        self.check()?;
+        self.users.erase(user).await
+    }
+
+    async fn pending(&self, now_ms: u64, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+        self.check()?;
+        self.users.pending(now_ms, after, limit).await
     }
 }
 
@@ -72,91 +81,73 @@ fn code(body: &[u8]) -> Value {
     serde_json::from_slice::<Value>(body).unwrap()["code"].clone()
 }
 
+fn rung(list: &Value) -> (&str, usize) {
+    (list["rung"].as_str().unwrap(), list["items"].as_array().unwrap().len())
+}
+
 #[tokio::test]
-async fn a_store_that_fails_refuses_events_and_lists_go_on() {
+async fn while_the_store_is_away_events_are_refused_and_lists_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let central = FakeCentral::start();
     let store = Flaky::open(folder.path());
-    // Room for one user, so that the other's state must be read.
-    let options = Options { users_open_max: 1, ..central.options(folder.path()) };
-    let edge = store.edge(options, &guest()).await;
+    let edge = store.edge(central.options(folder.path()), &guest()).await;
     let app = app(edge);
-    let newcomer = recommended(&app, "nobody", 10).await;
+    let popular = recommended(&app, "nobody", 10).await;
     learn(&app, "ada", &twenty("tent")).await;
     let own = recommended(&app, "ada", 10).await;
-    assert_ne!(own, newcomer);
+    assert_ne!(own, popular);
     learn(&app, "bob", &twenty("boot")).await;
 
     store.away.store(true, Ordering::SeqCst);
-    for user in ["ada", "bob", "cleo"] {
+    for (user, wanted, list_wanted) in
+        [("ada", "last", &own), ("bob", "popular", &popular), ("cleo", "popular", &popular)]
+    {
         let uri = format!("/v1/users/{user}/events");
         let (status, body) = call(&app, "POST", &uri, twenty("boot").to_string()).await;
         assert_eq!((status, code(&body)), (StatusCode::SERVICE_UNAVAILABLE, json!("store")), "{user}");
         let list = get(&app, &format!("/v1/users/{user}/recommendations?count=10")).await;
-        assert_eq!(list["rung"], "newcomer", "{user}");
-        assert_eq!(recommended(&app, user, 10).await, newcomer, "{user}");
+        assert_eq!(rung(&list), (wanted, 10), "{user}");
+        assert_eq!(&recommended(&app, user, 10).await, list_wanted, "{user}");
     }
-    assert_eq!(metric(&app, "nearfield_edge_fallbacks_total{reason=\"store\"}").await, 6.0);
-    assert_eq!(call(&app, "GET", "/readyz", Body::empty()).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let counted = |rung: &str| format!("nearfield_edge_lists_total{{rung=\"{rung}\",reason=\"store\"}}");
+    assert_eq!(metric(&app, &counted("last")).await, 2.0);
+    assert_eq!(metric(&app, &counted("popular")).await, 4.0);
+    assert_eq!(call(&app, "GET", "/readyz", Body::empty()).await.0, StatusCode::OK, "it recommends");
 
-    // The store can be read again: lists are the users' own, without what was refused.
+    // The store is back: lists are the users' own, without what was refused, and events are taken.
     store.away.store(false, Ordering::SeqCst);
     assert_eq!(recommended(&app, "ada", 10).await, own);
-    let list = get(&app, "/v1/users/ada/recommendations").await;
-    assert_eq!(list["rung"], "live");
+    assert_eq!(rung(&get(&app, "/v1/users/ada/recommendations").await).0, "live");
     assert_eq!(get(&app, "/v1/users/ada").await["history"].as_array().unwrap().len(), 20);
-    let (_, body) = call(&app, "POST", "/v1/users/ada/events", twenty("boot").to_string()).await;
-    assert_eq!(code(&body), "store", "events wait for a restart");
+    learn(&app, "ada", &twenty("boot")).await;
 }
 
-/// The byte that makes a state poisonous for the guest of [`brittle_guest`].
-const POISON: u8 = 255;
+#[tokio::test]
+async fn without_model_and_store_the_list_is_the_one_of_the_deployment() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut central = FakeCentral::start();
+    central.down();
+    let store = Flaky::open(folder.path());
+    let built_in = BuiltIn::from_lines("tent-1\n\nboot-2\n tent-3 \n");
+    let options = Options { wait_for_model: true, built_in, ..central.options(folder.path()) };
+    let app = app(store.edge(options, &guest()).await);
+    store.away.store(true, Ordering::SeqCst);
+    let list = get(&app, "/v1/users/ada/recommendations?count=2").await;
+    assert_eq!(rung(&list), ("built_in", 2));
+    assert_eq!(list["items"][1]["item_id"], "boot-2");
+    assert_eq!(list["model_version"], Value::Null);
+    assert_eq!(call(&app, "GET", "/readyz", Body::empty()).await.0, StatusCode::OK);
+}
 
-/// A guest that answers every call with the same, and traps in learning and ranking for a user whose state begins
-/// with [`POISON`].
-fn brittle_guest(model: ModelInfo) -> Vec<u8> {
-    let list = List { model, items: vec![] };
-    let answers = [
-        postcard::to_allocvec(&model).unwrap(),
-        postcard::to_allocvec(&list).unwrap(),
-        postcard::to_allocvec(&Learnt { applied: 1, ..Learnt::default() }).unwrap(),
-    ];
-    let mut data = String::new();
-    let mut output = Vec::new();
-    for (number, answer) in answers.iter().enumerate() {
-        let at = 1024 + 256 * number;
-        let bytes: String = answer.iter().map(|byte| format!("\\{byte:02x}")).collect();
-        writeln!(data, r#"(data (i32.const {at}) "{bytes}")"#).unwrap();
-        output.push(format!("(global.set $output (i64.const {}))", (at << 32) | answer.len()));
-    }
-    let [model, list, learnt] = <[String; 3]>::try_from(output).unwrap();
-    let own = "(if (local.get 0) (then unreachable))";
-    let nothing = "(global.set $output (i64.const 0))";
-    let text = format!(
-        r#"(module
-            (memory (export "memory") 4)
-            {data}
-            (global $output (mut i64) (i64.const 0))
-            (global $length (mut i32) (i32.const 0))
-            (func (export "nf_abi_version") (result i32) (i32.const 1))
-            (func (export "nf_input") (param i32) (result i32) (global.set $length (local.get 0)) (i32.const 4096))
-            (func (export "nf_output") (result i64) (global.get $output))
-            (func (export "nf_model_version") (result i32) {model} (i32.const 0))
-            (func (export "nf_model_load") (result i32) {model} (i32.const 0))
-            (func (export "nf_user_open") (result i32)
-                ;; The handle is 1 for a poisonous state and 0 for another one, at address 8.
-                (i32.store8 (i32.const 8) (i32.and
-                    (i32.gt_u (global.get $length) (i32.const 0))
-                    (i32.eq (i32.load8_u (i32.const 4096)) (i32.const {POISON}))))
-                (global.set $output (i64.const {handle}))
-                (i32.const 0))
-            (func (export "nf_user_close") (param i32) (result i32) {nothing} (i32.const 0))
-            (func (export "nf_user_save") (param i32) (result i32) {nothing} (i32.const 0))
-            (func (export "nf_user_learn") (param i32) (result i32) {own} {learnt} (i32.const 0))
-            (func (export "nf_user_recommend") (param i32) (result i32) {own} {list} (i32.const 0)))"#,
-        handle = (8u64 << 32) | 1,
-    );
-    wat::parse_str(text).unwrap()
+const INFO: ModelInfo = ModelInfo { lineage: Lineage(7), version: ModelVersion(2), rows: 24 };
+
+/// Keeps a user whose state makes the hostile core misbehave.
+async fn keep(store: &Flaky, user: &str, misdeed: Misdeed) -> Versioned {
+    let outbox = Outbox::Due { at_ms: 1 };
+    let record = Record { state: misdeed.mark().into_bytes(), outbox, ..Record::default() };
+    let versioned = Versioned { version: Version::draw(), record };
+    assert!(store.put_if(user, None, &versioned).await.unwrap());
+    versioned
 }
 
 #[tokio::test]
@@ -164,20 +155,17 @@ async fn a_user_whose_state_traps_twice_is_quarantined_until_it_is_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let central = FakeCentral::start();
     let store = Flaky::open(folder.path());
-    let poisoned = Record { state: vec![POISON], ..Record::default() };
-    store.put("ada", Some(poisoned.clone())).durable().await.unwrap();
-    let info = ModelInfo { lineage: Lineage(7), version: ModelVersion(2), rows: 24 };
-    let edge = store.edge(central.options(folder.path()), &brittle_guest(info)).await;
+    let poisoned = keep(&store, "ada", Misdeed::Trap).await;
+    let edge = store.edge(central.options(folder.path()), &hostile::core(INFO)).await;
     let app = app(edge);
     let replaced = "nearfield_edge_guests_replaced_total";
     let quarantined = "nearfield_edge_users_quarantined";
     let event = json!({ "kind": "view_item", "item_id": "tent-1" }).to_string();
 
     for code in ["guest", "guest", "quarantined", "quarantined"] {
-        let list = get(&app, "/v1/users/ada/recommendations").await;
-        assert_eq!(list["rung"], "newcomer");
-        let fallbacks = format!("nearfield_edge_fallbacks_total{{reason=\"{code}\"}}");
-        assert!(metric(&app, &fallbacks).await >= 1.0, "{code}");
+        assert_eq!(rung(&get(&app, "/v1/users/ada/recommendations").await), ("popular", 20));
+        let counted = format!("nearfield_edge_lists_total{{rung=\"popular\",reason=\"{code}\"}}");
+        assert!(metric(&app, &counted).await >= 1.0, "{code}");
         learn(&app, "bob", &json!({ "kind": "view_item", "item_id": "tent-1" })).await;
     }
     assert_eq!((metric(&app, replaced).await, metric(&app, quarantined).await), (2.0, 1.0));
@@ -187,14 +175,69 @@ async fn a_user_whose_state_traps_twice_is_quarantined_until_it_is_deleted() {
     let (status, _) = call(&app, "GET", "/v1/users/ada", Body::empty()).await;
     assert_eq!(status, StatusCode::CONFLICT);
     assert_eq!(metric(&app, replaced).await, 2.0, "the guest was not asked");
-    assert_eq!(store.get("ada").unwrap(), Some(poisoned), "what is kept is kept");
-    assert_eq!(get(&app, "/v1/users/bob/recommendations").await["rung"], "live");
+    assert_eq!(store.get("ada").await.unwrap(), Some(poisoned), "what is kept is kept");
+    assert_eq!(rung(&get(&app, "/v1/users/bob/recommendations").await).0, "live");
 
     let (status, _) = call(&app, "DELETE", "/v1/users/ada", Body::empty()).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(metric(&app, quarantined).await, 0.0);
     assert_eq!(call(&app, "POST", "/v1/users/ada/events", event).await.0, StatusCode::OK);
-    assert_eq!(get(&app, "/v1/users/ada/recommendations").await["rung"], "live");
+    assert_eq!(rung(&get(&app, "/v1/users/ada/recommendations").await).0, "live");
+}
+
+/// Whatever a core does with one user's state, it is stopped within two deadlines, and no neighbour fails or waits
+/// longer than that. `NEARFIELD_HOSTILE_CALLS` says how many such calls are made (50).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hostile_core_is_stopped_in_time_and_no_neighbour_notices() {
+    let calls: u32 = std::env::var("NEARFIELD_HOSTILE_CALLS").map_or(50, |calls| calls.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let central = FakeCentral::start();
+    let store = Flaky::open(folder.path());
+    let deadline = Duration::from_millis(200);
+    let limits = Limits { memory_bytes_max: 64 << 20, call_deadline: deadline, ..Limits::default() };
+    let options = Options { limits, ..central.options(folder.path()) };
+    for call in 0..calls {
+        // Two calls trap before a user is quarantined; each of these users makes one.
+        keep(&store, &format!("villain-{call}"), Misdeed::ALL[call as usize % Misdeed::ALL.len()]).await;
+    }
+    let edge = store.edge(options, &hostile::core(INFO)).await;
+
+    let done = Arc::new(AtomicBool::new(false));
+    let neighbours: Vec<_> = (0..4)
+        .map(|number| {
+            let (edge, done) = (Arc::clone(&edge), Arc::clone(&done));
+            tokio::spawn(async move {
+                let (mut longest, mut asked) = (Duration::ZERO, 0);
+                while !done.load(Ordering::SeqCst) {
+                    let started = Instant::now();
+                    let list = edge.recommend(&format!("neighbour-{number}"), &ListRequest::default()).await;
+                    assert_eq!(list.unwrap().rung, Rung::Live);
+                    longest = longest.max(started.elapsed());
+                    asked += 1;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                (longest, asked)
+            })
+        })
+        .collect();
+    let mut longest = Duration::ZERO;
+    for call in 0..calls {
+        let started = Instant::now();
+        let error = edge.export(&format!("villain-{call}")).await.unwrap_err();
+        longest = longest.max(started.elapsed());
+        let looped = Misdeed::ALL[call as usize % Misdeed::ALL.len()] == Misdeed::Loop;
+        assert_eq!(error.code(), if looped { "guest_deadline" } else { "guest" }, "{error}");
+    }
+    done.store(true, Ordering::SeqCst);
+    println!("{calls} hostile calls, the longest {longest:?}, deadline {deadline:?}");
+    assert!(longest < 2 * deadline, "{longest:?}");
+    for neighbour in neighbours {
+        let (longest, asked) = neighbour.await.unwrap();
+        println!("a neighbour's {asked} lists, the longest wait {longest:?}");
+        assert!(asked > 0 && longest < 2 * deadline, "{longest:?}");
+    }
+    let replaced = metric(&app(edge), "nearfield_edge_guests_replaced_total").await;
+    assert_eq!(replaced, f64::from(calls));
 }
 
 #[tokio::test]
@@ -202,11 +245,9 @@ async fn a_store_that_cannot_be_read_delays_a_delta_by_a_round_only() {
     let folder = tempfile::tempdir().unwrap();
     let central = FakeCentral::start();
     let store = Flaky::open(folder.path());
-    let options = Options { users_open_max: 1, ..central.options(folder.path()) };
-    let edge = store.edge(options, &guest()).await;
+    let edge = store.edge(central.options(folder.path()), &guest()).await;
     let app = app(Arc::clone(&edge));
     learn(&app, "ada", &twenty("tent")).await;
-    recommended(&app, "bob", 1).await;
 
     store.away.store(true, Ordering::SeqCst);
     let error = Arc::clone(&edge).sync_now().await.unwrap_err();
@@ -219,43 +260,73 @@ async fn a_store_that_cannot_be_read_delays_a_delta_by_a_round_only() {
 async fn a_full_queue_delays_a_delta_by_a_round_only() {
     let folder = tempfile::tempdir().unwrap();
     let central = FakeCentral::start();
-    let options = Options { workers: 1, ..central.options(folder.path()) };
-    let edge = Edge::start(options, &guest()).await.unwrap();
+    let store = Flaky::open(folder.path());
+    keep(&store, "villain", Misdeed::Loop).await;
+    let due = Outbox::Due { at_ms: 0 };
+    let record = Record { state: vec![1], outbox: due, ..Record::default() };
+    assert!(store.put_if("ada", None, &Versioned { version: Version::draw(), record }).await.unwrap());
+    let limits = Limits { call_deadline: Duration::from_secs(3), ..central.options(folder.path()).limits };
+    let edge = store.edge(Options { limits, ..central.options(folder.path()) }, &hostile::core(INFO)).await;
     let app = app(Arc::clone(&edge));
-    learn(&app, "ada", &twenty("tent")).await;
 
     // One call holds the worker; others fill its queue until no more fit.
-    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
-    let (begun, begins) = tokio::sync::oneshot::channel();
+    let request = ListRequest::default();
     let mut calls = tokio::task::JoinSet::new();
-    let held = Arc::clone(&edge);
-    calls.spawn(async move {
-        let hold = move |_: &mut _| {
-            begun.send(()).unwrap();
-            goes_on.recv().unwrap();
-            Ok(())
-        };
-        held.pool().run("ada", hold).await
-    });
-    begins.await.unwrap();
-    let full = Arc::new(AtomicBool::new(false));
-    while !full.load(Ordering::SeqCst) {
-        let (edge, full) = (Arc::clone(&edge), Arc::clone(&full));
-        calls.spawn(async move {
-            let result = edge.pool().run("bob", |_| Ok(())).await;
-            full.fetch_or(matches!(result, Err(EdgeError::Busy { .. })), Ordering::SeqCst);
-            Ok(())
-        });
+    for user in 0..1100 {
+        let (edge, request) = (Arc::clone(&edge), request.clone());
+        let user = if user == 0 { "villain".to_owned() } else { format!("user-{user}") };
+        calls.spawn(async move { edge.recommend(&user, &request).await.unwrap() });
         tokio::task::yield_now().await;
+    }
+    while metric(&app, "nearfield_edge_lists_total{rung=\"popular\",reason=\"busy\"}").await == 0.0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let error = Arc::clone(&edge).sync_now().await.unwrap_err();
     assert!(matches!(error, SyncError::Edge(EdgeError::Busy { .. })), "{error}");
-
-    go_on.send(()).unwrap();
-    while let Some(ended) = calls.join_next().await {
-        ended.unwrap().unwrap();
+    assert_eq!(store.get("ada").await.unwrap().unwrap().record.outbox, due, "it is asked again");
+    while let Some(list) = calls.join_next().await {
+        assert!([Rung::Live, Rung::Popular].contains(&list.unwrap().rung), "no list failed");
     }
-    assert_eq!(edge.sync_now().await.unwrap().settled, 1);
+    store.erase("villain").await.unwrap();
+    edge.sync_now().await.unwrap();
+    assert_eq!(store.get("ada").await.unwrap().unwrap().record.outbox, Outbox::Empty);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_core_goes_into_service_while_calls_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let central = FakeCentral::start();
+    let store = Flaky::open(folder.path());
+    keep(&store, "villain", Misdeed::Trap).await;
+    let options = Options { workers: 2, ..central.options(folder.path()) };
+    let users = Arc::clone(&store) as Arc<dyn UserStore>;
+    let edge = Edge::start_on(users, options, &hostile::core(INFO)).await.unwrap();
+    for _ in 0..2 {
+        edge.export("villain").await.unwrap_err();
+    }
+    assert_eq!(edge.export("villain").await.unwrap_err().code(), "quarantined");
+
+    let done = Arc::new(AtomicBool::new(false));
+    let (busy, stop) = (Arc::clone(&edge), Arc::clone(&done));
+    let calls = tokio::spawn(async move {
+        while !stop.load(Ordering::SeqCst) {
+            for user in ["ada", "bob", "cleo"] {
+                let list = busy.recommend(user, &ListRequest::default()).await.unwrap();
+                assert_eq!(list.rung, Rung::Live);
+            }
+        }
+    });
+    let before = edge.pool().core();
+    let refused = edge.install_core(b"no module").await.unwrap_err();
+    assert!(refused.to_string().contains("guest module cannot be used"), "{refused}");
+    assert_eq!(edge.pool().core(), before);
+    edge.install_core(&guest()).await.unwrap();
+    assert_eq!(edge.pool().core(), blake3::hash(&guest()));
+    let list = edge.recommend("ada", &ListRequest::default()).await.unwrap();
+    assert!(!list.items.is_empty(), "the real core ranks");
+    assert_eq!(edge.export("villain").await.unwrap_err().code(), "state", "a new core gives a new chance");
+    done.store(true, Ordering::SeqCst);
+    calls.await.unwrap();
 }
 
 /// The runtime has one thread: whatever blocks it stops every call.

@@ -3,33 +3,33 @@
 
 use nearfield_engine::{DeltaId, Event, Lineage, ModelVersion, Outcome, Row, Scenario};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Version of exports and messages. The host refuses a guest that answers another number.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
-/// The outcome of a call: the number that every export with a status returns.
+/// The outcome of a call: the first byte of every answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
+#[repr(u8)]
 pub enum Status {
-    /// Done; the output holds the answer.
+    /// Done; the message follows.
     Ok = 0,
-    /// A message did not decode, or lies outside the memory that the host was given.
+    /// A message did not decode.
     BadMessage = 1,
     /// The call needs a model and none is loaded.
     NoModel = 2,
-    /// No open user has this handle.
-    BadHandle = 3,
     /// The model pack was refused; the model held before stays.
-    Pack = 4,
+    Pack = 3,
     /// The patch was refused; the model held before stays.
-    Patch = 5,
+    Patch = 4,
     /// The stored state was refused.
-    State = 6,
-    /// An event was refused. Events of the batch that stand before it are learnt already: the host
-    /// closes the handle unsaved and so forgets them.
-    Event = 7,
-    /// A sync body could not be encoded, or a reply not decoded.
-    Wire = 8,
+    State = 5,
+    /// An event was refused; nothing of the step counts.
+    Event = 6,
+    /// A sync body could not be encoded, or a reply not decoded; nothing of the step counts.
+    Wire = 7,
+    /// The model has no item of this id.
+    UnknownItem = 8,
 }
 
 impl Status {
@@ -38,12 +38,12 @@ impl Status {
         Status::Ok,
         Status::BadMessage,
         Status::NoModel,
-        Status::BadHandle,
         Status::Pack,
         Status::Patch,
         Status::State,
         Status::Event,
         Status::Wire,
+        Status::UnknownItem,
     ];
 
     /// Returns a short stable name, for metrics and for callers' code.
@@ -52,17 +52,17 @@ impl Status {
             Self::Ok => "ok",
             Self::BadMessage => "bad_message",
             Self::NoModel => "no_model",
-            Self::BadHandle => "bad_handle",
             Self::Pack => "pack",
             Self::Patch => "patch",
             Self::State => "state",
             Self::Event => "event",
             Self::Wire => "wire",
+            Self::UnknownItem => "unknown_item",
         }
     }
 }
 
-/// The output of a call whose status is not [`Status::Ok`].
+/// What follows a status other than [`Status::Ok`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The engine's short name of the reason.
@@ -82,35 +82,100 @@ pub struct ModelInfo {
     pub rows: u32,
 }
 
-/// Input of `nf_user_learn`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Learn {
+/// Names a stored state, so that the guest may keep what it has derived from it. Two states of the same name are
+/// the same state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateName {
+    /// A hash of the user's name.
+    pub user: u64,
+    /// The version of the user's record, which no other write has; zeros where nothing is stored.
+    pub version: [u8; 16],
+}
+
+/// Input of `nf_step`: a user's state and all that is to be done with it. Done in this order: settle, learn, send,
+/// list, inspect.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Step<'a> {
     /// The host's clock, in milliseconds since 1970-01-01 UTC.
     pub now_ms: u64,
-    /// The events, in order.
-    pub events: Vec<Event>,
+    /// The state's name.
+    pub name: StateName,
+    /// The version that the state will have if it changes.
+    pub next_version: [u8; 16],
+    /// The state, empty for a user of whom nothing is kept.
+    #[serde(borrow)]
+    pub state: &'a [u8],
+    /// The list that was shown last, if it was and no choice has been counted by it.
+    pub shown: Option<Shown>,
+    /// Central's reply to a sync body: what it settles leaves the outbox.
+    pub settle: Option<&'a [u8]>,
+    /// Events to learn from, in order.
+    pub events: Cow<'a, [Event]>,
+    /// Asks for a sync body.
+    pub send: Option<Send>,
+    /// Asks for a list.
+    pub list: Option<ListRequest>,
+    /// Asks for what is kept of the user.
+    pub inspect: bool,
 }
 
-/// Output of `nf_user_learn`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Learnt {
-    /// Events that entered the history.
-    pub applied: u32,
-    /// Events whose id was counted before.
-    pub duplicate: u32,
-    /// Events that are context only (impressions, searches).
-    pub context_only: u32,
-    /// Whether a delta is due.
-    pub delta_due: bool,
+/// The head of a list that was shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Lineage of the model that made it.
+    pub lineage: Lineage,
+    /// Version of the model that made it.
+    pub version: ModelVersion,
+    /// Its first rows, best first.
+    pub rows: Vec<Row>,
 }
 
-/// Input of `nf_user_recommend`.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Recommend {
+/// Asks for a sync body: what is due moves into the outbox if that is empty, and the outbox is encoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Send {
+    /// 128 random bits for a new delta: the guest draws no randomness.
+    pub id: DeltaId,
+    /// The site that the deltas are for.
+    pub site: String,
+    /// The device token; without one nothing is encoded.
+    pub token: Option<Vec<u8>>,
+}
+
+/// Asks for a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListRequest {
     /// Length of the list.
     pub count: u32,
     /// What the list is for.
     pub scenario: Scenario,
+    /// Only these items, where given. Items that the model does not have are passed over.
+    pub allow: Option<Vec<String>>,
+    /// Not these items.
+    pub deny: Vec<String>,
+    /// How much the items differ from one another, 0 to 1.
+    pub diversity: f32,
+    /// How much the list explores, 0 to 1.
+    pub explore: f32,
+    /// Seed of the exploration.
+    pub seed: u64,
+    /// Whether each item comes with its reasons.
+    pub reasons: bool,
+}
+
+impl Default for ListRequest {
+    /// Twenty items to discover, and nothing else asked for.
+    fn default() -> Self {
+        Self {
+            count: 20,
+            scenario: Scenario::Discover,
+            allow: None,
+            deny: Vec::new(),
+            diversity: 0.0,
+            explore: 0.0,
+            seed: 0,
+            reasons: false,
+        }
+    }
 }
 
 /// An item of a list.
@@ -122,15 +187,64 @@ pub struct Recommended {
     pub item_id: String,
     /// Its score: larger is better; comparable within one list only.
     pub score: f32,
+    /// Why it is there, the weightiest first; empty where it was not asked for.
+    pub reasons: Vec<Why>,
 }
 
-/// Output of `nf_user_recommend`.
+/// A part of an item's score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// The part: `taste`, `last`, `popular`, `next` or `own`.
+    pub part: String,
+    /// Its share of all that speaks for the item, 0 to 1.
+    pub share: f32,
+    /// Item and kind of the event behind it, where it is one event.
+    pub because: Option<(String, String)>,
+}
+
+/// Output of `nf_similar`, and the list of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct List {
     /// The model that ranked.
     pub model: ModelInfo,
     /// Best first.
     pub items: Vec<Recommended>,
+}
+
+/// What became of a step's events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learnt {
+    /// Events that entered the history.
+    pub applied: u32,
+    /// Events whose id was counted before.
+    pub duplicate: u32,
+    /// Events that are context only (impressions, searches).
+    pub context_only: u32,
+}
+
+/// Output of `nf_step`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stepped {
+    /// The state after the step, where it is another one.
+    pub state: Option<Vec<u8>>,
+    /// What became of the events.
+    pub learnt: Learnt,
+    /// What became of the deltas that central's reply names.
+    pub outcomes: Vec<(DeltaId, Outcome)>,
+    /// Deltas in the outbox now.
+    pub outbox: u32,
+    /// Events that are in no delta yet.
+    pub unsent: u32,
+    /// Whether a delta of them is due.
+    pub delta_due: bool,
+    /// The body for `POST /v1/sync`, if one was asked for and the outbox holds anything.
+    pub body: Option<Vec<u8>>,
+    /// The list that counts as shown after the step.
+    pub shown: Option<Shown>,
+    /// The list, if one was asked for.
+    pub list: Option<List>,
+    /// What is kept, if that was asked for.
+    pub inspection: Option<Inspection>,
 }
 
 /// An event of the history, newest last.
@@ -146,7 +260,7 @@ pub struct Seen {
     pub time_ms: u64,
 }
 
-/// Output of `nf_user_inspect`.
+/// What is kept of a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inspection {
     /// The model in use.
@@ -155,51 +269,15 @@ pub struct Inspection {
     pub history: Vec<Seen>,
     /// Deltas that wait for an acknowledgement.
     pub outbox: Vec<DeltaId>,
-    /// Bytes of the saved state.
+    /// Bytes of the stored state.
     pub state_bytes: u32,
 }
 
-/// Input of `nf_user_take_delta`.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct TakeDelta {
-    /// 128 random bits: the guest draws no randomness.
-    pub id: DeltaId,
-    /// The host's clock, in milliseconds.
-    pub now_ms: u64,
-}
-
-/// Output of `nf_user_take_delta`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Taken {
-    /// Whether a delta was due and has moved into the outbox, which was empty. The host stores the state before it
-    /// sends anything.
-    pub taken: bool,
-    /// Deltas in the outbox now.
-    pub outbox: u32,
-    /// Events that are in no delta yet.
-    pub unsent: u32,
-}
-
-/// Input of `nf_user_encode_sync`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct EncodeSync {
-    /// The site that the deltas are for.
-    pub site: String,
-    /// The device token.
-    pub token: Vec<u8>,
-}
-
-/// Output of `nf_user_settle`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settled {
-    /// What became of each delta.
-    pub outcomes: Vec<(DeltaId, Outcome)>,
-    /// Deltas still in the outbox.
-    pub outbox: u32,
-    /// Events that are in no delta yet.
-    pub unsent: u32,
-    /// Lineage of central's latest model.
-    pub lineage: Lineage,
-    /// Version of central's latest model.
-    pub version: ModelVersion,
+/// Input of `nf_similar`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Similar {
+    /// The item that the others are to be like.
+    pub item_id: String,
+    /// Length of the list.
+    pub count: u32,
 }

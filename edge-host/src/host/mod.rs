@@ -1,6 +1,6 @@
 //! The guests: the core in wasmtime, one instance a worker thread.
 
-pub mod model_slot;
+pub mod in_service;
 pub mod pool;
 pub mod sandbox;
 mod strikes;

@@ -1,14 +1,16 @@
-//! Worker threads, one guest instance each. A user belongs to one worker, by the hash of the name,
-//! so that the events of one user are learnt in order and no lock stands around an instance.
+//! Worker threads, one guest instance each. A user belongs to one worker, by the hash of the name, so that what was
+//! derived from the user's state is warm there, and no lock stands around an instance.
 
+use crate::abi::{List, Similar, Step, Stepped};
 use crate::error::EdgeError;
-use crate::host::model_slot::{InstalledModel, ModelSlot};
-use crate::host::sandbox::{GuestError, Sandbox};
+use crate::host::in_service::{InService, InstalledModel, Slot};
+use crate::host::sandbox::{Export, GuestError, Sandbox, decode, message};
 use crate::host::worker::Worker;
 use crate::metrics::Metrics;
-use crate::users::UserStore;
 use nearfield_engine::ItemKey;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Most calls that wait for one worker (choice: at 50 µs a call, 50 ms of work).
@@ -19,29 +21,30 @@ type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 /// The workers.
 pub struct Pool {
     queues: Vec<mpsc::SyncSender<Job>>,
-    slot: ModelSlot,
+    slot: Arc<Slot>,
+    /// The worker of the next call that is not about a user.
+    next: AtomicUsize,
 }
 
 impl Pool {
-    /// Starts `workers` threads with an instance each, which keep up to `users_open_max` users open
+    /// Starts `workers` threads with an instance each, which keep up to `warm_bytes_max` bytes derived from states
     /// between them.
     ///
     /// # Errors
     /// [`GuestError`] if the module cannot be instantiated.
     pub fn start(
         sandbox: &Sandbox,
-        store: &Arc<dyn UserStore>,
         metrics: &Arc<Metrics>,
         workers: usize,
-        users_open_max: usize,
+        warm_bytes_max: u64,
     ) -> Result<Self, GuestError> {
         assert!(workers > 0, "a pool has a worker");
-        let slot = ModelSlot::default();
+        let warm_bytes_max = warm_bytes_max / workers as u64;
+        let slot = Slot::new(InService { sandbox: sandbox.clone(), model: None, warm_bytes_max });
         let mut queues = Vec::new();
         for index in 0..workers {
             let (queue, jobs) = mpsc::sync_channel::<Job>(QUEUE_MAX);
-            let open_max = (users_open_max / workers).max(1);
-            let mut worker = Worker::new(sandbox, &slot, store, metrics, open_max)?;
+            let mut worker = Worker::new(&slot, metrics)?;
             std::thread::Builder::new()
                 .name(format!("nearfield-guest-{index}"))
                 .spawn(move || {
@@ -52,20 +55,48 @@ impl Pool {
                 .map_err(|error| GuestError::Module { message: format!("no thread: {error}") })?;
             queues.push(queue);
         }
-        Ok(Self { queues, slot })
+        Ok(Self { queues, slot, next: AtomicUsize::new(0) })
     }
 
-    /// Runs a call on the user's worker.
+    /// Does a step of a user on the user's worker.
     ///
     /// # Errors
-    /// [`EdgeError::Busy`] if too many calls wait there, else what the call gives.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        user: &str,
-        call: impl FnOnce(&mut Worker) -> Result<T, EdgeError> + Send + 'static,
-    ) -> Result<T, EdgeError> {
-        let shard = ItemKey::of(user).0 % self.queues.len() as u64;
-        self.run_on(shard as usize, call).await
+    /// [`EdgeError::Busy`] if too many calls wait there, else what the guest gives.
+    pub async fn step(&self, user: &str, step: &Step<'_>) -> Result<Stepped, EdgeError> {
+        let (name, step) = (user.to_owned(), message(step));
+        let answer = self.run_on(self.worker_of(user), move |worker| worker.step(&name, &step)).await?;
+        decode(Export::Step, &answer).map_err(EdgeError::Guest)
+    }
+
+    /// Returns the items that are like another one.
+    ///
+    /// # Errors
+    /// [`EdgeError::UnknownItem`] if the model does not have it, else as [`Pool::step`].
+    pub async fn similar(&self, similar: &Similar) -> Result<List, EdgeError> {
+        let asked = message(similar);
+        let answer = self.run_on(self.any(), move |worker| worker.bytes(Export::Similar, &asked)).await?;
+        decode(Export::Similar, &answer).map_err(EdgeError::Guest)
+    }
+
+    /// Starts anew with a user whose state made the guest trap.
+    ///
+    /// # Errors
+    /// [`EdgeError::Busy`] if too many calls wait.
+    pub async fn forgive(&self, user: &str) -> Result<(), EdgeError> {
+        let name = user.to_owned();
+        let forgive = move |worker: &mut Worker| {
+            worker.forgive(&name);
+            Ok(())
+        };
+        self.run_on(self.worker_of(user), forgive).await
+    }
+
+    fn worker_of(&self, user: &str) -> usize {
+        (ItemKey::of(user).0 % self.queues.len() as u64) as usize
+    }
+
+    fn any(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len()
     }
 
     async fn run_on<T: Send + 'static>(
@@ -75,6 +106,7 @@ impl Pool {
     ) -> Result<T, EdgeError> {
         let (answer, waiting) = oneshot::channel();
         let job: Job = Box::new(move |worker| {
+            // A caller that has gone away needs no answer.
             let _ = answer.send(call(worker));
         });
         self.queues[worker].try_send(job).map_err(|error| match error {
@@ -84,36 +116,81 @@ impl Pool {
         waiting.await.unwrap_or(Err(EdgeError::Stopping))
     }
 
-    /// Gives every worker a model: by the patch where it fits, else by the pack.
+    /// As [`Pool::run_on`], waiting where the queue is full: it drains within milliseconds, and an update must not
+    /// be lost to it.
+    async fn run_when_free<T: Send + 'static>(
+        &self,
+        worker: usize,
+        call: impl FnOnce(&mut Worker) -> Result<T, EdgeError> + Clone + Send + 'static,
+    ) -> Result<T, EdgeError> {
+        loop {
+            match self.run_on(worker, call.clone()).await {
+                Err(EdgeError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                other => return other,
+            }
+        }
+    }
+
+    /// Gives every worker a model: by the patch, in place, where it fits; else by an instance that has loaded the
+    /// pack aside, so that no call waits for it.
     ///
     /// # Errors
-    /// What the first worker's guest said. Every worker keeps the model it had then.
+    /// [`EdgeError::Guest`] if the core refuses the model; every worker keeps the one it had then.
     pub async fn install(&self, model: InstalledModel, patch: Option<Arc<Vec<u8>>>) -> Result<(), EdgeError> {
+        let next = InService { model: Some(model.clone()), ..self.slot.in_service() };
         for worker in 0..self.queues.len() {
-            let installed = loop {
-                let (model, patch) = (model.clone(), patch.clone());
-                match self.run_on(worker, move |worker| worker.install(&model, patch.as_deref())).await {
-                    // A full queue drains within milliseconds; an update must not be lost to it.
-                    Err(EdgeError::Busy { .. }) => {
-                        tokio::time::sleep(std::time::Duration::from_millis(20)).await
+            if let Some(patch) = &patch {
+                let (wanted, patch) = (model.info, Arc::clone(patch));
+                if self.run_when_free(worker, move |worker| Ok(worker.patch(&wanted, &patch))).await? {
+                    if worker == 0 {
+                        self.slot.replace(next.clone());
                     }
-                    other => break other,
+                    continue;
                 }
-            };
-            if worker == 0 {
-                installed?;
-                // From here on a worker that replaces its instance starts with the new model.
-                *self.slot.lock().expect("no holder panics") = Some(model.clone());
-            } else if let Err(error) = installed {
-                tracing::error!(worker, %error, "worker could not take the model that another one took");
             }
+            self.replace(worker, &next, false).await?;
         }
         Ok(())
     }
 
+    /// Gives every worker another core, with the model in service, while calls go on.
+    ///
+    /// # Errors
+    /// [`EdgeError::Guest`] if the core cannot be used or refuses the model; every worker keeps the one it had then.
+    pub async fn install_core(&self, sandbox: Sandbox) -> Result<(), EdgeError> {
+        let next = InService { sandbox, ..self.slot.in_service() };
+        for worker in 0..self.queues.len() {
+            self.replace(worker, &next, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes an instance aside and gives it to a worker. The first one that works puts core and model into service.
+    async fn replace(&self, worker: usize, next: &InService, another_core: bool) -> Result<(), EdgeError> {
+        let making = next.clone();
+        let made = tokio::task::spawn_blocking(move || making.instantiate()).await;
+        let guest = made.unwrap_or(Err(GuestError::Module { message: "the edge is stopping".to_owned() }));
+        let guest = Arc::new(std::sync::Mutex::new(Some(guest.map_err(EdgeError::Guest)?)));
+        if worker == 0 {
+            self.slot.replace(next.clone());
+        }
+        let given = move |worker: &mut Worker| {
+            if let Some(guest) = guest.lock().expect("no holder panics").take() {
+                worker.replace(guest, another_core);
+            }
+            Ok(())
+        };
+        self.run_when_free(worker, given).await
+    }
+
     /// Returns the model in service, if one has arrived.
     pub fn model(&self) -> Option<InstalledModel> {
-        self.slot.lock().expect("no holder panics").clone()
+        self.slot.in_service().model
+    }
+
+    /// Returns the hash of the core in service.
+    pub fn core(&self) -> blake3::Hash {
+        self.slot.in_service().sandbox.hash()
     }
 
     /// Returns the golden digest as this pool's guest computes it.
@@ -121,6 +198,7 @@ impl Pool {
     /// # Errors
     /// [`EdgeError::Guest`] if the guest traps.
     pub async fn golden_digest(&self) -> Result<String, EdgeError> {
-        self.run_on(0, Worker::golden_digest).await
+        let digest = self.run_on(0, |worker| worker.bytes(Export::GoldenDigest, &[])).await?;
+        Ok(String::from_utf8_lossy(&digest).into_owned())
     }
 }

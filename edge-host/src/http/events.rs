@@ -79,7 +79,7 @@ pub(super) async fn learn(
     })?;
     let now_ms = edge.now_ms();
     let events = read_events(&body, now_ms)?;
-    let Learnt { applied, duplicate, context_only, delta_due: _ } = edge.learn(&user, events, now_ms).await?;
+    let Learnt { applied, duplicate, context_only } = edge.learn(&user, events).await?;
     edge.metrics().served("events", started.elapsed());
     Ok(Json(json!({ "applied": applied, "duplicate": duplicate, "context_only": context_only })))
 }

@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Result<Json<Value>, Refused> {
-    if let Some(error) = edge.store_failure() {
-        return Err(error.into());
+    if !edge.can_recommend() {
+        return Err(EdgeError::NoModel.into());
     }
-    let model = edge.pool().model().ok_or(EdgeError::NoModel)?;
-    Ok(Json(json!({ "lineage": model.info.lineage.to_string(), "model_version": model.info.version.0 })))
+    let model = edge.pool().model().map(|model| model.info);
+    Ok(Json(json!({
+        "lineage": model.map(|model| model.lineage.to_string()),
+        "model_version": model.map(|model| model.version.0),
+    })))
 }
 
 pub(super) async fn metrics(State(edge): State<Arc<Edge>>) -> Response {

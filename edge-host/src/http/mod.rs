@@ -79,7 +79,10 @@ impl IntoResponse for Refused {
         let body = json!({ "code": self.0.code(), "error": self.0.to_string() });
         let mut response = (self.0.status(), Json(body)).into_response();
         let more = match self.0 {
-            EdgeError::Busy { .. } | EdgeError::NoModel => Some((header::RETRY_AFTER, "1")),
+            EdgeError::Busy { .. }
+            | EdgeError::Contended { .. }
+            | EdgeError::Store(_)
+            | EdgeError::NoModel => Some((header::RETRY_AFTER, "1")),
             EdgeError::Unauthorized => Some((header::WWW_AUTHENTICATE, "Bearer")),
             _ => None,
         };

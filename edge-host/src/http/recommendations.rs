@@ -2,8 +2,9 @@
 
 use super::{Refused, read_user};
 use crate::Edge;
-use crate::abi::{List, Recommend};
+use crate::abi::ListRequest;
 use crate::error::EdgeError;
+use crate::fallback::Recommendations;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Json;
@@ -40,16 +41,14 @@ pub(super) async fn recommend(
         let message = format!("count is {count}, the limit is 1 to {COUNT_MAX}");
         return Err(EdgeError::Query { message }.into());
     }
-    let name = user.clone();
-    let request = Recommend { count, scenario };
-    let (List { model, items }, rung) =
-        edge.pool().run(&user, move |worker| worker.recommend(&name, request)).await?;
+    let request = ListRequest { count, scenario, ..ListRequest::default() };
+    let Recommendations { rung, model, items } = edge.recommend(&user, &request).await?;
     let items: Vec<Value> =
         items.into_iter().map(|item| json!({ "item_id": item.item_id, "score": item.score })).collect();
     edge.metrics().served("recommendations", started.elapsed());
     Ok(Json(json!({
-        "lineage": model.lineage.to_string(),
-        "model_version": model.version.0,
+        "lineage": model.map(|model| model.lineage.to_string()),
+        "model_version": model.map(|model| model.version.0),
         "rung": rung.as_str(),
         "items": items,
     })))

@@ -14,9 +14,7 @@ pub(super) async fn inspect(
     user: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Refused> {
     let user = read_user(user)?;
-    let name = user.clone();
-    let Inspection { model, history, outbox, state_bytes } =
-        edge.pool().run(&user, move |worker| worker.inspect(&name)).await?;
+    let (Inspection { model, history, outbox, state_bytes }, _) = edge.export(&user).await?;
     let history: Vec<Value> = history
         .into_iter()
         .map(|seen| {

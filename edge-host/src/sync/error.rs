@@ -77,7 +77,11 @@ impl SyncError {
         match self {
             Self::Edge(error) => matches!(
                 error,
-                EdgeError::Busy { .. } | EdgeError::Stopping | EdgeError::NoModel | EdgeError::Store(_)
+                EdgeError::Busy { .. }
+                    | EdgeError::Contended { .. }
+                    | EdgeError::Stopping
+                    | EdgeError::NoModel
+                    | EdgeError::Store(_)
             ),
             other => other.ends_the_round(),
         }

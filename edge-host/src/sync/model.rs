@@ -1,9 +1,9 @@
 //! The model: brought up to the signed manifest by the engine's procedure, [`Update`].
 
 use super::error::SyncError;
-use crate::edge::{Edge, MANIFEST_FILE, MODEL_FILE, model_info};
+use crate::edge::{Edge, MANIFEST_FILE, MODEL_FILE, installed};
 use crate::error::EdgeError;
-use crate::host::model_slot::InstalledModel;
+use crate::host::in_service::InstalledModel;
 use nearfield_engine::model::manifest::{FileRef, signed_by};
 use nearfield_engine::{Held, Model, ModelVersion, Step, Update, UpdateError};
 use std::io::Write;
@@ -67,18 +67,17 @@ impl Edge {
     async fn patched(
         &self,
         update: &Arc<Update>,
-        installed: &InstalledModel,
+        held: &InstalledModel,
         from: ModelVersion,
         file: FileRef,
     ) -> Option<(InstalledModel, Arc<Vec<u8>>)> {
         let patch = async {
             let patch = self.central.patch(from, update.manifest().stable.version, &file).await?;
-            let (update, before) = (Arc::clone(update), Arc::clone(&installed.pack));
+            let (update, before) = (Arc::clone(update), Arc::clone(&held.pack));
             off_the_runtime(move || {
                 let model = Model::load(&before).map_err(UpdateError::Pack)?;
                 let model = update.patched(model, &file, &patch)?;
-                let model = InstalledModel { info: model_info(&model), pack: Arc::new(model.to_pack()) };
-                Ok((model, Arc::new(patch)))
+                Ok((installed(&model, model.to_pack()), Arc::new(patch)))
             })
             .await
         };
@@ -99,7 +98,7 @@ impl Edge {
         let update = Arc::clone(update);
         off_the_runtime(move || {
             let model = update.loaded(&pack)?;
-            Ok(InstalledModel { info: model_info(&model), pack: Arc::new(pack) })
+            Ok(installed(&model, pack))
         })
         .await
     }

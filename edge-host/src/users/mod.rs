@@ -1,25 +1,115 @@
-//! The users' states, behind one trait: user id → record. The contract in its words and the tests in
+//! The users, behind one trait: user id → versioned record. The contract in its words and the tests in
 //! `contract.rs` hold for every backend.
 
 #[cfg(test)]
 mod contract;
+pub mod memory;
 pub mod redb;
 
+use crate::abi::Shown;
+use async_trait::async_trait;
+use nearfield_engine::{Lineage, ModelVersion, Row};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+
+/// The version of a record: 128 random bits, so that no two writes ever have the same, also where a user was erased
+/// and came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Version(pub [u8; 16]);
+
+impl Version {
+    /// Draws a version that no write has.
+    ///
+    /// # Panics
+    /// Where the system gives no random bits: without them versions could repeat, and an event be lost.
+    pub fn draw() -> Self {
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits).expect("the system gives random bits");
+        Self(bits)
+    }
+}
 
 /// What is kept of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The engine's state, with its own schema version inside.
     pub state: Vec<u8>,
+    /// The list that was made last.
+    pub last: Option<LastList>,
     /// Central's device token for this user, once there is one.
     pub token: Option<Vec<u8>>,
-    /// Whether central has yet to receive something of this user.
-    pub pending: bool,
+    /// What central has yet to receive.
+    pub outbox: Outbox,
 }
 
-/// Why the store failed.
+/// The head of a list that was made for a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastList {
+    /// Lineage of the model that made it.
+    pub lineage: Lineage,
+    /// Version of the model that made it.
+    pub version: ModelVersion,
+    /// Its first rows, best first.
+    pub rows: Vec<Row>,
+    /// Whether a choice has been counted by its rank in it.
+    pub counted: bool,
+}
+
+impl LastList {
+    /// Returns it as shown, while no choice has been counted by it.
+    pub fn shown(&self) -> Option<Shown> {
+        let rows = || self.rows.clone();
+        (!self.counted).then(|| Shown { lineage: self.lineage, version: self.version, rows: rows() })
+    }
+}
+
+/// How far what a user taught has come on its way to central.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outbox {
+    /// Central has all of it.
+    #[default]
+    Empty,
+    /// Events wait to become a delta, or a delta to be sent.
+    Due {
+        /// When, in milliseconds since 1970-01-01 UTC.
+        at_ms: u64,
+    },
+    /// A delta has been sent, and the answer is not known.
+    Sent {
+        /// When it is sent again, in milliseconds since 1970-01-01 UTC.
+        again_ms: u64,
+    },
+}
+
+impl Outbox {
+    /// Returns when there is something to do, in milliseconds since 1970-01-01 UTC.
+    pub fn due_ms(self) -> Option<u64> {
+        match self {
+            Self::Empty => None,
+            Self::Due { at_ms } => Some(at_ms),
+            Self::Sent { again_ms } => Some(again_ms),
+        }
+    }
+}
+
+/// A record and the version of the write that made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versioned {
+    /// The version.
+    pub version: Version,
+    /// The record.
+    pub record: Record,
+}
+
+/// A user whose outbox is due, and the place to go on from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// Since when, in milliseconds since 1970-01-01 UTC.
+    pub at_ms: u64,
+    /// The user.
+    pub user: String,
+}
+
+/// Why a store did not answer.
 #[derive(Clone, Debug)]
 pub struct StoreError {
     what: &'static str,
@@ -41,60 +131,54 @@ impl std::fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// A write that is under way; it is answered when it is on disk.
-#[derive(Debug)]
-pub struct Ticket(oneshot::Receiver<Result<(), StoreError>>);
-
-/// The backend's side of a [`Ticket`]. Dropped without an answer, it fails the ticket.
-#[derive(Debug)]
-pub struct Pending(oneshot::Sender<Result<(), StoreError>>);
-
-impl Pending {
-    /// Answers the ticket.
-    pub fn answer(self, outcome: Result<(), StoreError>) {
-        // A caller that has gone away needs no answer.
-        let _ = self.0.send(outcome);
-    }
-}
-
-impl Ticket {
-    /// Returns a ticket and the side that answers it.
-    pub fn new() -> (Pending, Self) {
-        let (answer, ticket) = oneshot::channel();
-        (Pending(answer), Self(ticket))
-    }
-
-    /// Waits until the write is on disk.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the transaction failed; nothing of it is on disk then.
-    pub async fn durable(self) -> Result<(), StoreError> {
-        self.0.await.unwrap_or_else(|_| Err(StoreError::new("commit", "its writer has stopped")))
-    }
-}
-
 /// A store of users.
 ///
 /// # Contract
-/// - **Durable when answered.** A [`Ticket`] is answered with success only after the write is where a
-///   crash cannot take it, so a batch of events answered with 200 survives.
-/// - **Reads see writes.** [`UserStore::get`] sees every [`UserStore::put`] before it, answered or not;
-///   a write that failed is seen no longer.
-/// - **Order.** The writes of one user take effect in the order in which they were made.
-/// - **A failed write is the last.** Once a write has failed, every later one fails until the store is opened
-///   anew: it may have been made from the record that failed, and what is on disk is known only after a restart.
-///   What can still be read is.
-/// - Nothing is promised for what was never answered.
+/// - **Compare and set.** [`UserStore::put_if`] writes only where the user's version is the expected one, in one
+///   indivisible act, also between hosts. Of several writes that expect the same version one succeeds.
+/// - **Durable when answered.** A write that was answered with `true` is where a crash of the host cannot take it,
+///   so events answered with 200 survive. (The backend in memory promises less, and says so.)
+/// - **Reads see writes.** [`UserStore::get`] sees every write that was answered before it was called. A cache may
+///   answer an older record for a bounded time; [`UserStore::get_newest`] never does.
+/// - **All or nothing.** A write that fails, or whose future is dropped, took place wholly or not at all. The caller
+///   reads again to know.
+/// - **In order of need.** [`UserStore::pending`] gives those who are due first, and what it costs depends on how
+///   many are due, not on how many users there are.
 ///
 /// # Errors
-/// [`StoreError`] where the backend cannot be read, or a record is damaged. Nothing falls back to memory.
+/// [`StoreError`] where the backend cannot be reached or read, or a record is damaged. Nothing falls back to memory.
+#[async_trait]
 pub trait UserStore: Send + Sync {
     /// Returns what is kept of a user.
-    fn get(&self, user: &str) -> Result<Option<Record>, StoreError>;
+    async fn get(&self, user: &str) -> Result<Option<Versioned>, StoreError>;
 
-    /// Queues a record, or with `None` a removal, and returns the ticket of its write.
-    fn put(&self, user: &str, record: Option<Record>) -> Ticket;
+    /// Returns what is kept of a user, past every cache: for one whose write met another version.
+    async fn get_newest(&self, user: &str) -> Result<Option<Versioned>, StoreError> {
+        self.get(user).await
+    }
 
-    /// Returns the users whose record says that central has yet to receive something of them.
-    fn pending(&self) -> Result<Vec<String>, StoreError>;
+    /// Writes a record where the user's version is `expected` (`None`: nothing is kept); returns whether it was.
+    async fn put_if(
+        &self,
+        user: &str,
+        expected: Option<Version>,
+        next: &Versioned,
+    ) -> Result<bool, StoreError>;
+
+    /// Forgets a user, unsent deltas and token included; returns whether anything was kept.
+    async fn erase(&self, user: &str) -> Result<bool, StoreError>;
+
+    /// Returns users whose outbox is due at `now_ms`, up to `limit` of them, in the order of [`Due`], those after
+    /// `after` where it is given.
+    async fn pending(&self, now_ms: u64, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError>;
+}
+
+/// Writes a record as bytes.
+fn encode(record: &Record) -> Vec<u8> {
+    postcard::to_allocvec(record).expect("a record holds only bytes and numbers")
+}
+
+/// Reads a record's bytes.
+fn decode(bytes: &[u8]) -> Result<Record, StoreError> {
+    postcard::from_bytes(bytes).map_err(|error| StoreError::new("decode a record", error))
 }

@@ -1,43 +1,37 @@
 //! Users on disk: one redb file. Writes of many users that wait together share one transaction (group
 //! commit).
 
-use super::{Pending, Record, StoreError, Ticket, UserStore};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use std::collections::HashMap;
+use super::{Due, StoreError, UserStore, Version, Versioned, decode, encode};
+use async_trait::async_trait;
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use std::path::Path;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
+use tokio::sync::oneshot;
 
-/// user id → [`Record`] as postcard.
-const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
-/// Users of whom central has yet to receive something: learnt since the last delta, or a delta
-/// unsettled.
-const PENDING: TableDefinition<'_, &str, ()> = TableDefinition::new("pending");
+/// user → version, time of the outbox (`u64` little-endian, `u64::MAX` for none), [`Record`] as postcard.
+const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users.2");
+/// (time in milliseconds, user) of every outbox that is not empty.
+const DUE: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("due");
 /// Most writes of one transaction (choice: bounds how long the first of a group waits).
 const GROUP_MAX: usize = 1024;
-/// Memory for pages of the file, in bytes (choice: users that were active lately are open in a guest anyway).
+/// Memory for pages of the file, in bytes (choice).
 const CACHE_BYTES: usize = 64 << 20;
+/// Bytes before the record.
+const HEAD_BYTES: usize = 24;
 
-/// A write that waits for its transaction: a record, or the removal of one.
+/// A change that waits for its transaction; a removal where there is no record.
 struct Write {
     user: String,
-    number: u64,
-    record: Option<Record>,
-    answer: Pending,
-}
-
-#[derive(Default)]
-struct Waiting {
-    number: u64,
-    /// The newest uncommitted write of each user; `None` is a removal.
-    newest: HashMap<String, (u64, Option<Record>)>,
-    /// Why a commit failed. Every write after it fails too.
-    failure: Option<StoreError>,
+    /// The version that must be there; any where it is `None`.
+    expected: Option<Option<Version>>,
+    next: Option<Versioned>,
+    /// Answered with whether the change was made.
+    answer: oneshot::Sender<Result<bool, StoreError>>,
 }
 
 /// A user store in one redb file.
 pub struct RedbUsers {
     database: Arc<Database>,
-    waiting: Arc<Mutex<Waiting>>,
     writes: mpsc::Sender<Write>,
 }
 
@@ -54,135 +48,176 @@ impl RedbUsers {
         let setup = || -> Result<(), redb::Error> {
             let transaction = database.begin_write()?;
             transaction.open_table(USERS)?;
-            transaction.open_table(PENDING)?;
+            transaction.open_table(DUE)?;
             transaction.commit()?;
             Ok(())
         };
         setup().map_err(|error| StoreError::new("set up its tables", error))?;
 
         let database = Arc::new(database);
-        let waiting = Arc::new(Mutex::new(Waiting::default()));
         let (writes, queue) = mpsc::channel();
-        let writer = (Arc::clone(&database), Arc::clone(&waiting));
+        let writer = Arc::clone(&database);
         std::thread::Builder::new()
             .name("nearfield-store".to_owned())
-            .spawn(move || write_all(&writer.1, &queue, |group| commit(&writer.0, group)))
+            .spawn(move || write_all(&writer, &queue))
             .map_err(|error| StoreError::new("start its writer", error))?;
-        Ok(Self { database, waiting, writes })
+        Ok(Self { database, writes })
+    }
+
+    async fn write(
+        &self,
+        user: &str,
+        expected: Option<Option<Version>>,
+        next: Option<Versioned>,
+    ) -> Result<bool, StoreError> {
+        let (answer, written) = oneshot::channel();
+        // Without a writer the answer's sender is dropped, and the receiver says so.
+        let _ = self.writes.send(Write { user: user.to_owned(), expected, next, answer });
+        written.await.unwrap_or_else(|_| Err(StoreError::new("commit", "its writer has stopped")))
     }
 }
 
+#[async_trait]
 impl UserStore for RedbUsers {
-    fn get(&self, user: &str) -> Result<Option<Record>, StoreError> {
-        if let Some((_, record)) = self.waiting.lock().expect("no holder panics").newest.get(user) {
-            return Ok(record.clone());
-        }
+    async fn get(&self, user: &str) -> Result<Option<Versioned>, StoreError> {
         let read = || -> Result<Option<Vec<u8>>, redb::Error> {
             let table = self.database.begin_read()?.open_table(USERS)?;
             Ok(table.get(user)?.map(|bytes| bytes.value().to_vec()))
         };
         let bytes = read().map_err(|error| StoreError::new("read", error))?;
         bytes
-            .map(|bytes| {
-                postcard::from_bytes(&bytes).map_err(|error| StoreError::new("decode a record", error))
-            })
+            .map(|bytes| Ok(Versioned { version: version(&bytes)?, record: decode(&bytes[HEAD_BYTES..])? }))
             .transpose()
     }
 
-    fn put(&self, user: &str, record: Option<Record>) -> Ticket {
-        let (answer, ticket) = Ticket::new();
-        let mut waiting = self.waiting.lock().expect("no holder panics");
-        if let Some(error) = &waiting.failure {
-            answer.answer(Err(error.clone()));
-            return ticket;
-        }
-        waiting.number += 1;
-        let number = waiting.number;
-        waiting.newest.insert(user.to_owned(), (number, record.clone()));
-        // Sent under the lock, so that the queue holds the writes of a user in their order. Without
-        // a writer the answer's sender is dropped, and the ticket says so.
-        let _ = self.writes.send(Write { user: user.to_owned(), number, record, answer });
-        ticket
+    async fn put_if(
+        &self,
+        user: &str,
+        expected: Option<Version>,
+        next: &Versioned,
+    ) -> Result<bool, StoreError> {
+        self.write(user, Some(expected), Some(next.clone())).await
     }
 
-    fn pending(&self) -> Result<Vec<String>, StoreError> {
-        let read = || -> Result<Vec<String>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(PENDING)?;
-            let mut users = Vec::new();
-            for entry in table.iter()? {
-                users.push(entry?.0.value().to_owned());
+    async fn erase(&self, user: &str) -> Result<bool, StoreError> {
+        self.write(user, None, None).await
+    }
+
+    async fn pending(&self, now_ms: u64, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+        let read = || -> Result<Vec<Due>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(DUE)?;
+            let mut due = Vec::new();
+            let from = after.map_or((0, ""), |after| (after.at_ms, after.user.as_str()));
+            for entry in table.range(from..)? {
+                let entry = entry?;
+                let (at_ms, user) = entry.0.value();
+                let found = Due { at_ms, user: user.to_owned() };
+                if at_ms > now_ms || due.len() == limit {
+                    break;
+                }
+                if after != Some(&found) {
+                    due.push(found);
+                }
             }
-            Ok(users)
+            Ok(due)
         };
         read().map_err(|error| StoreError::new("list its pending users", error))
     }
 }
 
-/// Commits what waits, a group at a time, until the store is dropped. After a commit has failed nothing is
-/// committed any more: what came after it in the queue was made from records that were then refused.
-fn write_all(
-    waiting: &Mutex<Waiting>,
-    queue: &mpsc::Receiver<Write>,
-    commit: impl Fn(&[Write]) -> Result<(), redb::Error>,
-) {
+/// Returns the version in a value's head.
+fn version(value: &[u8]) -> Result<Version, StoreError> {
+    let damaged = || StoreError::new("read", "a record is shorter than its head");
+    if value.len() < HEAD_BYTES {
+        return Err(damaged());
+    }
+    Ok(Version(*value.first_chunk().ok_or_else(damaged)?))
+}
+
+/// Returns the time in a value's head.
+fn due_ms(value: &[u8]) -> Option<u64> {
+    let at_ms = value.get(16..HEAD_BYTES)?.try_into().map(u64::from_le_bytes).ok()?;
+    (at_ms != u64::MAX).then_some(at_ms)
+}
+
+/// Returns a value.
+fn value(Versioned { version, record }: &Versioned) -> Vec<u8> {
+    let mut bytes = version.0.to_vec();
+    bytes.extend(record.outbox.due_ms().unwrap_or(u64::MAX).to_le_bytes());
+    bytes.extend(encode(record));
+    bytes
+}
+
+/// Commits what waits, a group at a time, until the store is dropped.
+fn write_all(database: &Database, queue: &mpsc::Receiver<Write>) {
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX {
             let Ok(next) = queue.try_recv() else { break };
             group.push(next);
         }
-        let failed = waiting.lock().expect("no holder panics").failure.clone();
-        let outcome = match failed {
-            Some(error) => Err(error),
-            None => commit(&group).map_err(|error| StoreError::new("commit", error)),
-        };
-        let mut waiting = waiting.lock().expect("no holder panics");
-        waiting.failure = outcome.clone().err();
-        for write in group {
-            // A failed write leaves the overlay too: readers see what is on disk.
-            if waiting.newest.get(&write.user).is_some_and(|(number, _)| *number == write.number) {
-                waiting.newest.remove(&write.user);
-            }
-            write.answer.answer(outcome.clone());
+        let outcome = commit(database, &group).map_err(|error| StoreError::new("commit", error));
+        for (index, write) in group.into_iter().enumerate() {
+            // A caller that has gone away needs no answer.
+            let _ = write.answer.send(outcome.as_ref().map(|made| made[index]).map_err(Clone::clone));
         }
     }
 }
 
-fn commit(database: &Database, group: &[Write]) -> Result<(), redb::Error> {
+/// Makes a group of changes in one transaction; returns which of them were made.
+fn commit(database: &Database, group: &[Write]) -> Result<Vec<bool>, redb::Error> {
     let transaction = database.begin_write()?;
+    let mut made = Vec::with_capacity(group.len());
     {
         let mut users = transaction.open_table(USERS)?;
-        let mut pending = transaction.open_table(PENDING)?;
+        let mut due = transaction.open_table(DUE)?;
         for write in group {
-            let user = write.user.as_str();
-            match &write.record {
-                Some(record) => {
-                    let bytes = postcard::to_allocvec(record).expect("a record holds only bytes");
-                    users.insert(user, bytes.as_slice())?;
-                }
-                None => {
-                    users.remove(user)?;
-                }
-            }
-            if write.record.as_ref().is_some_and(|record| record.pending) {
-                pending.insert(user, ())?;
-            } else {
-                pending.remove(user)?;
-            }
+            made.push(change(&mut users, &mut due, write)?);
         }
     }
     transaction.commit()?;
-    Ok(())
+    Ok(made)
+}
+
+fn change(
+    users: &mut Table<'_, &'static str, &'static [u8]>,
+    due: &mut Table<'_, (u64, &'static str), ()>,
+    write: &Write,
+) -> Result<bool, redb::Error> {
+    let user = write.user.as_str();
+    let before = users.get(user)?.map(|before| {
+        let value = before.value();
+        (value.first_chunk().copied().map(Version), due_ms(value))
+    });
+    let (version, due_before) = before.unwrap_or_default();
+    if write.expected.is_some_and(|expected| expected != version)
+        || (write.next.is_none() && before.is_none())
+    {
+        return Ok(false);
+    }
+    if let Some(at_ms) = due_before {
+        due.remove((at_ms, user))?;
+    }
+    match &write.next {
+        Some(next) => {
+            users.insert(user, value(next).as_slice())?;
+            if let Some(at_ms) = next.record.outbox.due_ms() {
+                due.insert((at_ms, user), ())?;
+            }
+        }
+        None => _ = users.remove(user)?,
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use crate::users::{Outbox, Record};
 
     #[tokio::test]
     async fn the_contract_holds() {
-        super::super::contract::holds(|| {
+        super::super::contract::holds(async || {
             let folder = tempfile::tempdir().unwrap();
             let store = RedbUsers::open(&folder.path().join("users.redb")).unwrap();
             (folder, store)
@@ -191,13 +226,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_restart_keeps_every_write_that_was_durable() {
+    async fn a_restart_keeps_every_write_that_was_answered() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users.redb");
-        let record = Record { state: vec![1, 2, 3], token: Some(vec![9]), pending: true };
+        let outbox = Outbox::Due { at_ms: 7 };
+        let record = Record { state: vec![1, 2, 3], token: Some(vec![9]), outbox, last: None };
+        let ada = Versioned { version: Version::draw(), record };
+        let bob = Versioned { version: Version::draw(), record: Record::default() };
         let store = RedbUsers::open(&path).unwrap();
-        store.put("ada", Some(record.clone())).durable().await.unwrap();
-        store.put("bob", Some(Record::default())).durable().await.unwrap();
+        assert!(store.put_if("ada", None, &ada).await.unwrap());
+        assert!(store.put_if("bob", None, &bob).await.unwrap());
         drop(store);
 
         // The writer lets go of the file when its queue is gone.
@@ -207,57 +245,16 @@ mod tests {
                 RedbUsers::open(&path).ok()
             })
             .expect("the file is free within two seconds");
-        assert_eq!(store.get("ada").unwrap(), Some(record));
-        assert_eq!(store.pending().unwrap(), ["ada"]);
+        assert_eq!(store.get("ada").await.unwrap(), Some(ada));
+        assert_eq!(store.pending(7, None, 10).await.unwrap(), [Due { at_ms: 7, user: "ada".to_owned() }]);
     }
 
     #[test]
-    fn a_write_that_was_queued_behind_a_failed_one_is_not_committed() {
-        let waiting = Mutex::new(Waiting::default());
-        let (writes, queue) = mpsc::channel();
-        let write = move |number: u8| {
-            let (answer, ticket) = Ticket::new();
-            let record = Some(Record { state: vec![number], ..Record::default() });
-            writes.send(Write { user: "ada".to_owned(), number: number.into(), record, answer }).unwrap();
-            ticket
-        };
-        let (begun, begins) = mpsc::channel();
-        let (go_on, goes_on) = mpsc::channel();
-        let commits = AtomicU32::new(0);
-        let (waiting, commits) = (&waiting, &commits);
-        // Only the first commit fails: the disk is sound again at once.
-        let commit = move |_: &[Write]| {
-            begun.send(()).unwrap();
-            goes_on.recv().unwrap();
-            match commits.fetch_add(1, Ordering::SeqCst) {
-                0 => Err(redb::Error::DatabaseAlreadyOpen),
-                _ => Ok(()),
-            }
-        };
-        std::thread::scope(|scope| {
-            scope.spawn(move || write_all(waiting, &queue, commit));
-            let refused = write(1);
-            begins.recv().unwrap();
-            // Its record holds what the first one's does, and the first one is under way.
-            let queued = write(2);
-            go_on.send(()).unwrap();
-            go_on.send(()).unwrap();
-            for ticket in [refused, queued] {
-                let error = ticket.0.blocking_recv().unwrap().unwrap_err();
-                assert!(error.to_string().starts_with("user store could not commit: "), "{error}");
-            }
-            drop(write);
-        });
-        assert_eq!(commits.load(Ordering::SeqCst), 1, "the second was never tried");
-        assert!(waiting.lock().unwrap().failure.is_some(), "nor is any later one");
-    }
-
-    #[test]
-    fn a_file_that_is_no_store_is_refused() {
+    fn a_store_that_is_none_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users.redb");
-        std::fs::write(&path, b"not a database, but long enough to be looked at").unwrap();
+        std::fs::write(&path, b"no store").unwrap();
         let error = RedbUsers::open(&path).err().unwrap();
-        assert!(error.to_string().starts_with("user store could not open: "), "{error}");
+        assert!(error.to_string().starts_with("user store could not open"), "{error}");
     }
 }

@@ -79,42 +79,39 @@ impl Equations {
         self.whole.clear();
         self.recent.clear();
         self.rows.clear();
-        self.row.resize(model.dim(), 0.0);
         let count = history.entries.len() / HISTORY_STEP * HISTORY_STEP;
         for (index, entry) in history.entries.iter().take(count).enumerate() {
-            let row = model.row(entry.key);
-            self.rows.push_back(row);
-            let Some(row) = row else { continue };
-            let weight = model.hyper.kind(entry.kind());
-            model.dequantise(row, &mut self.row);
-            self.whole.add(&self.row, weight.weight, weight.target);
-            let recency = power(model.hyper.recent_decay, count - 1 - index);
-            if recency > RECENCY_MIN {
-                self.recent.add(&self.row, recency * weight.weight, weight.target);
-            }
+            self.add(model, entry, power(model.hyper.recent_decay, count - 1 - index));
         }
-        history.entries.range(count..).for_each(|entry| self.add(model, entry));
+        history.entries.iter().skip(count).for_each(|entry| self.add_newest(model, entry));
     }
 
     /// Takes in the newest event, which is in the history already.
     pub(super) fn append(&mut self, model: &Model, history: &History) {
         self.solved = Default::default();
         match history.entries.back() {
-            Some(newest) if !history.entries.len().is_multiple_of(HISTORY_STEP) => self.add(model, newest),
+            Some(newest) if !history.entries.len().is_multiple_of(HISTORY_STEP) => {
+                self.add_newest(model, newest)
+            }
             _ => self.rebuild(model, history),
         }
     }
 
-    fn add(&mut self, model: &Model, entry: &HistoryEntry) {
+    fn add_newest(&mut self, model: &Model, newest: &HistoryEntry) {
+        self.recent.scale(model.hyper.recent_decay);
+        self.add(model, newest, 1.0);
+    }
+
+    fn add(&mut self, model: &Model, entry: &HistoryEntry, recency: f32) {
         let row = model.row(entry.key);
         self.rows.push_back(row);
-        self.recent.scale(model.hyper.recent_decay);
-        if let Some(row) = row {
-            let weight = model.hyper.kind(entry.kind());
-            self.row.resize(model.dim(), 0.0);
-            model.dequantise(row, &mut self.row);
-            self.whole.add(&self.row, weight.weight, weight.target);
-            self.recent.add(&self.row, weight.weight, weight.target);
+        let Some(row) = row else { return };
+        let weight = model.hyper.kind(entry.kind());
+        self.row.resize(model.dim(), 0.0);
+        model.dequantise(row, &mut self.row);
+        self.whole.add(&self.row, weight.weight, weight.target);
+        if recency > RECENCY_MIN {
+            self.recent.add(&self.row, recency * weight.weight, weight.target);
         }
     }
 

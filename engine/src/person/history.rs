@@ -2,7 +2,7 @@
 
 use crate::event::{Event, Kind};
 use crate::ids::{ItemKey, short_hash};
-use crate::limits::{HISTORY_MAX, HISTORY_MIN, SESSION_GAP_MS};
+use crate::limits::{HISTORY_MAX, HISTORY_STEP, SESSION_GAP_MS};
 use alloc::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
@@ -104,7 +104,7 @@ impl History {
     fn keep(&mut self, entry: HistoryEntry) {
         self.entries.push_back(entry);
         if self.entries.len() > HISTORY_MAX {
-            self.entries.drain(..self.entries.len() - HISTORY_MIN);
+            (0..HISTORY_STEP).for_each(|_| _ = self.entries.pop_front());
         }
     }
 }

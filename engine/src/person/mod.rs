@@ -175,6 +175,13 @@ impl UserState {
         self.last = LastList { made_by: Some((model.lineage, version)), shown: !rows.is_empty(), rows };
     }
 
+    /// Returns the head of the list that was shown last, while no choice has been counted by it, and the lineage
+    /// and version that made it: what [`UserState::was_shown`] takes.
+    pub fn shown(&self) -> Option<(Lineage, ModelVersion, &[Row])> {
+        let (lineage, version) = self.last.made_by.filter(|_| self.last.shown)?;
+        Some((lineage, version, &self.last.rows))
+    }
+
     /// Returns the best items of the whole catalogue for this person, best first.
     ///
     /// The list is remembered as the one shown: the next choice is counted by its rank in it.
