@@ -7,11 +7,15 @@ use crate::host::in_service::InstalledModel;
 use crate::host::pool::Pool;
 use crate::host::sandbox::{GuestError, Sandbox};
 use crate::metrics::Metrics;
-use crate::options::Options;
+use crate::options::{Options, UsersIn};
+use crate::redis::{Redis, RedisStartError};
 use crate::sync::central::Central;
 use crate::sync::error::SyncError;
 use crate::turns::Turns;
+use crate::users::memcached::CachedUsers;
+use crate::users::memory::MemoryUsers;
 use crate::users::redb::RedbUsers;
+use crate::users::redis::RedisUsers;
 use crate::users::{LastList, Outbox, Record, StoreError, UserStore, Version, Versioned};
 use lru::LruCache;
 use nearfield_engine::limits::DELTA_IDLE_MS;
@@ -53,6 +57,8 @@ pub enum StartError {
     },
     /// The user store cannot be opened.
     Store(StoreError),
+    /// The configured Redis cannot be used.
+    Redis(RedisStartError),
     /// The guest module cannot be used.
     Guest(GuestError),
     /// The address of central is not a base address, or its client cannot be made.
@@ -82,6 +88,7 @@ impl fmt::Display for StartError {
                 write!(f, "data folder {} cannot be made: {error}", path.display())
             }
             Self::Store(error) => error.fmt(f),
+            Self::Redis(error) => error.fmt(f),
             Self::Guest(error) => error.fmt(f),
             Self::Central(error) => error.fmt(f),
             Self::StoredModel { path, error, central } => write!(
@@ -134,7 +141,7 @@ pub(crate) struct Ask {
 }
 
 impl Edge {
-    /// Starts an edge on a guest module: users on disk, workers, last good model. Without a stored model it
+    /// Starts an edge on a guest module: users, workers, last good model. Without a stored model it
     /// asks central for one first.
     ///
     /// # Errors
@@ -142,8 +149,8 @@ impl Edge {
     pub async fn start(options: Options, guest_wasm: &[u8]) -> Result<Arc<Self>, StartError> {
         std::fs::create_dir_all(&options.data)
             .map_err(|error| StartError::Folder { path: options.data.clone(), error })?;
-        let users = RedbUsers::open(&options.data.join(USERS_FILE)).map_err(StartError::Store)?;
-        Self::start_on(Arc::new(users), options, guest_wasm).await
+        let users = open_users(&options).await?;
+        Self::start_on(users, options, guest_wasm).await
     }
 
     /// Starts an edge on a store of the caller's, which keeps the contract of [`UserStore`]. The data folder is
@@ -348,12 +355,21 @@ impl Edge {
                 return Ok(stepped);
             };
             let expected = held.as_ref().map(|held| held.version);
-            if self.users.put_if(user, expected, &Versioned { version, record }).await? {
+            let written = self.users.put_if(user, expected, &Versioned { version, record }).await;
+            if let Ok(true) = written {
+                self.remember(user, &stepped);
+                return Ok(stepped);
+            }
+            held = self.users.get_newest(user).await?;
+            if let Err(error) = written {
+                // The answer was lost; whether the write was made, its version tells.
+                if held.as_ref().is_none_or(|held| held.version != version) {
+                    return Err(error.into());
+                }
                 self.remember(user, &stepped);
                 return Ok(stepped);
             }
             self.metrics.conflict();
-            held = self.users.get_newest(user).await?;
         }
         Err(EdgeError::Contended { tries: CONFLICTS_MAX })
     }
@@ -479,6 +495,23 @@ impl Edge {
     pub fn can_recommend(&self) -> bool {
         self.pool.model().is_some() || self.options.built_in.list(&ListRequest::default()).is_some()
     }
+}
+
+/// Opens the configured users. What is configured must be there.
+async fn open_users(options: &Options) -> Result<Arc<dyn UserStore>, StartError> {
+    let users: Arc<dyn UserStore> = match &options.users {
+        UsersIn::File => {
+            Arc::new(RedbUsers::open(&options.data.join(USERS_FILE)).map_err(StartError::Store)?)
+        }
+        UsersIn::Memory { bytes_max } => Arc::new(MemoryUsers::new(*bytes_max)),
+        UsersIn::Redis { address, keep } => {
+            let redis = Redis::open(address).await.map_err(StartError::Redis)?;
+            Arc::new(RedisUsers::open(redis, &options.site, *keep).await.map_err(StartError::Redis)?)
+        }
+    };
+    let Some(cache) = &options.users_cache else { return Ok(users) };
+    let cached = CachedUsers::open(users, cache, &options.site, options.users_cache_for).await;
+    Ok(Arc::new(cached.map_err(StartError::Store)?))
 }
 
 /// Returns how far a user's teaching has come after a step.

@@ -5,7 +5,7 @@ use clap::Parser;
 use nearfield_edge::fallback::BuiltIn;
 use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::http::access::Access;
-use nearfield_edge::{Edge, Options, app};
+use nearfield_edge::{Edge, Options, UsersIn, app};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,9 +46,26 @@ struct Arguments {
     /// Address to serve on.
     #[arg(long, default_value = "127.0.0.1:7803")]
     listen: SocketAddr,
-    /// Folder of the user store and the last good model.
+    /// Folder of the user store, where that is a file, and of the last good model.
     #[arg(long)]
     data: PathBuf,
+    /// Where users are kept: redb (a file in the data folder), memory (forgotten at a restart), or a Redis that keeps
+    /// an append-only file: redis://host:port/db, redis+cluster://host:port,host:port,
+    /// redis+sentinel://host:port,host:port/primary/db, each with user:password@ where needed, rediss for TLS.
+    #[arg(long, value_name = "WHERE", env = "NEARFIELD_USERS", default_value = "redb")]
+    users: String,
+    /// Most memory of `--users memory`, in MiB.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..))]
+    users_memory_mib: u64,
+    /// Days after which a user who was away is forgotten in Redis, once central has everything [default: never].
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    users_keep_days: Option<u64>,
+    /// A Memcached in front of the users, host:port.
+    #[arg(long, value_name = "ADDRESS", env = "NEARFIELD_USERS_CACHE")]
+    users_cache: Option<String>,
+    /// How long that cache keeps a record, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
+    users_cache_for: u64,
     /// The guest module [default: nearfield_guest.wasm beside the binary, else target/nearfield/].
     #[arg(long, env = "NEARFIELD_GUEST")]
     guest: Option<PathBuf>,
@@ -112,6 +129,20 @@ async fn main() -> Result<()> {
     if let Some(workers) = arguments.workers {
         options.workers = workers.into();
     }
+    options.users = match arguments.users.as_str() {
+        "redb" => UsersIn::File,
+        "memory" => UsersIn::Memory { bytes_max: arguments.users_memory_mib << 20 },
+        address if address.starts_with("redis") => UsersIn::Redis {
+            address: address.to_owned(),
+            keep: arguments.users_keep_days.map(|days| Duration::from_secs(days * 24 * 60 * 60)),
+        },
+        other => bail!("--users {other:?} is none of redb, memory, redis://…"),
+    };
+    if arguments.users_keep_days.is_some() && !matches!(options.users, UsersIn::Redis { .. }) {
+        bail!("--users-keep-days is for users in Redis");
+    }
+    options.users_cache = arguments.users_cache;
+    options.users_cache_for = Duration::from_secs(arguments.users_cache_for);
     options.warm_bytes_max = arguments.warm_mib << 20;
     if let Some(file) = &arguments.built_in {
         let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;

@@ -6,6 +6,25 @@ use crate::http::access::Access;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Where an edge keeps its users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsersIn {
+    /// One redb file in the data folder: for one host.
+    File,
+    /// The host's memory, up to about so many bytes: for trials. A restart forgets everyone.
+    Memory {
+        /// Most bytes.
+        bytes_max: u64,
+    },
+    /// A Redis, which hosts may share.
+    Redis {
+        /// Its address: see [`crate::redis::Redis::open`].
+        address: String,
+        /// How long a user is kept after the last event, once central has everything (default: for ever).
+        keep: Option<Duration>,
+    },
+}
+
 /// What an edge is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -19,8 +38,15 @@ pub struct Options {
     pub public_key: [u8; 32],
     /// The site that models and deltas are for.
     pub site: String,
-    /// Folder of the user store and the last good model.
+    /// Folder of the user store, where that is a file, and of the last good model.
     pub data: PathBuf,
+    /// Where the users are kept (default: in a file of the data folder).
+    pub users: UsersIn,
+    /// Address of a Memcached in front of the users, as `host:port` (default: none).
+    pub users_cache: Option<String>,
+    /// How long that cache keeps a record (default 60 s). Smaller bounds how far behind a list may be when the cache
+    /// missed a write; larger reads the users' store less.
+    pub users_cache_for: Duration,
     /// Worker threads, each with one guest instance (default: the number of cores).
     pub workers: usize,
     /// Bytes of what guests keep derived from users' states, over all workers (default 256 MiB, some thousand users
@@ -53,6 +79,9 @@ impl Options {
             public_key,
             site: site.to_owned(),
             data,
+            users: UsersIn::File,
+            users_cache: None,
+            users_cache_for: Duration::from_secs(60),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             warm_bytes_max: 256 << 20,
             lists_max: 100_000,

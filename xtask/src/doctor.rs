@@ -72,8 +72,14 @@ pub(crate) fn run() -> ExitCode {
             by_itself: apt,
         },
     ];
+    let servers = nearfield_services::PROGRAMS.map(|(program, package)| Finding {
+        what: program,
+        found: tools::find(program).map(|path| path.display().to_string()),
+        remedy: format!("apt-get install {package}"),
+        by_itself: apt,
+    });
     let mut blocked = false;
-    for finding in findings {
+    for finding in findings.into_iter().chain(servers) {
         match finding.found {
             Some(found) => println!("✓ {}: {found}", finding.what),
             None if finding.by_itself => {

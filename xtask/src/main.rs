@@ -1,4 +1,4 @@
-//! The commands of the README: `cargo xtask demo | test | torture | wasm | bench | ci | doctor`.
+//! The commands of the README: `cargo xtask demo | test | torture | services | wasm | bench | ci | doctor`.
 //!
 //! Each command is a list of named steps. A step installs or builds what it needs and says so; one that
 //! cannot do its work ends in a line that names the command that would.
@@ -13,6 +13,7 @@ mod floors;
 mod module_size;
 mod package;
 mod paths;
+mod services;
 mod site;
 mod step;
 mod supervise;
@@ -46,6 +47,12 @@ enum Command {
     Test(test::Options),
     /// Run a brute test that takes long, and print its figures
     Torture(torture::Options),
+    /// Start the real servers that an edge can use, stop them, or say which are up
+    Services {
+        /// What to do.
+        #[command(subcommand)]
+        what: services::What,
+    },
     /// Build the npm package and the guest module of the edge host
     Wasm,
     /// Time the engine on every host beside its peers, and write docs/benchmarks.md
@@ -66,6 +73,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Torture(options) => torture::run(&options),
+        Command::Services { what } => services::run(&what),
         Command::Wasm => wasm::build().and_then(|built| built.check_size()).map(|()| ExitCode::SUCCESS),
         Command::Bench(options) => bench::run(&options),
         Command::Ci => ci::run(),

@@ -16,6 +16,7 @@ use crate::{
     browser::{self, Runtime},
     changed, demo, floors, package, paths, site,
     step::Step,
+    tools,
     torture::{self, Torture},
     wasm,
 };
@@ -42,6 +43,8 @@ pub(crate) struct Options {
 enum Suite {
     /// `cargo test` of the whole workspace
     Rust,
+    /// The edge host alone, on memory, redb, Redis, and Redis behind Memcached: a part of `rust`
+    Edge,
     /// `npm test` of the package
     Npm,
     /// The packed npm package against a real central: in Node and Chromium, with `--all` in every host
@@ -53,12 +56,13 @@ enum Suite {
 }
 
 impl Suite {
-    /// All of them, those first that fail soonest.
+    /// All that a whole run is of, those first that fail soonest.
     const ALL: [Self; 5] = [Self::Rust, Self::Npm, Self::Package, Self::Golden, Self::Browser];
 
     fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
+            Self::Edge => "edge",
             Self::Npm => "npm",
             Self::Package => "package",
             Self::Golden => "golden",
@@ -137,7 +141,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             tally.check(built.check_size());
             Ok(())
         })?;
-        for suite in Suite::ALL.into_iter().filter(|suite| options.only.is_none_or(|only| only == *suite)) {
+        for suite in options.only.map_or(Suite::ALL.to_vec(), |only| vec![only]) {
             times.note(suite.name(), || run_suite(suite, options, &mut tally))?;
         }
         if options.all && options.only.is_none() {
@@ -157,7 +161,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 fn run_suite(suite: Suite, options: &Options, tally: &mut Tally) -> Result<()> {
     let no_browser = options.no_browser;
     match suite {
+        Suite::Edge => {
+            tools::need_servers()?;
+            tally.runner(
+                Step::cargo("cargo test of the edge host")
+                    .args(["test", "--no-fail-fast", "--package", "nearfield-edge"])
+                    .env("NEARFIELD_GUEST", paths::guest()),
+                cargo_line,
+            )
+        }
         Suite::Rust => {
+            tools::need_servers()?;
             // Binaries and tests in one go: the fleet's tests start the binaries.
             Step::cargo("programs and tests").args(["build", "--bins", "--tests"]).args(SELECTION).run()?;
             tally.runner(

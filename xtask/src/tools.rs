@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use nearfield_services::PROGRAMS;
 
 use crate::{
     paths,
@@ -101,6 +102,26 @@ impl Browser {
                 "no browser for the tests: run `apt-get install {}` as root, or set {variable} to {what}",
                 programs[0]
             ),
+        }
+    }
+}
+
+/// The servers of the tests, installed by apt when one is missing.
+///
+/// # Errors
+/// When one is missing and cannot be installed here; the message names the command that would.
+pub(crate) fn need_servers() -> Result<()> {
+    let missing = || -> Vec<&str> {
+        let absent = PROGRAMS.iter().filter(|(program, _)| find(program).is_none());
+        absent.map(|(_, package)| *package).collect()
+    };
+    if !missing().is_empty() && can_apt() {
+        apt_install(&missing())?;
+    }
+    match missing() {
+        missing if missing.is_empty() => Ok(()),
+        missing => {
+            bail!("servers for the tests are missing: run `apt-get install {}` as root", missing.join(" "))
         }
     }
 }

@@ -3,8 +3,10 @@
 
 #[cfg(test)]
 mod contract;
+pub mod memcached;
 pub mod memory;
 pub mod redb;
+pub mod redis;
 
 use crate::abi::Shown;
 use async_trait::async_trait;

@@ -1,0 +1,186 @@
+//! Several hosts on the same users, in real servers: no event is lost or doubled, whoever writes when.
+
+mod support;
+
+use nearfield_edge::abi::ListRequest;
+use nearfield_edge::fallback::Rung;
+use nearfield_edge::{Edge, Options, UsersIn};
+use nearfield_engine::{Event, Kind};
+use nearfield_services::Server;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use support::{FakeCentral, GROUP, guest};
+use tempfile::TempDir;
+
+/// Events that two hosts learn between them.
+const EVENTS: usize = 10_000;
+
+fn on(redis: &Server, cache: Option<&Server>, options: Options) -> Options {
+    let address = format!("redis://{}", redis.endpoint());
+    let users_cache = cache.map(Server::endpoint);
+    Options { users: UsersIn::Redis { address, keep: None }, users_cache, ..options }
+}
+
+/// Starts a host on these servers, with a data folder of its own.
+async fn host(central: &FakeCentral, redis: &Server, cache: Option<&Server>) -> (TempDir, Arc<Edge>) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = on(redis, cache, central.options(folder.path()));
+    let edge = Edge::start(options, &guest()).await.unwrap();
+    (folder, edge)
+}
+
+fn event(user: usize, number: usize) -> Event {
+    let item = format!("{}-{}", ["tent", "boot"][number % 2], number * 5 % GROUP);
+    let id = format!("{user}/{number}");
+    let time_ms = 1_700_000_000_000 + number as u64;
+    Event { event_id: Some(id), ..Event::new(Kind::View, item, time_ms) }
+}
+
+/// Two hosts learn interleaved events of the same few users. Each user's events are numbered by their times: what is
+/// kept of the user afterwards tells which were learnt, how often, and that no two hosts saw different pasts.
+async fn interleaved(redis: &Server, cache: Option<&Server>) {
+    let central = FakeCentral::start();
+    let (_north, north) = host(&central, redis, cache).await;
+    let (_south, south) = host(&central, redis, cache).await;
+    // A history keeps 512 events at least, so each of these users fits.
+    let users = EVENTS.div_ceil(500);
+    let mut tasks = tokio::task::JoinSet::new();
+    for user in 0..users {
+        for (half, edge) in [&north, &south].into_iter().enumerate() {
+            let edge = Arc::clone(edge);
+            tasks.spawn(async move {
+                // The tenth of them is told twice, to the two hosts at once.
+                for number in (0..500).filter(|number| number % 2 == half || number % 10 == 0) {
+                    let events = vec![event(user, number)];
+                    let name = format!("user-{user}");
+                    if number % 3 == 0 {
+                        let (_, list) = edge.observe(&name, events, ListRequest::default()).await.unwrap();
+                        assert_eq!(list.rung, Rung::Live);
+                    } else {
+                        edge.learn(&name, events).await.unwrap();
+                    }
+                }
+            });
+        }
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    for user in 0..users {
+        let (kept, _) = north.export(&format!("user-{user}")).await.unwrap();
+        let mut counts = BTreeMap::new();
+        for seen in &kept.history {
+            *counts.entry(seen.time_ms - 1_700_000_000_000).or_insert(0) += 1;
+        }
+        assert_eq!(
+            counts,
+            (0..500).map(|number| (number, 1)).collect(),
+            "user-{user}: none lost, none doubled"
+        );
+        // Each host told its events in their order, so they lie in that order among one another.
+        for half in 0..2 {
+            let own = kept
+                .history
+                .iter()
+                .map(|seen| seen.time_ms)
+                .filter(|time| time % 10 != 0 && time % 2 == half);
+            assert!(own.is_sorted(), "user-{user}");
+        }
+        assert_eq!(south.export(&format!("user-{user}")).await.unwrap().0, kept);
+    }
+    let conflicts = |edge: &Edge| {
+        let text = edge.metrics().render();
+        let line = text.lines().find_map(|line| line.strip_prefix("nearfield_edge_conflicts_total "));
+        line.map_or(0.0, |count| count.parse::<f64>().unwrap())
+    };
+    let conflicts = conflicts(&north) + conflicts(&south);
+    println!("{EVENTS} events of {users} users on two hosts, {conflicts} steps done again");
+    assert!(conflicts > 0.0, "the hosts did meet");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hosts_on_one_redis_lose_and_double_no_event() {
+    interleaved(&Server::redis_with(&["--appendonly", "yes"]).unwrap(), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hosts_on_one_redis_behind_memcached_lose_and_double_no_event() {
+    let (redis, memcached) =
+        (Server::redis_with(&["--appendonly", "yes"]).unwrap(), Server::memcached().unwrap());
+    interleaved(&redis, Some(&memcached)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deltas_of_shared_users_reach_central_once() {
+    let redis = Server::redis().unwrap();
+    let central = FakeCentral::start();
+    let (_north, north) = host(&central, &redis, None).await;
+    let (_south, south) = host(&central, &redis, None).await;
+    for user in 0..40 {
+        let events = (0..20).map(|number| event(user, number)).collect();
+        [&north, &south][user % 2].learn(&format!("user-{user}"), events).await.unwrap();
+    }
+    // Both look for what is due at the same time.
+    let rounds = tokio::join!(Arc::clone(&north).sync_now(), Arc::clone(&south).sync_now());
+    let settled = rounds.0.map_or(0, |round| round.settled) + rounds.1.map_or(0, |round| round.settled);
+    for _ in 0..3 {
+        Arc::clone(&south).sync_now().await.unwrap();
+    }
+    let shared = central.shared.lock().unwrap();
+    assert_eq!(
+        shared.admitted.len(),
+        40,
+        "{settled} settled in the first rounds, {} sent twice",
+        shared.duplicates
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_redis_is_away_events_wait_and_lists_go_on() {
+    let mut redis = Server::redis().unwrap();
+    let central = FakeCentral::start();
+    let (_folder, edge) = host(&central, &redis, None).await;
+    let request = ListRequest::default();
+    edge.learn("ada", (0..20).map(|number| event(0, number)).collect()).await.unwrap();
+    let own = edge.recommend("ada", &request).await.unwrap();
+    assert_eq!(own.rung, Rung::Live);
+
+    redis.kill();
+    let error = edge.learn("ada", vec![event(0, 20)]).await.unwrap_err();
+    assert_eq!(error.code(), "store");
+    let last = edge.recommend("ada", &request).await.unwrap();
+    assert_eq!(last.rung, Rung::Last);
+    let ids = |list: &nearfield_edge::fallback::Recommendations| -> Vec<String> {
+        list.items.iter().map(|item| item.item_id.clone()).collect()
+    };
+    assert_eq!(ids(&last), ids(&own));
+    assert_eq!(edge.recommend("bob", &request).await.unwrap().rung, Rung::Popular);
+
+    redis.up().unwrap();
+    let mut list = edge.recommend("ada", &request).await.unwrap();
+    for _ in 0..100 {
+        if list.rung == Rung::Live {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        list = edge.recommend("ada", &request).await.unwrap();
+    }
+    assert_eq!(list, own);
+    edge.learn("ada", vec![event(0, 20)]).await.unwrap();
+    assert_eq!(edge.export("ada").await.unwrap().0.history.len(), 21);
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_at_the_start_stops_it() {
+    let central = FakeCentral::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut redis, mut memcached) = (Server::redis().unwrap(), Server::memcached().unwrap());
+    let options = on(&redis, Some(&memcached), central.options(folder.path()));
+    memcached.kill();
+    let error = Edge::start(options.clone(), &guest()).await.err().unwrap().to_string();
+    assert!(error.starts_with("user store could not reach its cache: 127.0.0.1:"), "{error}");
+    redis.kill();
+    let error = Edge::start(options, &guest()).await.err().unwrap().to_string();
+    assert!(error.starts_with("redis does not answer"), "{error}");
+}
