@@ -26,6 +26,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Name of the folder of compiled cores within the data folder.
 pub const CORE_FOLDER: &str = "core";
@@ -34,6 +35,8 @@ const LAST_ROWS: usize = 20;
 /// Times that a step is done again because another host wrote the same user meanwhile (choice: each time at least
 /// one host got on).
 const CONFLICTS_MAX: u32 = 64;
+/// Time between two looks at files that are read again when they change (choice).
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Time after which a delta without an answer is sent again, in milliseconds (choice: longer than a request to
 /// central may take).
 const SENT_WAIT_MS: u64 = 30_000;
@@ -474,6 +477,24 @@ impl Edge {
         let compiled = tokio::task::spawn_blocking(move || Sandbox::compile(&wasm, limits, Some(&artefacts)));
         let sandbox = compiled.await.map_err(|_| EdgeError::Stopping)?.map_err(EdgeError::Guest)?;
         self.pool.install_core(sandbox).await
+    }
+
+    /// Reads tokens, keys and certificates again when their files change, for as long as the edge lives.
+    pub async fn watch_forever(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(WATCH_EVERY).await;
+            let edge = Arc::clone(&self);
+            // Files may lie on a disk that is slow today.
+            let refreshed = tokio::task::spawn_blocking(move || edge.refresh_files()).await;
+            if let Err(error) = refreshed {
+                tracing::error!(%error, "the watched files could not be looked at");
+            }
+        }
+    }
+
+    /// Reads tokens, keys and certificates again where their files have changed.
+    pub fn refresh_files(&self) {
+        self.options.access.refresh();
     }
 
     /// Returns the edge's metrics.

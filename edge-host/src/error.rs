@@ -59,8 +59,13 @@ pub enum EdgeError {
     },
     /// Nothing is kept of this user.
     UnknownUser,
-    /// No token, or one that is not known.
-    Unauthorized,
+    /// No token, or one that does not hold.
+    Unauthorized {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The token is one user's, and the call is about another.
+    ForeignUser,
     /// The token does not open this call.
     Forbidden {
         /// The scope that does.
@@ -110,7 +115,8 @@ impl EdgeError {
             Self::UserName { .. } => "user_name",
             Self::Query { .. } => "query",
             Self::UnknownUser => "unknown_user",
-            Self::Unauthorized => "unauthorized",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::ForeignUser => "foreign_user",
             Self::Forbidden { .. } => "forbidden",
             Self::UnknownPath => "unknown_path",
             Self::Method => "method",
@@ -139,8 +145,8 @@ impl EdgeError {
             | Self::UserName { .. }
             | Self::Query { .. } => StatusCode::BAD_REQUEST,
             Self::UnknownUser | Self::UnknownItem { .. } | Self::UnknownPath => StatusCode::NOT_FOUND,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+            Self::Forbidden { .. } | Self::ForeignUser => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoModel | Self::Busy { .. } | Self::Contended { .. } | Self::Store(_) | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -167,9 +173,10 @@ impl fmt::Display for EdgeError {
             }
             Self::Query { message } => write!(f, "query: {message}"),
             Self::UnknownUser => f.write_str("nothing is kept of this user"),
-            Self::Unauthorized => {
-                f.write_str("header authorization must be: Bearer, and a token that this edge knows")
+            Self::Unauthorized { why } => {
+                write!(f, "header authorization must be Bearer and a token that holds: {why}")
             }
+            Self::ForeignUser => f.write_str("the token is one user's, and the call is about another"),
             Self::Forbidden { scope } => write!(f, "the token does not have the scope {scope}"),
             Self::UnknownPath => f.write_str("there is no such path"),
             Self::Method => f.write_str("the path does not take this method"),

@@ -26,6 +26,7 @@
 
 #[path = "../guest/src/abi.rs"]
 pub mod abi;
+pub mod auth;
 mod edge;
 pub mod error;
 pub mod fallback;
@@ -37,6 +38,7 @@ pub mod redis;
 pub mod sync;
 mod turns;
 pub mod users;
+pub mod watched;
 
 pub use edge::{CORE_FOLDER, Edge, MANIFEST_FILE, MODEL_FILE, StartError, USERS_FILE};
 pub use http::app;

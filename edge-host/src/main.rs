@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use nearfield_edge::auth::{Access, Grants, UserKeys};
 use nearfield_edge::fallback::BuiltIn;
 use nearfield_edge::host::sandbox::Limits;
-use nearfield_edge::http::access::Access;
+use nearfield_edge::watched::Watched;
 use nearfield_edge::{Edge, Options, UsersIn, app};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -25,15 +26,20 @@ struct Arguments {
     /// A file of further root certificates for central, PEM.
     #[arg(long, value_name = "FILE", env = "NEARFIELD_CENTRAL_CA")]
     central_ca: Option<PathBuf>,
-    /// A file of bearer tokens, each line a token and its scopes: events,recommend,inspect,forget,metrics.
+    /// A file of services' bearer tokens, each line a token and its scopes: write,read,admin,metrics. It is read again
+    /// when it changes.
     #[arg(
         long,
         value_name = "FILE",
         env = "NEARFIELD_TOKENS",
         conflicts_with = "insecure",
-        required_unless_present = "insecure"
+        required_unless_present_any = ["insecure", "user_keys"]
     )]
     tokens: Option<PathBuf>,
+    /// A file of public keys, each line 64 hex digits after a name: whoever holds a JSON Web Token that one of them
+    /// signed (EdDSA) reaches the user that it names. It is read again when it changes.
+    #[arg(long, value_name = "FILE", env = "NEARFIELD_USER_KEYS", conflicts_with = "insecure")]
+    user_keys: Option<PathBuf>,
     /// Let everyone call everything: only where --listen is a loopback address.
     #[arg(long)]
     insecure: bool,
@@ -114,13 +120,21 @@ async fn main() -> Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
 
-    let access = match &arguments.tokens {
-        Some(file) => Access::from_file(file)?,
-        None if arguments.listen.ip().is_loopback() => Access::Open,
-        None => bail!(
-            "--insecure serves everyone who reaches {}: it needs a loopback address; pass --tokens FILE",
-            arguments.listen
-        ),
+    let access = if arguments.insecure {
+        if !arguments.listen.ip().is_loopback() {
+            bail!(
+                "--insecure serves everyone who reaches {}: it needs a loopback address; pass --tokens FILE",
+                arguments.listen
+            );
+        }
+        Access::Open
+    } else {
+        let services = arguments.tokens.as_deref().map(|file| Watched::open(file, Grants::from_file));
+        let users = arguments.user_keys.as_deref().map(|file| Watched::open(file, UserKeys::from_file));
+        Access::Tokens {
+            services: services.transpose()?.map(Arc::new),
+            users: users.transpose()?.map(Arc::new),
+        }
     };
     let guest = find_guest(arguments.guest.as_deref())?;
     let wasm = std::fs::read(&guest).with_context(|| format!("guest module {}", guest.display()))?;
@@ -172,8 +186,10 @@ async fn main() -> Result<()> {
     println!("listening http://{} site {site} {model}", listener.local_addr()?);
 
     let rounds = tokio::spawn(Arc::clone(&edge).sync_forever());
+    let watch = tokio::spawn(Arc::clone(&edge).watch_forever());
     axum::serve(listener, app(edge)).with_graceful_shutdown(stopped()).await?;
     rounds.abort();
+    watch.abort();
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! What an edge is started with, each setting with its unit, default and effect.
 
+use crate::auth::Access;
 use crate::fallback::BuiltIn;
 use crate::host::sandbox::Limits;
-use crate::http::access::Access;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub enum UsersIn {
 }
 
 /// What an edge is started with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Base address of central, as `https://host` or `http://host:port`.
     pub central: String,
@@ -75,7 +75,7 @@ impl Options {
         Self {
             central: central.to_owned(),
             central_ca: None,
-            access: Access::Tokens(Vec::new()),
+            access: Access::nobody(),
             public_key,
             site: site.to_owned(),
             data,

@@ -1,27 +1,32 @@
-//! Who may call an edge, and that an edge speaks with central over TLS.
+//! Who may call an edge, and how an edge speaks with central.
 
 mod support;
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::{Signer, SigningKey};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use nearfield_edge::http::access::Access;
-use nearfield_edge::{Edge, app};
+use nearfield_edge::auth::{Access, Grants, Scope, UserKeys};
+use nearfield_edge::watched::Watched;
+use nearfield_edge::{Edge, Options, app};
+use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use support::{FakeCentral, guest};
+use std::time::{Duration, Instant};
+use support::{FakeCentral, SITE, guest};
+use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tower::ServiceExt;
-
-const SHOP: &str = "shop-shop-shop-shop-shop-shop-shop-shop";
-const DESK: &str = "desk-desk-desk-desk-desk-desk-desk-desk";
 
 /// Writes a file of tokens that only its owner may read.
 fn tokens(folder: &Path, text: &str) -> PathBuf {
@@ -35,82 +40,232 @@ fn tokens(folder: &Path, text: &str) -> PathBuf {
     path
 }
 
-#[tokio::test]
-async fn each_call_needs_a_token_of_its_scope() {
-    let folder = tempfile::tempdir().unwrap();
-    let central = FakeCentral::start();
-    let mut options = central.options(folder.path());
-    let text = format!("# the shop\n{SHOP} events,recommend\n\n{DESK}  inspect, forget ,metrics\n");
-    options.access = Access::from_file(&tokens(folder.path(), &text)).unwrap();
-    let app = app(Edge::start(options, &guest()).await.unwrap());
-    let ask = async |method: &str, path: &str, token: Option<&str>, body: &'static str| {
+/// The key that the site signs its users' tokens with.
+fn site_key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Signs a user's token, by hand: what any library for JSON Web Tokens would make.
+fn signed(key: &SigningKey, header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(header), part(claims));
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()).to_bytes()))
+}
+
+fn now_s() -> u64 {
+    nearfield_edge::system_now_ms() / 1000
+}
+
+/// A token for a user that holds for a minute.
+fn user_token(user: &str) -> String {
+    let claims = json!({ "sub": user, "aud": SITE, "exp": now_s() + 60 });
+    signed(&site_key(9), &json!({ "alg": "EdDSA", "typ": "JWT" }), &claims)
+}
+
+/// Every route that is not for everyone: method, path, body, the scope that opens it, and whether it is about a user.
+const CALLS: [(&str, &str, &str, Scope, bool); 5] = [
+    ("POST", "/v1/users/ada/events", r#"{ "kind": "view", "item_id": "tent-1" }"#, Scope::Write, true),
+    ("GET", "/v1/users/ada/recommendations", "", Scope::Read, true),
+    ("GET", "/v1/users/ada", "", Scope::Admin, true),
+    ("DELETE", "/v1/users/ada", "", Scope::Admin, true),
+    ("GET", "/metrics", "", Scope::Metrics, false),
+];
+
+/// An edge with a token for each scope, and a key for users' tokens.
+struct Guarded {
+    app: Router,
+    edge: Arc<Edge>,
+    folder: TempDir,
+    _central: FakeCentral,
+}
+
+/// Returns the token of a scope.
+fn token_of(scope: Scope) -> String {
+    format!("{}-0123456789-0123456789-0123456789", scope.name())
+}
+
+impl Guarded {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let central = FakeCentral::start();
+        let lines: String =
+            Scope::ALL.map(|scope| format!("{} {}\n", token_of(scope), scope.name())).concat();
+        let services = Watched::open(&tokens(folder.path(), &lines), Grants::from_file).unwrap();
+        let keys = folder.path().join("user-keys");
+        std::fs::write(&keys, format!("# the site\n2026 {}\n", hex(site_key(9).verifying_key().as_bytes())))
+            .unwrap();
+        let users = Watched::open(&keys, UserKeys::from_file).unwrap();
+        let access = Access::Tokens { services: Some(Arc::new(services)), users: Some(Arc::new(users)) };
+        let options = Options { access, ..central.options(folder.path()) };
+        let edge = Edge::start(options, &guest()).await.unwrap();
+        Self { app: app(Arc::clone(&edge)), edge, folder, _central: central }
+    }
+
+    async fn ask(&self, call: usize, token: Option<&str>) -> (StatusCode, String, Option<String>) {
+        let (method, path, body, ..) = CALLS[call];
         let mut request = Request::builder().method(method).uri(path);
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        app.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap()
+        let response = self.app.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let (status, challenge) = (response.status(), response.headers().get("www-authenticate").cloned());
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let error = body["error"].as_str().unwrap_or_default().to_owned();
+        (status, error, challenge.map(|value| value.to_str().unwrap().to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn every_route_refuses_a_missing_wrong_expired_or_foreign_token() {
+    let guarded = Guarded::start().await;
+    let eddsa = json!({ "alg": "EdDSA", "typ": "JWT" });
+    let claims = |user: &str, site: &str, exp: u64| json!({ "sub": user, "aud": site, "exp": exp });
+    let held = claims("ada", SITE, now_s() + 60);
+    let unsigned = {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        format!("{}.{}.", part(&json!({ "alg": "none" })), part(&held))
     };
-    let events = r#"{ "kind": "view", "item_id": "tent-1" }"#;
-    let calls = [
-        ("POST", "/v1/users/ada/events", events, SHOP, DESK),
-        ("GET", "/v1/users/ada/recommendations", "", SHOP, DESK),
-        ("GET", "/v1/users/ada", "", DESK, SHOP),
-        ("DELETE", "/v1/users/ada", "", DESK, SHOP),
-        ("GET", "/metrics", "", DESK, SHOP),
+    let mut other_end = user_token("ada");
+    other_end.truncate(other_end.len() - 4);
+    other_end.push_str("AAAA");
+    let refused: Vec<(&str, Option<String>, &str)> = vec![
+        ("missing", None, "there is none"),
+        ("wrong", Some("guess-guess-guess-guess-guess-guess".into()), "it is not known"),
+        ("empty", Some(String::new()), "it is not known"),
+        ("expired", Some(signed(&site_key(9), &eddsa, &claims("ada", SITE, now_s() - 60))), "it has run out"),
+        (
+            "another site's",
+            Some(signed(&site_key(9), &eddsa, &claims("ada", "other", now_s() + 60))),
+            "it is for another site",
+        ),
+        ("another key's", Some(signed(&site_key(8), &eddsa, &held)), "its signature is wrong"),
+        ("with another end", Some(other_end), "its signature is wrong"),
+        ("without a signature", Some(unsigned), "it is no JSON Web Token"),
+        (
+            "of another algorithm",
+            Some(signed(&site_key(9), &json!({ "alg": "HS256" }), &held)),
+            "its algorithm is not EdDSA",
+        ),
+        (
+            "of a key of another name",
+            Some(signed(&site_key(9), &json!({ "alg": "EdDSA", "kid": "2020" }), &held)),
+            "no key of that name is known",
+        ),
+        (
+            "without an end",
+            Some(signed(&site_key(9), &eddsa, &json!({ "sub": "ada", "aud": SITE }))),
+            "a claim of sub, aud, exp is missing",
+        ),
+        (
+            "not yet good",
+            Some(signed(
+                &site_key(9),
+                &eddsa,
+                &json!({ "sub": "ada", "aud": SITE, "exp": now_s() + 90, "nbf": now_s() + 60 }),
+            )),
+            "it does not hold yet",
+        ),
     ];
-    for (method, path, body, _, other) in calls {
-        let refused = ask(method, path, None, body).await;
-        assert_eq!(
-            (refused.status(), &refused.headers()["www-authenticate"]),
-            (StatusCode::UNAUTHORIZED, &"Bearer".parse().unwrap())
-        );
-        assert_eq!(
-            ask(method, path, Some("guess-guess-guess-guess-guess-guess"), body).await.status(),
-            StatusCode::UNAUTHORIZED
-        );
-        assert_eq!(
-            ask(method, path, Some(other), body).await.status(),
-            StatusCode::FORBIDDEN,
-            "{method} {path}"
-        );
+    for (call, (method, path, _, needed, about_a_user)) in CALLS.into_iter().enumerate() {
+        for (what, token, why) in &refused {
+            let (status, error, challenge) = guarded.ask(call, token.as_deref()).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{what}: {method} {path}");
+            assert!(error.ends_with(why), "{what}: {error}");
+            assert!(token.as_ref().is_none_or(|token| token.is_empty() || !error.contains(token.as_str())));
+            assert_eq!(challenge.as_deref(), Some("Bearer"));
+        }
+        for scope in Scope::ALL {
+            let (status, error, _) = guarded.ask(call, Some(&token_of(scope))).await;
+            if scope == needed {
+                // Deleting and reading what is kept meet somebody, or nobody.
+                assert!(
+                    status == StatusCode::OK || status == StatusCode::NOT_FOUND,
+                    "{method} {path}: {error}"
+                );
+            } else {
+                assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path} with {}", scope.name());
+                assert_eq!(error, format!("the token does not have the scope {}", needed.name()));
+            }
+        }
+        let of_users = [Scope::Read, Scope::Write].contains(&needed);
+        let (status, error, _) = guarded.ask(call, Some(&user_token("ada"))).await;
+        assert_eq!(status, if of_users { StatusCode::OK } else { StatusCode::FORBIDDEN }, "{path}: {error}");
+        let (status, error, _) = guarded.ask(call, Some(&user_token("bob"))).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}");
+        assert_eq!(error.contains("another"), about_a_user, "{error}");
+        // A user's token never opens more than its own reading and writing, whatever it says.
+        let greedy = json!({ "sub": "ada", "aud": SITE, "exp": now_s() + 60, "scope": "admin metrics read" });
+        let (status, ..) = guarded.ask(call, Some(&signed(&site_key(9), &eddsa, &greedy))).await;
+        assert_eq!(status == StatusCode::OK, needed == Scope::Read, "{method} {path}");
     }
-    for (method, path, body, token, _) in calls {
-        assert_eq!(ask(method, path, Some(token), body).await.status(), StatusCode::OK, "{method} {path}");
+    let app = &guarded.app;
+    for path in ["/livez", "/readyz"] {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        assert_eq!(app.clone().oneshot(request).await.unwrap().status(), StatusCode::OK);
     }
-    for path in ["/healthz", "/readyz"] {
-        assert_eq!(ask("GET", path, None, "").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_file_of_tokens_is_read_again_when_it_changes() {
+    let guarded = Guarded::start().await;
+    let (write, other) = (token_of(Scope::Write), "a-new-token-0123456789-0123456789");
+    assert_eq!(guarded.ask(0, Some(&write)).await.0, StatusCode::OK);
+    tokens(guarded.folder.path(), &format!("{other} write\n"));
+    let watching = tokio::spawn(Arc::clone(&guarded.edge).watch_forever());
+    let until = Instant::now() + Duration::from_secs(20);
+    while guarded.ask(0, Some(other)).await.0 != StatusCode::OK {
+        assert!(Instant::now() < until, "the new token is not known");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let metrics =
-        ask("GET", "/metrics", Some(DESK), "").await.into_body().collect().await.unwrap().to_bytes();
-    let metrics = String::from_utf8(metrics.to_vec()).unwrap();
-    assert!(metrics.contains("nearfield_edge_refused_total{code=\"forbidden\"} 5"), "{metrics}");
-    assert!(metrics.contains("nearfield_edge_refused_total{code=\"unauthorized\"} 10"), "{metrics}");
+    assert_eq!(guarded.ask(0, Some(&write)).await.0, StatusCode::UNAUTHORIZED, "the old one is gone");
+
+    // A file that cannot be used leaves what was there.
+    tokens(guarded.folder.path(), "no token\n");
+    guarded.edge.refresh_files();
+    assert_eq!(guarded.ask(0, Some(other)).await.0, StatusCode::OK);
+    watching.abort();
 }
 
 #[test]
-fn a_file_of_tokens_is_refused_by_line_without_saying_the_token() {
+fn a_file_of_tokens_or_keys_is_refused_by_line_without_saying_the_token() {
     let folder = tempfile::tempdir().unwrap();
-    let complaint = |text: &str| Access::from_file(&tokens(folder.path(), text)).unwrap_err().to_string();
+    let token = token_of(Scope::Write);
+    let complaint = |text: &str| Grants::from_file(&tokens(folder.path(), text)).unwrap_err().to_string();
     for (text, end) in [
-        (format!("{SHOP}\n"), "tokens:1: the scopes are missing after the token"),
-        ("\nshort events\n".into(), "tokens:2: the token has 5 bytes, the least is 32"),
+        (format!("{token}\n"), "tokens:1: the scopes are missing after the token"),
+        ("\nshort write\n".into(), "tokens:2: the token has 5 bytes, the least is 32"),
+        (format!("{token} write,all\n"), "tokens:1: scope \"all\" is none of write, read, admin, metrics"),
         (
-            format!("{SHOP} events,all\n"),
-            "tokens:1: scope \"all\" is none of events, recommend, inspect, forget, metrics",
+            format!("{token}.a.b write\n"),
+            "tokens:1: the token has a dot, by which users' signed tokens are known",
         ),
         ("# none\n".into(), "has no token, so nobody could call"),
     ] {
         let found = complaint(&text);
-        assert!(found.ends_with(end) && !found.contains(SHOP), "{found}");
+        assert!(found.ends_with(end) && !found.contains(&token), "{found}");
     }
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let path = tokens(folder.path(), &format!("{SHOP} events\n"));
+        let path = tokens(folder.path(), &format!("{token} write\n"));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        let found = Access::from_file(&path).unwrap_err().to_string();
+        let found = Grants::from_file(&path).unwrap_err().to_string();
         assert!(found.ends_with("has mode 640; only its owner may read it: chmod 600"), "{found}");
     }
+    let keys = |text: &str| {
+        let path = folder.path().join("keys");
+        std::fs::write(&path, text).unwrap();
+        UserKeys::from_file(&path).unwrap_err().to_string()
+    };
+    assert!(keys("2026 abc\n").ends_with("keys:1: a public key has 64 hex digits, this has 3 characters"));
+    assert!(keys("\n").ends_with("has no key"));
+    let none = "02".to_owned() + &"00".repeat(31);
+    assert!(keys(&none).ends_with("keys:1: the digits are no ed25519 key"), "{}", keys(&none));
 }
 
 #[test]

@@ -6,17 +6,16 @@
 //! | `GET /v1/users/{user}/recommendations?count=20&scenario=discover` (or `continue`: own items may come too) | the list |
 //! | `GET /v1/users/{user}` | what is kept of the user |
 //! | `DELETE /v1/users/{user}` | forgets the user |
-//! | `GET /healthz`, `/readyz`, `/metrics` | alive; has a model and a sound store; Prometheus text |
+//! | `GET /livez`, `/readyz`, `/metrics` | alive; has a model and a sound store; Prometheus text |
 //!
-//! All but the health calls need `authorization: Bearer` and a token with the scope of the call: `events`,
-//! `recommend`, `inspect`, `forget` or `metrics`.
+//! All but the health calls need `authorization: Bearer` and a token with the scope of the call (`write`, `read`,
+//! `admin` or `metrics`), or one that the site signed for the very user: see [`crate::auth`].
 //!
 //! An event is `{"kind": "view_item", "item_id": "…"}` with the plain or GA4 name of a kind and,
 //! optionally, `event_id`, `time_ms` (default: now), `value` and `session_id`. Any other field is
 //! refused, so that a misspelt one is noticed. A batch is checked wholly before any of it counts.
 //! What is refused answers `{"code", "error"}`.
 
-pub mod access;
 mod events;
 mod health;
 mod recommendations;
@@ -25,8 +24,8 @@ mod users;
 pub use events::{EVENTS_BYTES_MAX, EVENTS_MAX};
 
 use crate::Edge;
+use crate::auth::Scope;
 use crate::error::EdgeError;
-use access::Scope;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
@@ -35,6 +34,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{delete, get, post};
 use serde_json::json;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Most bytes of a user's name.
@@ -42,16 +42,13 @@ pub const USER_BYTES_MAX: usize = 128;
 
 /// Returns the router of an edge; tests call it without a socket.
 pub fn app(edge: Arc<Edge>) -> Router {
-    let needs = |scope| from_fn_with_state((Arc::clone(&edge), scope), access::authorise);
-    let user = get(users::inspect).layer(needs(Scope::Inspect));
+    let needs = |scope| from_fn_with_state((Arc::clone(&edge), scope), authorise);
+    let user = get(users::inspect).layer(needs(Scope::Admin));
     Router::new()
-        .route("/v1/users/{user}/events", post(events::learn).layer(needs(Scope::Events)))
-        .route(
-            "/v1/users/{user}/recommendations",
-            get(recommendations::recommend).layer(needs(Scope::Recommend)),
-        )
-        .route("/v1/users/{user}", user.merge(delete(users::forget).layer(needs(Scope::Forget))))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/v1/users/{user}/events", post(events::learn).layer(needs(Scope::Write)))
+        .route("/v1/users/{user}/recommendations", get(recommendations::recommend).layer(needs(Scope::Read)))
+        .route("/v1/users/{user}", user.merge(delete(users::forget).layer(needs(Scope::Admin))))
+        .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics).layer(needs(Scope::Metrics)))
         .fallback(|| async { Refused(EdgeError::UnknownPath) })
@@ -83,7 +80,7 @@ impl IntoResponse for Refused {
             | EdgeError::Contended { .. }
             | EdgeError::Store(_)
             | EdgeError::NoModel => Some((header::RETRY_AFTER, "1")),
-            EdgeError::Unauthorized => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            EdgeError::Unauthorized { .. } => Some((header::WWW_AUTHENTICATE, "Bearer")),
             _ => None,
         };
         if let Some((name, value)) = more {
@@ -101,6 +98,22 @@ async fn count_refusals(State(edge): State<Arc<Edge>>, request: Request, next: N
         edge.metrics().refused(code);
     }
     response
+}
+
+/// Lets a call pass whose token has the scope, and is not another user's.
+async fn authorise(
+    State((edge, scope)): State<(Arc<Edge>, Scope)>,
+    user: Result<Path<HashMap<String, String>>, PathRejection>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let user = user.map(|Path(parts)| parts.get("user").cloned()).unwrap_or_default();
+    let principal = edge.options.access.principal(authorization, &edge.options.site);
+    match principal.and_then(|principal| principal.may(scope, user.as_deref())) {
+        Ok(()) => next.run(request).await,
+        Err(error) => Refused(error).into_response(),
+    }
 }
 
 /// Reads the user's name.
