@@ -2,16 +2,18 @@
 
 use crate::abi::{Inspection, Learnt, List, ListRequest, ModelInfo, Send, Similar, StateName, Step, Stepped};
 use crate::error::EdgeError;
-use crate::fallback::{Catalogue, Recommendations, Rung};
 use crate::host::in_service::InstalledModel;
 use crate::host::pool::Pool;
 use crate::host::sandbox::{GuestError, Sandbox};
 use crate::metrics::Metrics;
 use crate::options::{Options, UsersIn};
 use crate::redis::{Redis, RedisStartError};
+use crate::service::context::in_time;
+use crate::service::fallback::{Catalogue, Recommendations, Rung};
+use crate::service::follow::Followers;
+use crate::service::turns::Turns;
 use crate::sync::central::Central;
 use crate::sync::error::SyncError;
-use crate::turns::Turns;
 use crate::users::memcached::CachedUsers;
 use crate::users::memory::MemoryUsers;
 use crate::users::redb::RedbUsers;
@@ -26,7 +28,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Name of the folder of compiled cores within the data folder.
 pub const CORE_FOLDER: &str = "core";
@@ -123,6 +125,8 @@ pub struct Edge {
     pub(crate) wake: tokio::sync::Notify,
     /// Held while a round with central runs, so that rounds do not overlap.
     pub(crate) rounds: tokio::sync::Mutex<()>,
+    /// Who follows whose list.
+    pub(crate) followers: Followers,
     turns: Turns,
     /// The lists made last: newer than those in the records, which are written with the next event.
     lists: Mutex<LruCache<String, LastList>>,
@@ -186,6 +190,7 @@ impl Edge {
             issued_ms: AtomicU64::new(issued_ms),
             wake: tokio::sync::Notify::new(),
             rounds: tokio::sync::Mutex::new(()),
+            followers: Followers::default(),
             turns: Turns::default(),
             lists: Mutex::new(lists),
         };
@@ -259,8 +264,11 @@ impl Edge {
             edge.metrics.events("applied", stepped.learnt.applied);
             edge.metrics.events("duplicate", stepped.learnt.duplicate);
             edge.metrics.events("context_only", stepped.learnt.context_only);
-            if stepped.learnt.applied > 0 && stepped.delta_due {
-                edge.wake.notify_one();
+            if stepped.learnt.applied > 0 {
+                edge.followers.tell(&name);
+                if stepped.delta_due {
+                    edge.wake.notify_one();
+                }
             }
             Ok(stepped)
         })
@@ -268,12 +276,18 @@ impl Edge {
     }
 
     /// Ranks the catalogue for a user. A user of whom nothing is kept gets the newcomer's list and leaves no record.
-    /// Where the user's own list cannot be made it is the best that remains, marked and counted.
+    /// Where the user's own list cannot be made, or not before the deadline, it is the best that remains, marked and
+    /// counted.
     ///
     /// # Errors
     /// [`EdgeError`] only where nothing remains: there is no model, and the deployment came without a list.
-    pub async fn recommend(&self, user: &str, request: &ListRequest) -> Result<Recommendations, EdgeError> {
-        let error = match self.live(user, request).await {
+    pub async fn recommend(
+        &self,
+        user: &str,
+        request: &ListRequest,
+        deadline: Option<Instant>,
+    ) -> Result<Recommendations, EdgeError> {
+        let error = match in_time(deadline, self.live(user, request)).await {
             Ok(list) => {
                 self.metrics.list(Rung::Live, "");
                 return Ok(Recommendations::live(list));

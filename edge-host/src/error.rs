@@ -1,4 +1,4 @@
-//! The errors of the HTTP interface: code, status and text of each.
+//! Why a call was not served: code and text of each error, and its status in HTTP and in gRPC.
 
 use crate::host::sandbox::GuestError;
 use crate::users::StoreError;
@@ -52,11 +52,37 @@ pub enum EdgeError {
         /// Most bytes of a name.
         limit: usize,
     },
-    /// A query parameter is unknown or out of its range.
+    /// A query parameter is unknown or no value of its kind.
     Query {
-        /// The parameter and its limit.
+        /// The parameter.
         message: String,
     },
+    /// The body, or a message, does not have the right fields.
+    Shape {
+        /// Where, and what is wrong there.
+        message: String,
+    },
+    /// A field is out of its range.
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What it is, and the limit.
+        message: String,
+    },
+    /// No calls in a batch, or too many.
+    BatchCount {
+        /// Calls in the batch.
+        found: usize,
+        /// Most calls of a batch.
+        limit: usize,
+    },
+    /// Too many streams are open.
+    Followers {
+        /// Most streams.
+        limit: usize,
+    },
+    /// The call's deadline passed. What was begun is done to its end all the same.
+    Deadline,
     /// Nothing is kept of this user.
     UnknownUser,
     /// No token, or one that does not hold.
@@ -114,6 +140,11 @@ impl EdgeError {
             Self::Event { error, .. } => error.reason(),
             Self::UserName { .. } => "user_name",
             Self::Query { .. } => "query",
+            Self::Shape { .. } => "shape",
+            Self::Field { .. } => "field",
+            Self::BatchCount { .. } => "batch_count",
+            Self::Followers { .. } => "followers",
+            Self::Deadline => "deadline",
             Self::UnknownUser => "unknown_user",
             Self::Unauthorized { .. } => "unauthorized",
             Self::ForeignUser => "foreign_user",
@@ -133,26 +164,110 @@ impl EdgeError {
         }
     }
 
-    /// Returns the HTTP status of the answer.
-    pub fn status(&self) -> StatusCode {
+    /// Returns what kind of failure it is: the one place where that is decided.
+    pub fn class(&self) -> Class {
         match self {
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge { .. } => Class::TooLarge,
             Self::BodyUnreadable { .. }
             | Self::MalformedJson { .. }
             | Self::EventCount { .. }
             | Self::EventField { .. }
             | Self::Event { .. }
             | Self::UserName { .. }
-            | Self::Query { .. } => StatusCode::BAD_REQUEST,
-            Self::UnknownUser | Self::UnknownItem { .. } | Self::UnknownPath => StatusCode::NOT_FOUND,
-            Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
-            Self::Forbidden { .. } | Self::ForeignUser => StatusCode::FORBIDDEN,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoModel | Self::Busy { .. } | Self::Contended { .. } | Self::Store(_) | Self::Stopping => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::Quarantined => StatusCode::CONFLICT,
-            Self::Guest(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            | Self::Query { .. }
+            | Self::Shape { .. }
+            | Self::Field { .. }
+            | Self::BatchCount { .. } => Class::Invalid,
+            Self::UnknownUser | Self::UnknownItem { .. } => Class::NotFound,
+            Self::UnknownPath => Class::NoPath,
+            Self::Method => Class::NoMethod,
+            Self::Unauthorized { .. } => Class::Unauthenticated,
+            Self::Forbidden { .. } | Self::ForeignUser => Class::Denied,
+            Self::NoModel
+            | Self::Busy { .. }
+            | Self::Contended { .. }
+            | Self::Followers { .. }
+            | Self::Store(_)
+            | Self::Stopping => Class::Unavailable,
+            Self::Deadline => Class::Late,
+            Self::Quarantined => Class::Conflict,
+            Self::Guest(_) => Class::Internal,
+        }
+    }
+}
+
+/// A kind of failure, with its status on every face.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The caller must change the call.
+    Invalid,
+    /// The call is too large.
+    TooLarge,
+    /// What the call is about is not there.
+    NotFound,
+    /// There is no such path.
+    NoPath,
+    /// The path does not take the method.
+    NoMethod,
+    /// The caller is not known.
+    Unauthenticated,
+    /// The caller may not.
+    Denied,
+    /// What is there does not allow it.
+    Conflict,
+    /// Later it may work.
+    Unavailable,
+    /// The deadline passed.
+    Late,
+    /// The edge failed.
+    Internal,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Invalid,
+        Self::TooLarge,
+        Self::NotFound,
+        Self::NoPath,
+        Self::NoMethod,
+        Self::Unauthenticated,
+        Self::Denied,
+        Self::Conflict,
+        Self::Unavailable,
+        Self::Late,
+        Self::Internal,
+    ];
+
+    /// Returns the HTTP status.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotFound | Self::NoPath => StatusCode::NOT_FOUND,
+            Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Denied => StatusCode::FORBIDDEN,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Returns the gRPC code.
+    pub fn code(self) -> tonic::Code {
+        match self {
+            Self::Invalid => tonic::Code::InvalidArgument,
+            Self::TooLarge => tonic::Code::ResourceExhausted,
+            Self::NotFound => tonic::Code::NotFound,
+            Self::NoPath | Self::NoMethod => tonic::Code::Unimplemented,
+            Self::Unauthenticated => tonic::Code::Unauthenticated,
+            Self::Denied => tonic::Code::PermissionDenied,
+            Self::Conflict => tonic::Code::FailedPrecondition,
+            Self::Unavailable => tonic::Code::Unavailable,
+            Self::Late => tonic::Code::DeadlineExceeded,
+            Self::Internal => tonic::Code::Internal,
         }
     }
 }
@@ -172,6 +287,16 @@ impl fmt::Display for EdgeError {
                 write!(f, "user has {bytes} bytes, the limit is 1 to {limit} without control characters")
             }
             Self::Query { message } => write!(f, "query: {message}"),
+            Self::Shape { message } => f.write_str(message),
+            Self::Field { field, message } => write!(f, "{field} {message}"),
+            Self::BatchCount { found, limit } => {
+                write!(f, "batch has {found} calls, the limit is 1 to {limit}")
+            }
+            Self::Followers { limit } => write!(f, "{limit} streams are open, the limit; try again"),
+            Self::Deadline => f.write_str(
+                "the call's deadline passed; events that were told may be learnt all the same, so tell them again \
+                 with the same event ids",
+            ),
             Self::UnknownUser => f.write_str("nothing is kept of this user"),
             Self::Unauthorized { why } => {
                 write!(f, "header authorization must be Bearer and a token that holds: {why}")

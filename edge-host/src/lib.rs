@@ -29,14 +29,14 @@ pub mod abi;
 pub mod auth;
 mod edge;
 pub mod error;
-pub mod fallback;
+pub mod grpc;
 pub mod host;
 pub mod http;
 mod metrics;
 mod options;
 pub mod redis;
+pub mod service;
 pub mod sync;
-mod turns;
 pub mod users;
 pub mod watched;
 

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use nearfield_edge::auth::{Access, Grants, UserKeys};
-use nearfield_edge::fallback::BuiltIn;
 use nearfield_edge::host::sandbox::Limits;
+use nearfield_edge::service::fallback::BuiltIn;
 use nearfield_edge::watched::Watched;
 use nearfield_edge::{Edge, Options, UsersIn, app};
 use std::io::IsTerminal;
@@ -90,6 +90,9 @@ struct Arguments {
     /// Time between two rounds with central, in milliseconds.
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u64).range(50..))]
     sync_every_ms: u64,
+    /// Longest wait for an answer where the caller names none, in milliseconds.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    deadline_ms: u64,
     /// Start without a model and wait for central.
     #[arg(long)]
     wait_for_model: bool,
@@ -169,6 +172,7 @@ async fn main() -> Result<()> {
         ..Limits::default()
     };
     options.sync_every = Duration::from_millis(arguments.sync_every_ms);
+    options.call_deadline = Duration::from_millis(arguments.deadline_ms);
     options.wait_for_model = arguments.wait_for_model;
     options.access = access;
     let read_ca = |file: &PathBuf| std::fs::read(file).with_context(|| file.display().to_string());

@@ -1,7 +1,7 @@
 //! Counters, gauges and times, in Prometheus text. They belong to one [`crate::Edge`], not to the
 //! process, so that two edges in one test do not count for one another.
 
-use crate::fallback::Rung;
+use crate::service::fallback::Rung;
 use metrics::{counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use nearfield_engine::ModelVersion;

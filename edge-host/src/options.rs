@@ -1,8 +1,8 @@
 //! What an edge is started with, each setting with its unit, default and effect.
 
 use crate::auth::Access;
-use crate::fallback::BuiltIn;
 use crate::host::sandbox::Limits;
+use crate::service::fallback::BuiltIn;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,6 +65,9 @@ pub struct Options {
     pub central_timeout: Duration,
     /// Start without a model and wait for central, instead of refusing to start.
     pub wait_for_model: bool,
+    /// Longest wait for an answer where the caller names none (default 2 s). A list that takes longer comes from a
+    /// lower rung.
+    pub call_deadline: Duration,
     /// The clock, in milliseconds since 1970-01-01 UTC.
     pub now_ms: fn() -> u64,
 }
@@ -90,6 +93,7 @@ impl Options {
             sync_every: Duration::from_secs(5),
             central_timeout: Duration::from_secs(10),
             wait_for_model: false,
+            call_deadline: Duration::from_secs(2),
             now_ms: system_now_ms,
         }
     }

@@ -2,127 +2,63 @@
 
 mod support;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::{Signer, SigningKey};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use nearfield_edge::auth::{Access, Grants, Scope, UserKeys};
-use nearfield_edge::watched::Watched;
-use nearfield_edge::{Edge, Options, app};
+use nearfield_edge::Edge;
+use nearfield_edge::auth::{Grants, Scope, UserKeys};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use support::tokens::{Guard, now_s, signed, site_key, token_of, tokens, user_token};
 use support::{FakeCentral, SITE, guest};
-use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tower::ServiceExt;
 
-/// Writes a file of tokens that only its owner may read.
-fn tokens(folder: &Path, text: &str) -> PathBuf {
-    let path = folder.join("tokens");
-    std::fs::write(&path, text).unwrap();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    }
-    path
-}
-
-/// The key that the site signs its users' tokens with.
-fn site_key(seed: u8) -> SigningKey {
-    SigningKey::from_bytes(&[seed; 32])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Signs a user's token, by hand: what any library for JSON Web Tokens would make.
-fn signed(key: &SigningKey, header: &Value, claims: &Value) -> String {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", part(header), part(claims));
-    format!("{message}.{}", URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()).to_bytes()))
-}
-
-fn now_s() -> u64 {
-    nearfield_edge::system_now_ms() / 1000
-}
-
-/// A token for a user that holds for a minute.
-fn user_token(user: &str) -> String {
-    let claims = json!({ "sub": user, "aud": SITE, "exp": now_s() + 60 });
-    signed(&site_key(9), &json!({ "alg": "EdDSA", "typ": "JWT" }), &claims)
-}
-
 /// Every route that is not for everyone: method, path, body, the scope that opens it, and whether it is about a user.
-const CALLS: [(&str, &str, &str, Scope, bool); 5] = [
+const CALLS: [(&str, &str, &str, Scope, bool); 8] = [
     ("POST", "/v1/users/ada/events", r#"{ "kind": "view", "item_id": "tent-1" }"#, Scope::Write, true),
     ("GET", "/v1/users/ada/recommendations", "", Scope::Read, true),
+    ("GET", "/v1/users/ada/recommendations/stream?count=0", "", Scope::Read, true),
+    ("GET", "/v1/users/ada/recommendations?count=4", "", Scope::Read, true),
+    ("GET", "/v1/items/tent-1/similar", "", Scope::Read, false),
     ("GET", "/v1/users/ada", "", Scope::Admin, true),
     ("DELETE", "/v1/users/ada", "", Scope::Admin, true),
     ("GET", "/metrics", "", Scope::Metrics, false),
 ];
 
-/// An edge with a token for each scope, and a key for users' tokens.
-struct Guarded {
-    app: Router,
-    edge: Arc<Edge>,
-    folder: TempDir,
-    _central: FakeCentral,
+/// Makes one of [`CALLS`]; returns status, error and challenge.
+async fn ask(guard: &Guard, call: usize, token: Option<&str>) -> (StatusCode, String, Option<String>) {
+    let (method, path, body, ..) = CALLS[call];
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let response = guard.app.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    let (status, challenge) = (response.status(), response.headers().get("www-authenticate").cloned());
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let error = body["error"].as_str().unwrap_or_default().to_owned();
+    (status, error, challenge.map(|value| value.to_str().unwrap().to_owned()))
 }
 
-/// Returns the token of a scope.
-fn token_of(scope: Scope) -> String {
-    format!("{}-0123456789-0123456789-0123456789", scope.name())
-}
-
-impl Guarded {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let central = FakeCentral::start();
-        let lines: String =
-            Scope::ALL.map(|scope| format!("{} {}\n", token_of(scope), scope.name())).concat();
-        let services = Watched::open(&tokens(folder.path(), &lines), Grants::from_file).unwrap();
-        let keys = folder.path().join("user-keys");
-        std::fs::write(&keys, format!("# the site\n2026 {}\n", hex(site_key(9).verifying_key().as_bytes())))
-            .unwrap();
-        let users = Watched::open(&keys, UserKeys::from_file).unwrap();
-        let access = Access::Tokens { services: Some(Arc::new(services)), users: Some(Arc::new(users)) };
-        let options = Options { access, ..central.options(folder.path()) };
-        let edge = Edge::start(options, &guest()).await.unwrap();
-        Self { app: app(Arc::clone(&edge)), edge, folder, _central: central }
-    }
-
-    async fn ask(&self, call: usize, token: Option<&str>) -> (StatusCode, String, Option<String>) {
-        let (method, path, body, ..) = CALLS[call];
-        let mut request = Request::builder().method(method).uri(path);
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let response = self.app.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
-        let (status, challenge) = (response.status(), response.headers().get("www-authenticate").cloned());
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let error = body["error"].as_str().unwrap_or_default().to_owned();
-        (status, error, challenge.map(|value| value.to_str().unwrap().to_owned()))
-    }
+/// Whether the caller may, whatever comes of the call.
+fn let_through(status: StatusCode) -> bool {
+    status != StatusCode::UNAUTHORIZED && status != StatusCode::FORBIDDEN
 }
 
 #[tokio::test]
 async fn every_route_refuses_a_missing_wrong_expired_or_foreign_token() {
-    let guarded = Guarded::start().await;
+    let guarded = Guard::start().await;
     let eddsa = json!({ "alg": "EdDSA", "typ": "JWT" });
     let claims = |user: &str, site: &str, exp: u64| json!({ "sub": user, "aud": site, "exp": exp });
     let held = claims("ada", SITE, now_s() + 60);
@@ -173,35 +109,59 @@ async fn every_route_refuses_a_missing_wrong_expired_or_foreign_token() {
     ];
     for (call, (method, path, _, needed, about_a_user)) in CALLS.into_iter().enumerate() {
         for (what, token, why) in &refused {
-            let (status, error, challenge) = guarded.ask(call, token.as_deref()).await;
+            let (status, error, challenge) = ask(&guarded, call, token.as_deref()).await;
             assert_eq!(status, StatusCode::UNAUTHORIZED, "{what}: {method} {path}");
             assert!(error.ends_with(why), "{what}: {error}");
             assert!(token.as_ref().is_none_or(|token| token.is_empty() || !error.contains(token.as_str())));
             assert_eq!(challenge.as_deref(), Some("Bearer"));
         }
         for scope in Scope::ALL {
-            let (status, error, _) = guarded.ask(call, Some(&token_of(scope))).await;
+            let (status, error, _) = ask(&guarded, call, Some(&token_of(scope))).await;
             if scope == needed {
-                // Deleting and reading what is kept meet somebody, or nobody.
-                assert!(
-                    status == StatusCode::OK || status == StatusCode::NOT_FOUND,
-                    "{method} {path}: {error}"
-                );
+                assert!(let_through(status), "{method} {path}: {error}");
             } else {
                 assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path} with {}", scope.name());
                 assert_eq!(error, format!("the token does not have the scope {}", needed.name()));
             }
         }
         let of_users = [Scope::Read, Scope::Write].contains(&needed);
-        let (status, error, _) = guarded.ask(call, Some(&user_token("ada"))).await;
-        assert_eq!(status, if of_users { StatusCode::OK } else { StatusCode::FORBIDDEN }, "{path}: {error}");
-        let (status, error, _) = guarded.ask(call, Some(&user_token("bob"))).await;
-        assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}");
+        let (status, error, _) = ask(&guarded, call, Some(&user_token("ada"))).await;
+        assert_eq!(let_through(status), of_users, "{method} {path}: {error}");
+        let (status, error, _) = ask(&guarded, call, Some(&user_token("bob"))).await;
+        assert_eq!(status == StatusCode::FORBIDDEN, about_a_user || !of_users, "{method} {path}");
         assert_eq!(error.contains("another"), about_a_user, "{error}");
         // A user's token never opens more than its own reading and writing, whatever it says.
         let greedy = json!({ "sub": "ada", "aud": SITE, "exp": now_s() + 60, "scope": "admin metrics read" });
-        let (status, ..) = guarded.ask(call, Some(&signed(&site_key(9), &eddsa, &greedy))).await;
-        assert_eq!(status == StatusCode::OK, needed == Scope::Read, "{method} {path}");
+        let (status, ..) = ask(&guarded, call, Some(&signed(&site_key(9), &eddsa, &greedy))).await;
+        assert_eq!(let_through(status), needed == Scope::Read, "{method} {path}");
+    }
+    // What does two things needs both scopes; a batch opens nothing that its calls do not.
+    let both = [
+        ("/v1/users/ada/observe", r#"{ "events": { "kind": "view", "item_id": "tent-1" } }"#),
+        ("/v1/batch", r#"[{ "verb": "erase", "user": "ada" }]"#),
+    ];
+    for (path, body) in both {
+        let post = async |token: Option<String>| {
+            let mut request = Request::post(path);
+            if let Some(token) = token {
+                request = request.header(header::AUTHORIZATION, format!("bearer {token}"));
+            }
+            let response =
+                guarded.app.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+            let status = response.status();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            (status, serde_json::from_slice::<Value>(&body).unwrap())
+        };
+        assert_eq!(post(None).await.0, StatusCode::UNAUTHORIZED);
+        let (observe, write) = (path.ends_with("observe"), post(Some(token_of(Scope::Write))).await);
+        if observe {
+            assert_eq!(write.1["error"], "the token does not have the scope read");
+            assert_eq!(post(Some(user_token("ada"))).await.0, StatusCode::OK);
+            assert_eq!(post(Some(user_token("bob"))).await.1["code"], "foreign_user");
+        } else {
+            assert_eq!(write.1[0]["error"], "the token does not have the scope admin");
+            assert_eq!(post(Some(user_token("ada"))).await.1[0]["code"], "forbidden");
+        }
     }
     let app = &guarded.app;
     for path in ["/livez", "/readyz"] {
@@ -212,22 +172,22 @@ async fn every_route_refuses_a_missing_wrong_expired_or_foreign_token() {
 
 #[tokio::test]
 async fn a_file_of_tokens_is_read_again_when_it_changes() {
-    let guarded = Guarded::start().await;
+    let guarded = Guard::start().await;
     let (write, other) = (token_of(Scope::Write), "a-new-token-0123456789-0123456789");
-    assert_eq!(guarded.ask(0, Some(&write)).await.0, StatusCode::OK);
+    assert_eq!(ask(&guarded, 0, Some(&write)).await.0, StatusCode::OK);
     tokens(guarded.folder.path(), &format!("{other} write\n"));
     let watching = tokio::spawn(Arc::clone(&guarded.edge).watch_forever());
     let until = Instant::now() + Duration::from_secs(20);
-    while guarded.ask(0, Some(other)).await.0 != StatusCode::OK {
+    while ask(&guarded, 0, Some(other)).await.0 != StatusCode::OK {
         assert!(Instant::now() < until, "the new token is not known");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(guarded.ask(0, Some(&write)).await.0, StatusCode::UNAUTHORIZED, "the old one is gone");
+    assert_eq!(ask(&guarded, 0, Some(&write)).await.0, StatusCode::UNAUTHORIZED, "the old one is gone");
 
     // A file that cannot be used leaves what was there.
     tokens(guarded.folder.path(), "no token\n");
     guarded.edge.refresh_files();
-    assert_eq!(guarded.ask(0, Some(other)).await.0, StatusCode::OK);
+    assert_eq!(ask(&guarded, 0, Some(other)).await.0, StatusCode::OK);
     watching.abort();
 }
 

@@ -148,8 +148,8 @@ async fn bad_input_is_named_counted_and_changes_nothing() {
     assert_eq!((status.as_u16(), &answer["code"]), (400, &json!("in_the_future")));
 
     for (method, uri, status, code) in [
-        ("GET", "/v1/users/ada/recommendations?count=0".to_owned(), 400, "query"),
-        ("GET", "/v1/users/ada/recommendations?count=1001".to_owned(), 400, "query"),
+        ("GET", "/v1/users/ada/recommendations?count=0".to_owned(), 400, "field"),
+        ("GET", "/v1/users/ada/recommendations?count=1001".to_owned(), 400, "field"),
         ("GET", "/v1/users/ada/recommendations?limit=5".to_owned(), 400, "query"),
         ("GET", format!("/v1/users/{}", "x".repeat(129)), 400, "user_name"),
         ("GET", "/v1/users/a%00b".to_owned(), 400, "user_name"),
@@ -175,12 +175,12 @@ async fn a_person_is_forgotten_on_request() {
     let newcomer = recommended(&app, "nobody", 5).await;
 
     let (status, body) = call(&app, "DELETE", "/v1/users/ada", Body::empty()).await;
-    assert_eq!((status, body), (StatusCode::OK, br#"{"forgotten":true}"#.to_vec()));
+    assert_eq!((status, body), (StatusCode::OK, br#"{"erased":true}"#.to_vec()));
     assert_eq!(call(&app, "GET", "/v1/users/ada", Body::empty()).await.0, StatusCode::NOT_FOUND);
     assert_eq!(recommended(&app, "ada", 5).await, newcomer);
     assert_eq!(edge.sync_now().await.unwrap().settled, 0);
     let (_, body) = call(&app, "DELETE", "/v1/users/ada", Body::empty()).await;
-    assert_eq!(body, br#"{"forgotten":false}"#);
+    assert_eq!(body, br#"{"erased":false}"#);
     assert!(central.shared.lock().unwrap().admitted.is_empty());
 }
 

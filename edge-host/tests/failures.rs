@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use nearfield_edge::abi::{ListRequest, ModelInfo};
 use nearfield_edge::error::EdgeError;
-use nearfield_edge::fallback::{BuiltIn, Rung};
 use nearfield_edge::host::sandbox::Limits;
+use nearfield_edge::service::fallback::{BuiltIn, Rung};
 use nearfield_edge::users::redb::RedbUsers;
 use nearfield_edge::users::{Due, Outbox, Record, StoreError, UserStore, Version, Versioned};
 use nearfield_edge::{Edge, MODEL_FILE, Options, SyncError, USERS_FILE, app};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::hostile::{self, Misdeed};
 use support::{FakeCentral, call, get, guest, learn, metric, recommended, twenty};
@@ -27,12 +27,14 @@ use support::{FakeCentral, call, get, guest, learn, metric, recommended, twenty}
 struct Flaky {
     users: RedbUsers,
     away: AtomicBool,
+    /// How long a write takes, in milliseconds.
+    slow_ms: AtomicU64,
 }
 
 impl Flaky {
     fn open(folder: &Path) -> Arc<Self> {
         let users = RedbUsers::open(&folder.join(USERS_FILE)).unwrap();
-        Arc::new(Self { users, away: AtomicBool::new(false) })
+        Arc::new(Self { users, away: AtomicBool::new(false), slow_ms: AtomicU64::new(0) })
     }
 
     /// Starts an edge of one worker on the store.
@@ -63,6 +65,7 @@ impl UserStore for Flaky {
         next: &Versioned,
     ) -> Result<bool, StoreError> {
         self.check()?;
+        tokio::time::sleep(Duration::from_millis(self.slow_ms.load(Ordering::SeqCst))).await;
         self.users.put_if(user, expected, next).await
     }
 
@@ -120,6 +123,26 @@ async fn while_the_store_is_away_events_are_refused_and_lists_go_on() {
     assert_eq!(rung(&get(&app, "/v1/users/ada/recommendations").await).0, "live");
     assert_eq!(get(&app, "/v1/users/ada").await["history"].as_array().unwrap().len(), 20);
     learn(&app, "ada", &twenty("boot")).await;
+}
+
+#[tokio::test]
+async fn events_whose_deadline_passes_half_way_are_learnt_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let central = FakeCentral::start();
+    let store = Flaky::open(folder.path());
+    let options = Options { call_deadline: Duration::from_millis(50), ..central.options(folder.path()) };
+    let app = app(store.edge(options, &guest()).await);
+    store.slow_ms.store(400, Ordering::SeqCst);
+    let (status, body) = call(&app, "POST", "/v1/users/ada/events", twenty("tent").to_string()).await;
+    assert_eq!((status, code(&body)), (StatusCode::GATEWAY_TIMEOUT, json!("deadline")));
+    assert_eq!(store.get("ada").await.unwrap(), None, "it is under way");
+    for _ in 0..200 {
+        if store.get("ada").await.unwrap().is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(get(&app, "/v1/users/ada").await["history"].as_array().unwrap().len(), 20);
 }
 
 #[tokio::test]
@@ -210,7 +233,8 @@ async fn a_hostile_core_is_stopped_in_time_and_no_neighbour_notices() {
                 let (mut longest, mut asked) = (Duration::ZERO, 0);
                 while !done.load(Ordering::SeqCst) {
                     let started = Instant::now();
-                    let list = edge.recommend(&format!("neighbour-{number}"), &ListRequest::default()).await;
+                    let list =
+                        edge.recommend(&format!("neighbour-{number}"), &ListRequest::default(), None).await;
                     assert_eq!(list.unwrap().rung, Rung::Live);
                     longest = longest.max(started.elapsed());
                     asked += 1;
@@ -275,7 +299,7 @@ async fn a_full_queue_delays_a_delta_by_a_round_only() {
     for user in 0..1100 {
         let (edge, request) = (Arc::clone(&edge), request.clone());
         let user = if user == 0 { "villain".to_owned() } else { format!("user-{user}") };
-        calls.spawn(async move { edge.recommend(&user, &request).await.unwrap() });
+        calls.spawn(async move { edge.recommend(&user, &request, None).await.unwrap() });
         tokio::task::yield_now().await;
     }
     while metric(&app, "nearfield_edge_lists_total{rung=\"popular\",reason=\"busy\"}").await == 0.0 {
@@ -311,7 +335,7 @@ async fn another_core_goes_into_service_while_calls_go_on() {
     let calls = tokio::spawn(async move {
         while !stop.load(Ordering::SeqCst) {
             for user in ["ada", "bob", "cleo"] {
-                let list = busy.recommend(user, &ListRequest::default()).await.unwrap();
+                let list = busy.recommend(user, &ListRequest::default(), None).await.unwrap();
                 assert_eq!(list.rung, Rung::Live);
             }
         }
@@ -322,7 +346,7 @@ async fn another_core_goes_into_service_while_calls_go_on() {
     assert_eq!(edge.pool().core(), before);
     edge.install_core(&guest()).await.unwrap();
     assert_eq!(edge.pool().core(), blake3::hash(&guest()));
-    let list = edge.recommend("ada", &ListRequest::default()).await.unwrap();
+    let list = edge.recommend("ada", &ListRequest::default(), None).await.unwrap();
     assert!(!list.items.is_empty(), "the real core ranks");
     assert_eq!(edge.export("villain").await.unwrap_err().code(), "state", "a new core gives a new chance");
     done.store(true, Ordering::SeqCst);

@@ -3,7 +3,7 @@
 mod support;
 
 use nearfield_edge::abi::ListRequest;
-use nearfield_edge::fallback::Rung;
+use nearfield_edge::service::fallback::Rung;
 use nearfield_edge::{Edge, Options, UsersIn};
 use nearfield_engine::{Event, Kind};
 use nearfield_services::Server;
@@ -143,28 +143,28 @@ async fn while_redis_is_away_events_wait_and_lists_go_on() {
     let (_folder, edge) = host(&central, &redis, None).await;
     let request = ListRequest::default();
     edge.learn("ada", (0..20).map(|number| event(0, number)).collect()).await.unwrap();
-    let own = edge.recommend("ada", &request).await.unwrap();
+    let own = edge.recommend("ada", &request, None).await.unwrap();
     assert_eq!(own.rung, Rung::Live);
 
     redis.kill();
     let error = edge.learn("ada", vec![event(0, 20)]).await.unwrap_err();
     assert_eq!(error.code(), "store");
-    let last = edge.recommend("ada", &request).await.unwrap();
+    let last = edge.recommend("ada", &request, None).await.unwrap();
     assert_eq!(last.rung, Rung::Last);
-    let ids = |list: &nearfield_edge::fallback::Recommendations| -> Vec<String> {
+    let ids = |list: &nearfield_edge::service::fallback::Recommendations| -> Vec<String> {
         list.items.iter().map(|item| item.item_id.clone()).collect()
     };
     assert_eq!(ids(&last), ids(&own));
-    assert_eq!(edge.recommend("bob", &request).await.unwrap().rung, Rung::Popular);
+    assert_eq!(edge.recommend("bob", &request, None).await.unwrap().rung, Rung::Popular);
 
     redis.up().unwrap();
-    let mut list = edge.recommend("ada", &request).await.unwrap();
+    let mut list = edge.recommend("ada", &request, None).await.unwrap();
     for _ in 0..100 {
         if list.rung == Rung::Live {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-        list = edge.recommend("ada", &request).await.unwrap();
+        list = edge.recommend("ada", &request, None).await.unwrap();
     }
     assert_eq!(list, own);
     edge.learn("ada", vec![event(0, 20)]).await.unwrap();

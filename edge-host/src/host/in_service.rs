@@ -1,8 +1,8 @@
 //! What every worker runs: the core and the model in service, and an instance of them to spare.
 
 use crate::abi::ModelInfo;
-use crate::fallback::Catalogue;
 use crate::host::sandbox::{Export, Guest, GuestError, Sandbox, message};
+use crate::service::fallback::Catalogue;
 use std::sync::{Arc, Mutex};
 
 /// A model that every worker serves.

@@ -1,85 +1,68 @@
-//! `POST /v1/users/{user}/events`.
+//! Telling events, and the list that follows from them.
 
-use super::{Refused, read_user};
-use crate::Edge;
-use crate::abi::Learnt;
+use super::{Answered, Asked, json_body};
 use crate::error::EdgeError;
+use crate::service::messages::{Call, Counts, EventIn, EventsCall, ListIn, ObserveCall, Observed};
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody, PathRejection};
-use axum::extract::{Path, State};
-use axum::response::Json;
-use nearfield_engine::{Event, Kind};
+use axum::extract::rejection::BytesRejection;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use std::sync::Arc;
-use std::time::Instant;
+use serde_json::Value;
+use utoipa::ToSchema;
 
-/// Most bytes of a body of events.
-pub const EVENTS_BYTES_MAX: usize = 256 * 1024;
-/// Most events of a body.
-pub const EVENTS_MAX: usize = 1000;
-/// One event as callers write it: the time may be left out, and the kind is read by name.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EventIn {
-    kind: String,
-    #[serde(default)]
-    item_id: String,
-    #[serde(default)]
-    event_id: Option<String>,
-    #[serde(default)]
-    time_ms: Option<u64>,
-    #[serde(default)]
-    value: Option<f32>,
-    #[serde(default)]
-    session_id: Option<String>,
+/// One event, or several.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the body; it is read event by event, for errors that name the event")]
+pub(super) enum EventsBody {
+    One(EventIn),
+    Several(Vec<EventIn>),
 }
 
-/// Reads a body and checks every event, before any of them counts.
-fn read_events(body: &[u8], now_ms: u64) -> Result<Vec<Event>, EdgeError> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| EdgeError::MalformedJson { message: error.to_string() })?;
+/// Events, and what the list after them is to be.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ObserveBody {
+    #[schema(value_type = EventsBody)]
+    events: Value,
+    #[serde(default)]
+    list: ListIn,
+}
+
+/// Learns events of a user; they are durable when this answers.
+#[utoipa::path(
+    post, path = "/v1/users/{user}/events", tag = "events",
+    params(("user" = String, Path, description = "1 to 128 bytes without control characters")),
+    request_body = inline(EventsBody),
+    responses((status = 200, body = Counts), (status = "4XX", body = super::Failure), (status = "5XX", body = super::Failure)),
+)]
+pub(super) async fn events(asked: Asked, body: Result<Bytes, BytesRejection>) -> Answered {
+    let user = asked.user()?;
+    let events = read_events(json_body(body)?)?;
+    asked.answer(Call::Events(EventsCall { user, events })).await
+}
+
+/// Learns events of a user and makes the list that follows from them, in one step.
+#[utoipa::path(
+    post, path = "/v1/users/{user}/observe", tag = "events",
+    params(("user" = String, Path, description = "1 to 128 bytes without control characters")),
+    request_body = inline(ObserveBody),
+    responses((status = 200, body = Observed), (status = "4XX", body = super::Failure), (status = "5XX", body = super::Failure)),
+)]
+pub(super) async fn observe(asked: Asked, body: Result<Bytes, BytesRejection>) -> Answered {
+    let user = asked.user()?;
+    let ObserveBody { events, list } = json_body(body)?;
+    asked.answer(Call::Observe(ObserveCall { user, events: read_events(events)?, list })).await
+}
+
+/// Reads one event or an array of them; an error names the event.
+fn read_events(value: Value) -> Result<Vec<EventIn>, EdgeError> {
     let values = match value {
         Value::Array(values) => values,
         one => vec![one],
     };
-    if values.is_empty() || values.len() > EVENTS_MAX {
-        return Err(EdgeError::EventCount { found: values.len(), limit: EVENTS_MAX });
-    }
     let read = |(index, value)| {
-        let event: EventIn = serde_json::from_value(value)
-            .map_err(|error| EdgeError::EventField { index, message: error.to_string() })?;
-        let refused = |error| EdgeError::Event { index, error };
-        let event = Event {
-            kind: Kind::parse(&event.kind).map_err(refused)?,
-            item_id: event.item_id,
-            event_id: event.event_id,
-            time_ms: event.time_ms.unwrap_or(now_ms),
-            value: event.value,
-            session_id: event.session_id,
-        };
-        event.check(now_ms).map_err(refused)?;
-        Ok(event)
+        serde_json::from_value(value)
+            .map_err(|error| EdgeError::EventField { index, message: error.to_string() })
     };
     values.into_iter().enumerate().map(read).collect()
-}
-
-pub(super) async fn learn(
-    State(edge): State<Arc<Edge>>,
-    user: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Refused> {
-    let started = Instant::now();
-    let user = read_user(user)?;
-    let body = body.map_err(|rejection| match rejection {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            EdgeError::BodyTooLarge { limit: EVENTS_BYTES_MAX }
-        }
-        other => EdgeError::BodyUnreadable { message: other.to_string() },
-    })?;
-    let now_ms = edge.now_ms();
-    let events = read_events(&body, now_ms)?;
-    let Learnt { applied, duplicate, context_only } = edge.learn(&user, events).await?;
-    edge.metrics().served("events", started.elapsed());
-    Ok(Json(json!({ "applied": applied, "duplicate": duplicate, "context_only": context_only })))
 }

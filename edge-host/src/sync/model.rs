@@ -47,6 +47,7 @@ impl Edge {
         let by = if patch.is_some() { "patch" } else { "pack" };
         self.pool.install(next.clone(), patch).await?;
         self.metrics.model(next.info.version, by);
+        self.followers.tell_all();
         tracing::info!(version = %next.info.version, lineage = %next.info.lineage, by, "model");
         Ok(Some(next.info.version))
     }

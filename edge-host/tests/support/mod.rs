@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod hostile;
+pub(crate) mod tokens;
 
 use axum::Router;
 use axum::body::{Body, Bytes};

@@ -1,0 +1,68 @@
+//! Who follows whose list: a stream is told when its user has learnt something, or a model has come.
+
+use crate::error::EdgeError;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+/// Most streams that are open at the same time (choice: about 2 KiB each).
+pub const FOLLOWERS_MAX: usize = 10_000;
+
+/// The users who are followed.
+#[derive(Default)]
+pub struct Followers {
+    users: Arc<Mutex<HashMap<String, watch::Sender<()>>>>,
+}
+
+/// One that follows a user; it stops when this is dropped.
+pub struct Follower {
+    users: Arc<Mutex<HashMap<String, watch::Sender<()>>>>,
+    user: String,
+    told: watch::Receiver<()>,
+}
+
+impl Followers {
+    /// Follows a user.
+    ///
+    /// # Errors
+    /// [`EdgeError::Followers`] where too many streams are open.
+    pub fn follow(&self, user: &str) -> Result<Follower, EdgeError> {
+        let mut users = self.users.lock().expect("no holder panics");
+        let open: usize = users.values().map(watch::Sender::receiver_count).sum();
+        if open >= FOLLOWERS_MAX {
+            return Err(EdgeError::Followers { limit: FOLLOWERS_MAX });
+        }
+        let told = users.entry(user.to_owned()).or_insert_with(|| watch::channel(()).0).subscribe();
+        Ok(Follower { users: Arc::clone(&self.users), user: user.to_owned(), told })
+    }
+
+    /// Tells those who follow a user.
+    pub fn tell(&self, user: &str) {
+        if let Some(followed) = self.users.lock().expect("no holder panics").get(user) {
+            followed.send_replace(());
+        }
+    }
+
+    /// Tells everyone.
+    pub fn tell_all(&self) {
+        let users = self.users.lock().expect("no holder panics");
+        users.values().for_each(|followed| followed.send_replace(()));
+    }
+}
+
+impl Follower {
+    /// Waits until there is something new; several things at once are one.
+    pub async fn changed(&mut self) -> bool {
+        self.told.changed().await.is_ok()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut users = self.users.lock().expect("no holder panics");
+        // This one still counts.
+        if users.get(&self.user).is_some_and(|followed| followed.receiver_count() <= 1) {
+            users.remove(&self.user);
+        }
+    }
+}
