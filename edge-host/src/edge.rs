@@ -509,6 +509,9 @@ impl Edge {
     /// Reads tokens, keys and certificates again where their files have changed.
     pub fn refresh_files(&self) {
         self.options.access.refresh();
+        if let Some(tls) = &self.options.tls {
+            tls.refresh();
+        }
     }
 
     /// Returns the edge's metrics.

@@ -32,6 +32,7 @@ pub mod error;
 pub mod grpc;
 pub mod host;
 pub mod http;
+pub mod listener;
 mod metrics;
 mod options;
 pub mod redis;

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use nearfield_edge::auth::{Access, Grants, UserKeys};
 use nearfield_edge::host::sandbox::Limits;
+use nearfield_edge::listener::{self, Tls};
 use nearfield_edge::service::fallback::BuiltIn;
 use nearfield_edge::watched::Watched;
 use nearfield_edge::{Edge, Options, UsersIn, app};
@@ -52,6 +53,15 @@ struct Arguments {
     /// Address to serve on.
     #[arg(long, default_value = "127.0.0.1:7803")]
     listen: SocketAddr,
+    /// A chain of certificates, PEM, to serve over TLS with; read again when it changes.
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "NEARFIELD_TLS_CERTIFICATES")]
+    tls_certificates: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificates", env = "NEARFIELD_TLS_KEY")]
+    tls_key: Option<PathBuf>,
+    /// Most connections at the same time; further ones wait to be accepted.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
     /// Folder of the user store, where that is a file, and of the last good model.
     #[arg(long)]
     data: PathBuf,
@@ -139,6 +149,10 @@ async fn main() -> Result<()> {
             users: users.transpose()?.map(Arc::new),
         }
     };
+    let tls = match (&arguments.tls_certificates, &arguments.tls_key) {
+        (Some(certificates), Some(key)) => Some(Arc::new(Tls::open(certificates, key)?)),
+        _ => None,
+    };
     let guest = find_guest(arguments.guest.as_deref())?;
     let wasm = std::fs::read(&guest).with_context(|| format!("guest module {}", guest.display()))?;
     let mut options =
@@ -175,6 +189,7 @@ async fn main() -> Result<()> {
     options.call_deadline = Duration::from_millis(arguments.deadline_ms);
     options.wait_for_model = arguments.wait_for_model;
     options.access = access;
+    options.tls.clone_from(&tls);
     let read_ca = |file: &PathBuf| std::fs::read(file).with_context(|| file.display().to_string());
     options.central_ca = arguments.central_ca.as_ref().map(read_ca).transpose()?;
 
@@ -187,11 +202,17 @@ async fn main() -> Result<()> {
         || "no model yet".to_owned(),
         |model| format!("lineage {} version {}", model.info.lineage, model.info.version),
     );
-    println!("listening http://{} site {site} {model}", listener.local_addr()?);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("listening {scheme}://{} site {site} {model}", listener.local_addr()?);
 
     let rounds = tokio::spawn(Arc::clone(&edge).sync_forever());
     let watch = tokio::spawn(Arc::clone(&edge).watch_forever());
-    axum::serve(listener, app(edge)).with_graceful_shutdown(stopped()).await?;
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        stopped().await;
+        stop.send_replace(true);
+    });
+    listener::serve(listener, app(edge), tls, arguments.connections as usize, stopping).await;
     rounds.abort();
     watch.abort();
     Ok(())

@@ -2,8 +2,10 @@
 
 use crate::auth::Access;
 use crate::host::sandbox::Limits;
+use crate::listener::Tls;
 use crate::service::fallback::BuiltIn;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where an edge keeps its users.
@@ -34,6 +36,8 @@ pub struct Options {
     pub central_ca: Option<Vec<u8>>,
     /// Who may call (default: those with a token, of which there is none).
     pub access: Access,
+    /// The certificate that is served with, to be read again when it changes (default: none).
+    pub tls: Option<Arc<Tls>>,
     /// Central's public key, ed25519.
     pub public_key: [u8; 32],
     /// The site that models and deltas are for.
@@ -79,6 +83,7 @@ impl Options {
             central: central.to_owned(),
             central_ca: None,
             access: Access::nobody(),
+            tls: None,
             public_key,
             site: site.to_owned(),
             data,

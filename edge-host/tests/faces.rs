@@ -51,7 +51,11 @@ impl Served {
 async fn serve(app: Router) -> Channel {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        nearfield_edge::listener::serve(listener, app, None, 100, stopping).await;
+        drop(stop);
+    });
     Endpoint::new(address).unwrap().connect().await.unwrap()
 }
 
