@@ -19,6 +19,7 @@ use crate::users::memory::MemoryUsers;
 use crate::users::redb::RedbUsers;
 use crate::users::redis::RedisUsers;
 use crate::users::{LastList, Outbox, Record, StoreError, UserStore, Version, Versioned};
+use crate::watched::Watched;
 use lru::LruCache;
 use nearfield_engine::limits::DELTA_IDLE_MS;
 use nearfield_engine::model::manifest::issued_ms;
@@ -493,15 +494,25 @@ impl Edge {
         self.pool.install_core(sandbox).await
     }
 
-    /// Reads tokens, keys and certificates again when their files change, for as long as the edge lives.
-    pub async fn watch_forever(self: Arc<Self>) {
+    /// Reads tokens, keys and certificates again when their files change, and puts the core of `core` into service
+    /// when that changes, for as long as the edge lives.
+    pub async fn watch_forever(self: Arc<Self>, core: Watched<Vec<u8>>) {
+        let core = Arc::new(core);
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
-            let edge = Arc::clone(&self);
+            let (edge, looked_at) = (Arc::clone(&self), Arc::clone(&core));
             // Files may lie on a disk that is slow today.
-            let refreshed = tokio::task::spawn_blocking(move || edge.refresh_files()).await;
-            if let Err(error) = refreshed {
-                tracing::error!(%error, "the watched files could not be looked at");
+            let refreshed = tokio::task::spawn_blocking(move || {
+                edge.refresh_files();
+                looked_at.refresh()
+            });
+            if refreshed.await.unwrap_or(false) {
+                match self.install_core(&core.get()).await {
+                    Ok(()) => tracing::info!(core = %self.pool.core(), "core"),
+                    Err(error) => {
+                        tracing::error!(%error, "the new core cannot be used; the one in service stays")
+                    }
+                }
             }
         }
     }

@@ -82,7 +82,7 @@ struct Arguments {
     /// How long that cache keeps a record, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
     users_cache_for: u64,
-    /// The guest module [default: nearfield_guest.wasm beside the binary, else target/nearfield/].
+    /// The guest module, put into service again when it changes [default: nearfield_guest.wasm beside the binary, else target/nearfield/].
     #[arg(long, env = "NEARFIELD_GUEST")]
     guest: Option<PathBuf>,
     /// Worker threads, each with one guest instance [default: the number of cores].
@@ -154,7 +154,8 @@ async fn main() -> Result<()> {
         _ => None,
     };
     let guest = find_guest(arguments.guest.as_deref())?;
-    let wasm = std::fs::read(&guest).with_context(|| format!("guest module {}", guest.display()))?;
+    let core = Watched::open(&guest, |path: &Path| std::fs::read(path))
+        .with_context(|| format!("guest module {}", guest.display()))?;
     let mut options =
         Options::new(&arguments.site, &arguments.central, arguments.public_key.0, arguments.data);
     if let Some(workers) = arguments.workers {
@@ -197,7 +198,7 @@ async fn main() -> Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
     let site = options.site.clone();
-    let edge = Edge::start(options, &wasm).await?;
+    let edge = Edge::start(options, &core.get()).await?;
     let model = edge.pool().model().map_or_else(
         || "no model yet".to_owned(),
         |model| format!("lineage {} version {}", model.info.lineage, model.info.version),
@@ -206,7 +207,7 @@ async fn main() -> Result<()> {
     println!("listening {scheme}://{} site {site} {model}", listener.local_addr()?);
 
     let rounds = tokio::spawn(Arc::clone(&edge).sync_forever());
-    let watch = tokio::spawn(Arc::clone(&edge).watch_forever());
+    let watch = tokio::spawn(Arc::clone(&edge).watch_forever(core));
     let (stop, stopping) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {
         stopped().await;

@@ -6,7 +6,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{Client, Cmd, ConnectionAddr, FromRedisValue, Pipeline, RedisError, RedisFuture, Value};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// Longest wait for a connection and for an answer (choice: a list that waits longer comes from memory instead).
@@ -14,10 +14,16 @@ const WAIT: Duration = Duration::from_secs(1);
 /// Port of a server, and of a sentinel, where the address names none.
 const PORTS: (u16, u16) = (6379, 26_379);
 
+/// Time after a call that found it away during which further ones are told so at once (choice: each list would wait
+/// for the connection otherwise).
+const AWAY_FOR: Duration = Duration::from_millis(250);
+
 /// A Redis that may be away for a while: each call says so, and connects anew.
 #[derive(Clone)]
 pub struct Redis {
     at: At,
+    /// Until when it counts as away.
+    away_until: Arc<std::sync::Mutex<Option<Instant>>>,
 }
 
 #[derive(Clone)]
@@ -99,8 +105,7 @@ impl Redis {
             "" => {
                 let client = Client::open(address).map_err(|error| refused(error.to_string()))?;
                 let config = ConnectionManagerConfig::new()
-                    .set_number_of_retries(1)
-                    .set_max_delay(Duration::from_millis(200))
+                    .set_number_of_retries(0)
                     .set_connection_timeout(Some(WAIT))
                     .set_response_timeout(Some(WAIT));
                 At::Server(ConnectionManager::new_with_config(client, config).await.map_err(away)?)
@@ -124,7 +129,7 @@ impl Redis {
             }
             other => return Err(refused(format!("its scheme ends in {other:?}"))),
         };
-        Ok(Self { at })
+        Ok(Self { at, away_until: Arc::default() })
     }
 
     /// Demands that what it acknowledges survives a crash of its process: an append-only file, and no eviction.
@@ -173,33 +178,74 @@ impl Sentinels {
     }
 }
 
-/// Runs a call on the primary that the sentinels name; an error of the connection forgets it, and so does an answer
-/// of one that is no primary any more.
-async fn on_primary<T>(
-    sentinels: &Mutex<Sentinels>,
-    call: impl AsyncFnOnce(MultiplexedConnection) -> Result<T, RedisError>,
-) -> Result<T, RedisError> {
-    let primary = sentinels.lock().await.primary().await?;
-    let answer = call(primary).await;
-    if let Err(error) = &answer
+impl At {
+    async fn command(&mut self, cmd: &Cmd) -> Result<Value, RedisError> {
+        match self {
+            Self::Server(server) => server.req_packed_command(cmd).await,
+            Self::Cluster(cluster) => cluster.req_packed_command(cmd).await,
+            Self::Sentinels(sentinels) => {
+                let mut primary = sentinels.lock().await.primary().await?;
+                let answer = primary.req_packed_command(cmd).await;
+                forget_lost(sentinels, &answer).await;
+                answer
+            }
+        }
+    }
+
+    async fn commands(
+        &mut self,
+        pipeline: &Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> Result<Vec<Value>, RedisError> {
+        match self {
+            Self::Server(server) => server.req_packed_commands(pipeline, offset, count).await,
+            Self::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count).await,
+            Self::Sentinels(sentinels) => {
+                let mut primary = sentinels.lock().await.primary().await?;
+                let answer = primary.req_packed_commands(pipeline, offset, count).await;
+                forget_lost(sentinels, &answer).await;
+                answer
+            }
+        }
+    }
+}
+
+/// Forgets the primary after an error of its connection, and after an answer of one that is no primary any more.
+async fn forget_lost<T>(sentinels: &Mutex<Sentinels>, answer: &Result<T, RedisError>) {
+    if let Err(error) = answer
         && (error.is_unrecoverable_error() || error.is_timeout() || error.code() == Some("READONLY"))
     {
         sentinels.lock().await.primary = None;
     }
-    answer
+}
+
+impl Redis {
+    /// Answers at once while it counts as away.
+    fn check(&self) -> Result<(), RedisError> {
+        let away_until = *self.away_until.lock().expect("no holder panics");
+        match away_until.is_some_and(|until| Instant::now() < until) {
+            true => {
+                Err(std::io::Error::new(std::io::ErrorKind::NotConnected, "it was away a moment ago").into())
+            }
+            false => Ok(()),
+        }
+    }
+
+    fn watch<T>(&self, answer: Result<T, RedisError>) -> Result<T, RedisError> {
+        let away = answer.as_ref().is_err_and(|error| error.is_io_error() || error.is_unrecoverable_error());
+        *self.away_until.lock().expect("no holder panics") = away.then(|| Instant::now() + AWAY_FOR);
+        answer
+    }
 }
 
 impl ConnectionLike for Redis {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match &mut self.at {
-            At::Server(server) => server.req_packed_command(cmd),
-            At::Cluster(cluster) => cluster.req_packed_command(cmd),
-            At::Sentinels(sentinels) => {
-                Box::pin(on_primary(sentinels, async move |mut primary: MultiplexedConnection| {
-                    primary.req_packed_command(cmd).await
-                }))
-            }
-        }
+        Box::pin(async move {
+            self.check()?;
+            let answer = self.at.command(cmd).await;
+            self.watch(answer)
+        })
     }
 
     fn req_packed_commands<'a>(
@@ -208,15 +254,11 @@ impl ConnectionLike for Redis {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        match &mut self.at {
-            At::Server(server) => server.req_packed_commands(pipeline, offset, count),
-            At::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
-            At::Sentinels(sentinels) => {
-                Box::pin(on_primary(sentinels, async move |mut primary: MultiplexedConnection| {
-                    primary.req_packed_commands(pipeline, offset, count).await
-                }))
-            }
-        }
+        Box::pin(async move {
+            self.check()?;
+            let answer = self.at.commands(pipeline, offset, count).await;
+            self.watch(answer)
+        })
     }
 
     fn get_db(&self) -> i64 {

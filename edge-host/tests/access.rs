@@ -12,8 +12,10 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use nearfield_edge::Edge;
 use nearfield_edge::auth::{Grants, Scope, UserKeys};
+use nearfield_edge::watched::Watched;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -176,7 +178,10 @@ async fn a_file_of_tokens_is_read_again_when_it_changes() {
     let (write, other) = (token_of(Scope::Write), "a-new-token-0123456789-0123456789");
     assert_eq!(ask(&guarded, 0, Some(&write)).await.0, StatusCode::OK);
     tokens(guarded.folder.path(), &format!("{other} write\n"));
-    let watching = tokio::spawn(Arc::clone(&guarded.edge).watch_forever());
+    let core = guarded.folder.path().join("core.wasm");
+    std::fs::write(&core, guest()).unwrap();
+    let core = Watched::open(&core, |path: &Path| std::fs::read(path)).unwrap();
+    let watching = tokio::spawn(Arc::clone(&guarded.edge).watch_forever(core));
     let until = Instant::now() + Duration::from_secs(20);
     while ask(&guarded, 0, Some(other)).await.0 != StatusCode::OK {
         assert!(Instant::now() < until, "the new token is not known");

@@ -12,6 +12,7 @@ use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::service::fallback::{BuiltIn, Rung};
 use nearfield_edge::users::redb::RedbUsers;
 use nearfield_edge::users::{Due, Outbox, Record, StoreError, UserStore, Version, Versioned};
+use nearfield_edge::watched::Watched;
 use nearfield_edge::{Edge, MODEL_FILE, Options, SyncError, USERS_FILE, app};
 use nearfield_engine::{Lineage, ModelVersion};
 use serde_json::{Value, json};
@@ -344,11 +345,25 @@ async fn another_core_goes_into_service_while_calls_go_on() {
     let refused = edge.install_core(b"no module").await.unwrap_err();
     assert!(refused.to_string().contains("guest module cannot be used"), "{refused}");
     assert_eq!(edge.pool().core(), before);
-    edge.install_core(&guest()).await.unwrap();
-    assert_eq!(edge.pool().core(), blake3::hash(&guest()));
-    let list = edge.recommend("ada", &ListRequest::default(), None).await.unwrap();
-    assert!(!list.items.is_empty(), "the real core ranks");
-    assert_eq!(edge.export("villain").await.unwrap_err().code(), "state", "a new core gives a new chance");
+    // The file of the core is exchanged, as a deployment would.
+    let file = folder.path().join("core.wasm");
+    std::fs::write(&file, hostile::core(INFO)).unwrap();
+    let watched = Watched::open(&file, |path: &Path| std::fs::read(path)).unwrap();
+    let watching = tokio::spawn(Arc::clone(&edge).watch_forever(watched));
+    std::fs::write(&file, guest()).unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while edge.pool().core() != blake3::hash(&guest()) {
+        assert!(Instant::now() < until, "the new core is in service");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // One worker after the other: the real core ranks, and gives every user a new chance.
+    while edge.recommend("ada", &ListRequest::default(), None).await.unwrap().items.is_empty()
+        || edge.export("villain").await.unwrap_err().code() != "state"
+    {
+        assert!(Instant::now() < until, "every worker has the new core");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    watching.abort();
     done.store(true, Ordering::SeqCst);
     calls.await.unwrap();
 }

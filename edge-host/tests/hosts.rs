@@ -9,7 +9,8 @@ use nearfield_engine::{Event, Kind};
 use nearfield_services::Server;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use support::{FakeCentral, GROUP, guest};
 use tempfile::TempDir;
 
@@ -169,6 +170,64 @@ async fn while_redis_is_away_events_wait_and_lists_go_on() {
     assert_eq!(list, own);
     edge.learn("ada", vec![event(0, 20)]).await.unwrap();
     assert_eq!(edge.export("ada").await.unwrap().0.history.len(), 21);
+}
+
+/// The hours that have passed beside the system's clock.
+static AHEAD_MS: AtomicU64 = AtomicU64::new(0);
+
+/// A day without central and without Redis, by a clock that is moved on: whoever asks gets a list, and afterwards
+/// everything goes on. `NEARFIELD_DAY_STEPS` says in how many steps the day passes (48).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn central_and_redis_are_away_for_a_day_and_no_list_fails() {
+    let steps: u64 = std::env::var("NEARFIELD_DAY_STEPS").map_or(48, |steps| steps.parse().unwrap());
+    let mut redis = Server::redis().unwrap();
+    let mut central = FakeCentral::start();
+    let folder = tempfile::tempdir().unwrap();
+    let now_ms = || nearfield_edge::system_now_ms() + AHEAD_MS.load(Ordering::SeqCst);
+    let options = Options { now_ms, ..on(&redis, None, central.options(folder.path())) };
+    let edge = Edge::start(options, &guest()).await.unwrap();
+    for user in 0..20 {
+        edge.learn(&format!("user-{user}"), (0..20).map(|number| event(user, number)).collect())
+            .await
+            .unwrap();
+        edge.recommend(&format!("user-{user}"), &ListRequest::default(), None).await.unwrap();
+    }
+
+    redis.kill();
+    central.down();
+    let mut rungs: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut refused = 0;
+    for step in 0..steps {
+        AHEAD_MS.store((step + 1) * 24 * 60 * 60 * 1000 / steps, Ordering::SeqCst);
+        for user in (0..4).map(|user| format!("user-{}", (step * 7 + user * 5) % 24)) {
+            let deadline = Some(Instant::now() + Duration::from_secs(2));
+            let list = edge.recommend(&user, &ListRequest::default(), deadline).await.unwrap();
+            assert!(!list.items.is_empty());
+            *rungs.entry(list.rung.as_str()).or_default() += 1;
+        }
+        refused += u32::from(edge.learn("user-1", vec![event(1, 20 + step as usize)]).await.is_err());
+        Arc::clone(&edge).sync_now().await.unwrap_err();
+    }
+    println!(
+        "a day in {steps} steps: lists by rung {rungs:?}, none failed; {refused} events refused, not acknowledged"
+    );
+    assert_eq!(refused as u64, steps);
+    assert_eq!(rungs.values().sum::<u32>() as u64, 4 * steps);
+    assert!(rungs["last"] > 0 && rungs["popular"] > 0 && !rungs.contains_key("live"));
+
+    redis.up().unwrap();
+    central.shared.lock().unwrap().ahead_ms = AHEAD_MS.load(Ordering::SeqCst);
+    central.up();
+    let until = Instant::now() + Duration::from_secs(30);
+    while edge.recommend("user-3", &ListRequest::default(), None).await.unwrap().rung != Rung::Live {
+        assert!(Instant::now() < until, "lists are live again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for user in 0..20 {
+        let kept = edge.export(&format!("user-{user}")).await.unwrap().0;
+        assert_eq!(kept.history.len(), 20, "user-{user}: what was acknowledged is kept");
+    }
+    assert_eq!(Arc::clone(&edge).sync_now().await.unwrap().settled, 20);
 }
 
 #[tokio::test]

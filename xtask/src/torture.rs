@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 
-use crate::{browser, step::Step};
+use crate::{browser, paths, step::Step, tools};
 
 /// A brute test, and how long it goes on.
 #[derive(Clone, Copy, Subcommand)]
@@ -21,6 +21,12 @@ pub(crate) enum Torture {
         /// How many deltas it takes before
         #[arg(long, value_name = "N", default_value_t = DELTAS, value_parser = clap::value_parser!(u32).range(1..))]
         deltas: u32,
+    },
+    /// Kill central and Redis again and again while two edges serve, then take both away for a simulated day
+    Edge {
+        /// How often they are killed
+        #[arg(long, value_name = "N", default_value_t = EDGE_KILLS, value_parser = clap::value_parser!(u32).range(1..))]
+        kills: u32,
     },
     /// Kill the browser in mid-write, let 8 tabs write and forget, take its disk, database and consent away
     Browser {
@@ -66,6 +72,15 @@ impl Scenario {
 /// Kills of one run where no other number is asked for: about a minute.
 const KILLS: u32 = 100;
 
+/// Kills of central and Redis where no other number is asked for: about two minutes.
+const EDGE_KILLS: u32 = 100;
+
+/// Calls of a hostile core where no other number is asked for.
+const HOSTILE_CALLS: u32 = 1000;
+
+/// Steps of the simulated day: a minute each.
+const DAY_STEPS: u32 = 24 * 60;
+
 /// Kills of a browser where no other number is asked for: about ten minutes. The tests run a tenth.
 pub(crate) const BROWSER_KILLS: u32 = 500;
 
@@ -74,9 +89,10 @@ const DELTAS: u32 = 1_000_000;
 
 impl Torture {
     /// All of them, at their default length.
-    pub(crate) const ALL: [Self; 3] = [
+    pub(crate) const ALL: [Self; 4] = [
         Self::Central { kills: KILLS },
         Self::Start { deltas: DELTAS },
+        Self::Edge { kills: EDGE_KILLS },
         Self::Browser { kills: BROWSER_KILLS, only: None },
     ];
 }
@@ -109,9 +125,35 @@ pub(crate) fn torture(torture: Torture) -> Result<()> {
         Torture::Start { deltas } => crash(format!("starts of central after {deltas} deltas"))
             .args(["--ignored", "after_many_deltas"])
             .env("NEARFIELD_DELTAS", deltas.to_string()),
+        Torture::Edge { kills } => return edge(kills),
         Torture::Browser { kills, only } => return browser::torture(kills, only.map(Scenario::name)),
     };
     step.passed_through().run()?;
+    Ok(())
+}
+
+/// Builds the programs, then runs what the edge goes through: kills, a day alone, a hostile core.
+fn edge(kills: u32) -> Result<()> {
+    tools::need_servers()?;
+    Step::cargo("programs and tests")
+        .args(["build", "--workspace", "--exclude", "xtask", "--bins", "--tests"])
+        .run()?;
+    let test = |name: String, file: &str, what: &str| {
+        Step::cargo(name)
+            .args(["test", "--workspace", "--exclude", "xtask", "--test", file, "--", "--nocapture", what])
+            .env("NEARFIELD_GUEST", paths::guest())
+            .env("RUST_LOG", "off")
+            .passed_through()
+    };
+    test(format!("central and Redis, killed {kills} times"), "kills", "kills_of_central_and_redis")
+        .env("NEARFIELD_EDGE_KILLS", kills.to_string())
+        .run()?;
+    test("a day without both".to_owned(), "hosts", "away_for_a_day")
+        .env("NEARFIELD_DAY_STEPS", DAY_STEPS.to_string())
+        .run()?;
+    test(format!("{HOSTILE_CALLS} calls of a hostile core"), "failures", "a_hostile_core")
+        .env("NEARFIELD_HOSTILE_CALLS", HOSTILE_CALLS.to_string())
+        .run()?;
     Ok(())
 }
 
