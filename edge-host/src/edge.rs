@@ -177,7 +177,11 @@ impl Edge {
             Sandbox::compile(guest_wasm, options.limits, Some(&artefacts)).map_err(StartError::Guest)?;
         let pool = Pool::start(&sandbox, &metrics, options.workers.max(1), options.warm_bytes_max)
             .map_err(StartError::Guest)?;
-        let central = Central::new(&options).map_err(StartError::Central)?;
+        let models = match &options.models {
+            Some(address) => Some(Redis::open(address).await.map_err(StartError::Redis)?),
+            None => None,
+        };
+        let central = Central::new(&options, models).map_err(StartError::Central)?;
         // A store that does not answer now stops the start; later it is the fallback's business.
         users.pending(0, None, 1).await.map_err(StartError::Store)?;
         let issued_ms = issued_ms(&std::fs::read(options.data.join(MANIFEST_FILE)).unwrap_or_default());

@@ -97,6 +97,10 @@ struct Arguments {
     /// Most memory of one guest instance, in MiB.
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(16..=4096))]
     guest_memory_mib: u64,
+    /// A Redis in which edges share model files: they read there what one of them has fetched, also while central is
+    /// away. An address as for --users.
+    #[arg(long, value_name = "ADDRESS", env = "NEARFIELD_MODELS")]
+    models: Option<String>,
     /// Time between two rounds with central, in milliseconds.
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u64).range(50..))]
     sync_every_ms: u64,
@@ -187,6 +191,7 @@ async fn main() -> Result<()> {
         ..Limits::default()
     };
     options.sync_every = Duration::from_millis(arguments.sync_every_ms);
+    options.models = arguments.models;
     options.call_deadline = Duration::from_millis(arguments.deadline_ms);
     options.wait_for_model = arguments.wait_for_model;
     options.access = access;

@@ -65,6 +65,8 @@ pub struct Options {
     /// Time between two rounds with central while it answers (default 5 s). Smaller brings models
     /// sooner; larger asks less.
     pub sync_every: Duration,
+    /// Address of a Redis in which edges share model files (default: none; see [`crate::redis::Redis::open`]).
+    pub models: Option<String>,
     /// Longest request to central (default 10 s).
     pub central_timeout: Duration,
     /// Start without a model and wait for central, instead of refusing to start.
@@ -96,6 +98,7 @@ impl Options {
             built_in: BuiltIn::default(),
             limits: Limits::default(),
             sync_every: Duration::from_secs(5),
+            models: None,
             central_timeout: Duration::from_secs(10),
             wait_for_model: false,
             call_deadline: Duration::from_secs(2),

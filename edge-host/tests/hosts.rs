@@ -172,6 +172,55 @@ async fn while_redis_is_away_events_wait_and_lists_go_on() {
     assert_eq!(edge.export("ada").await.unwrap().0.history.len(), 21);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn model_files_are_shared_in_redis_and_checked_by_hash() {
+    let redis = Server::redis_with(&[]).unwrap();
+    let address = format!("redis://{}", redis.endpoint());
+    let mut central = FakeCentral::start();
+    let folders: Vec<TempDir> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let start = async |central: &FakeCentral, folder: &TempDir| {
+        let options = Options { models: Some(address.clone()), ..central.options(folder.path()) };
+        Edge::start(options, &guest()).await
+    };
+    let north = start(&central, &folders[0]).await.unwrap();
+    let fetched = |central: &FakeCentral| std::mem::take(&mut central.shared.lock().unwrap().fetched);
+    assert_eq!(fetched(&central), ["latest", "2.pack"]);
+    let south = start(&central, &folders[1]).await.unwrap();
+    assert_eq!(fetched(&central), ["latest"], "the pack came from Redis");
+    central.shared.lock().unwrap().publish();
+    Arc::clone(&north).sync_now().await.unwrap();
+    Arc::clone(&south).sync_now().await.unwrap();
+    assert_eq!(fetched(&central), ["latest", "2..3.patch", "latest"], "the patch, too");
+    // A host that is new takes the pack, which nobody has shared yet.
+    start(&central, &folders[2]).await.unwrap();
+    assert_eq!(fetched(&central), ["latest", "3.pack"]);
+
+    // Without central a new host finds manifest and pack.
+    central.down();
+    let east = start(&central, &folders[3]).await.unwrap();
+    assert_eq!(east.pool().model().unwrap().info, north.pool().model().unwrap().info);
+
+    // What was changed in Redis is not taken.
+    let client = redis::Client::open(address.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let files: Vec<String> =
+        redis::cmd("KEYS").arg("nf:{camp}:file:*").query_async(&mut connection).await.unwrap();
+    assert_eq!(files.len(), 3);
+    for file in files {
+        redis::cmd("SETRANGE")
+            .arg(file)
+            .arg(100)
+            .arg("damage")
+            .query_async::<()>(&mut connection)
+            .await
+            .unwrap();
+    }
+    central.up();
+    let west = tempfile::tempdir().unwrap();
+    start(&central, &west).await.unwrap();
+    assert_eq!(fetched(&central), ["latest", "3.pack"]);
+}
+
 /// The hours that have passed beside the system's clock.
 static AHEAD_MS: AtomicU64 = AtomicU64::new(0);
 

@@ -56,6 +56,7 @@ impl Edge {
     /// restart.
     async fn accepted(&self, manifest: Vec<u8>, issued_ms: u64) -> Result<(), SyncError> {
         if self.issued_ms.load(Ordering::Relaxed) != issued_ms {
+            self.central.share_manifest(&manifest).await;
             let path = self.options.data.join(MANIFEST_FILE);
             off_the_runtime(move || keep(&path, &manifest)).await?;
             self.issued_ms.store(issued_ms, Ordering::Relaxed);
