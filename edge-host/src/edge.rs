@@ -168,9 +168,12 @@ impl Edge {
     /// As [`Edge::start`].
     pub async fn start_on(
         users: Arc<dyn UserStore>,
-        options: Options,
+        mut options: Options,
         guest_wasm: &[u8],
     ) -> Result<Arc<Self>, StartError> {
+        // Two for each worker, while a model or core is replaced, and two to spare.
+        let instances = 2 * options.workers as u32 + 2;
+        options.limits.instances_max = options.limits.instances_max.max(instances);
         let metrics = Arc::new(Metrics::default());
         let artefacts = options.data.join(CORE_FOLDER);
         let sandbox =
@@ -292,32 +295,47 @@ impl Edge {
         request: &ListRequest,
         deadline: Option<Instant>,
     ) -> Result<Recommendations, EdgeError> {
-        let error = match in_time(deadline, self.live(user, request)).await {
-            Ok(list) => {
+        let held = in_time(deadline, async { Ok(self.users.get(user).await?) }).await;
+        let live = match &held {
+            Ok(held) => in_time(deadline, self.live(user, held.as_ref(), request)).await,
+            Err(_) => Err(EdgeError::Deadline),
+        };
+        let (error, kept) = match (live, held) {
+            (Ok(list), _) => {
                 self.metrics.list(Rung::Live, "");
                 return Ok(Recommendations::live(list));
             }
-            Err(error) => error,
+            (Err(error), Ok(held)) => (error, held.and_then(|held| held.record.last)),
+            (Err(_), Err(error)) => (error, None),
         };
-        let remaining = self.fall_back(user, request);
+        let remaining = self.fall_back(user, kept, request);
         let Some(list) = remaining else { return Err(error) };
         tracing::warn!(%error, rung = list.rung.as_str(), "list of a lower rung");
         self.metrics.list(list.rung, error.code());
         Ok(list)
     }
 
-    async fn live(&self, user: &str, request: &ListRequest) -> Result<List, EdgeError> {
-        let held = self.users.get(user).await?;
+    async fn live(
+        &self,
+        user: &str,
+        held: Option<&Versioned>,
+        request: &ListRequest,
+    ) -> Result<List, EdgeError> {
         let ask = Ask { list: Some(request.clone()), ..Ask::default() };
-        let stepped = self.run(user, held.as_ref(), &ask, Version([0; 16])).await?;
+        let stepped = self.run(user, held, &ask, Version([0; 16])).await?;
         self.remember(user, &stepped);
         Ok(stepped.list.expect("a list was asked for"))
     }
 
-    /// Returns the best list that remains without the store and the guest.
-    fn fall_back(&self, user: &str, request: &ListRequest) -> Option<Recommendations> {
+    /// Returns the best list that remains without the guest: the one that this host made last, or the record's.
+    fn fall_back(
+        &self,
+        user: &str,
+        kept: Option<LastList>,
+        request: &ListRequest,
+    ) -> Option<Recommendations> {
         if let Some(model) = self.pool.model() {
-            let last = self.lists.lock().expect("no holder panics").get(user).cloned();
+            let last = self.lists.lock().expect("no holder panics").get(user).cloned().or(kept);
             let last = last.and_then(|last| model.catalogue.last(&last, request));
             return Some(last.unwrap_or_else(|| model.catalogue.popular(request)));
         }

@@ -1,6 +1,7 @@
 //! `nearfield-edge`: the core for many users, behind HTTP.
 
 use anyhow::{Context, Result, bail};
+use axum::http::HeaderValue;
 use clap::Parser;
 use nearfield_edge::auth::{Access, Grants, UserKeys};
 use nearfield_edge::host::sandbox::Limits;
@@ -53,6 +54,9 @@ struct Arguments {
     /// Address to serve on.
     #[arg(long, default_value = "127.0.0.1:7803")]
     listen: SocketAddr,
+    /// An origin whose pages may call, such as https://shop.example; may be given several times.
+    #[arg(long = "allow-origin", value_name = "ORIGIN", value_parser = parse_origin)]
+    allow_origins: Vec<HeaderValue>,
     /// A chain of certificates, PEM, to serve over TLS with; read again when it changes.
     #[arg(long, value_name = "FILE", requires = "tls_key", env = "NEARFIELD_TLS_CERTIFICATES")]
     tls_certificates: Option<PathBuf>,
@@ -127,6 +131,15 @@ fn parse_key(text: &str) -> Result<Key, String> {
     Ok(Key(key))
 }
 
+fn parse_origin(text: &str) -> Result<HeaderValue, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    let origin = url.origin().ascii_serialization();
+    if !matches!(url.scheme(), "http" | "https") || origin != text {
+        return Err(format!("an origin is a scheme, a host and perhaps a port, such as {origin}"));
+    }
+    HeaderValue::from_str(text).map_err(|error| error.to_string())
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -196,6 +209,7 @@ async fn main() -> Result<()> {
     options.wait_for_model = arguments.wait_for_model;
     options.access = access;
     options.tls.clone_from(&tls);
+    options.origins = arguments.allow_origins;
     let read_ca = |file: &PathBuf| std::fs::read(file).with_context(|| file.display().to_string());
     options.central_ca = arguments.central_ca.as_ref().map(read_ca).transpose()?;
 

@@ -4,6 +4,7 @@ use crate::auth::Access;
 use crate::host::sandbox::Limits;
 use crate::listener::Tls;
 use crate::service::fallback::BuiltIn;
+use axum::http::HeaderValue;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Options {
     pub central_ca: Option<Vec<u8>>,
     /// Who may call (default: those with a token, of which there is none).
     pub access: Access,
+    /// Origins whose pages may call, as `https://shop.example` (default: none).
+    pub origins: Vec<HeaderValue>,
     /// The certificate that is served with, to be read again when it changes (default: none).
     pub tls: Option<Arc<Tls>>,
     /// Central's public key, ed25519.
@@ -85,6 +88,7 @@ impl Options {
             central: central.to_owned(),
             central_ca: None,
             access: Access::nobody(),
+            origins: Vec::new(),
             tls: None,
             public_key,
             site: site.to_owned(),

@@ -10,9 +10,9 @@ use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use nearfield_edge::Edge;
 use nearfield_edge::auth::{Grants, Scope, UserKeys};
 use nearfield_edge::watched::Watched;
+use nearfield_edge::{Edge, Options, app};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -231,6 +231,31 @@ fn a_file_of_tokens_or_keys_is_refused_by_line_without_saying_the_token() {
     assert!(keys("\n").ends_with("has no key"));
     let none = "02".to_owned() + &"00".repeat(31);
     assert!(keys(&none).ends_with("keys:1: the digits are no ed25519 key"), "{}", keys(&none));
+}
+
+#[tokio::test]
+async fn only_pages_of_an_allowed_origin_may_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let central = FakeCentral::start();
+    let origins = vec!["https://shop.example".parse().unwrap()];
+    let app =
+        app(Edge::start(Options { origins, ..central.options(folder.path()) }, &guest()).await.unwrap());
+    for (origin, allowed) in [("https://shop.example", true), ("https://other.example", false)] {
+        let asked = Request::options("/v1/users/ada/events")
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization,content-type")
+            .body(Body::empty());
+        let answer = app.clone().oneshot(asked.unwrap()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let found =
+            answer.headers().get("access-control-allow-origin").map(|origin| origin.to_str().unwrap());
+        assert_eq!(found, allowed.then_some(origin));
+        let asked =
+            Request::get("/v1/users/ada/recommendations").header("origin", origin).body(Body::empty());
+        let answer = app.clone().oneshot(asked.unwrap()).await.unwrap();
+        assert_eq!(answer.headers().contains_key("access-control-allow-origin"), allowed);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::abi::{List, Similar, Step, Stepped};
 use crate::error::EdgeError;
 use crate::host::in_service::{InService, InstalledModel, Slot};
 use crate::host::sandbox::{Export, GuestError, Sandbox, decode, message};
+use crate::host::strikes::Kind;
 use crate::host::worker::Worker;
 use crate::metrics::Metrics;
 use nearfield_engine::ItemKey;
@@ -63,8 +64,13 @@ impl Pool {
     /// # Errors
     /// [`EdgeError::Busy`] if too many calls wait there, else what the guest gives.
     pub async fn step(&self, user: &str, step: &Step<'_>) -> Result<Stepped, EdgeError> {
+        let kind = match step {
+            Step { events, .. } if !events.is_empty() => Kind::Learn,
+            Step { list: Some(_), .. } => Kind::List,
+            _ => Kind::Other,
+        };
         let (name, step) = (user.to_owned(), message(step));
-        let answer = self.run_on(self.worker_of(user), move |worker| worker.step(&name, &step)).await?;
+        let answer = self.run_on(self.worker_of(user), move |worker| worker.step(&name, kind, &step)).await?;
         decode(Export::Step, &answer).map_err(EdgeError::Guest)
     }
 

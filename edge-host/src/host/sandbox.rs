@@ -47,8 +47,7 @@ pub struct Limits {
     /// Instructions of one call, about (default: not counted, since counting costs time). For tests, where it stops
     /// a call at the same place every time.
     pub fuel_max: Option<u64>,
-    /// Instances alive at the same time (default 34: two for each of 16 workers, while a model or core is replaced,
-    /// and two to spare).
+    /// Instances alive at the same time (default 4; an edge raises it to what its workers need).
     pub instances_max: u32,
 }
 
@@ -61,7 +60,7 @@ impl Default for Limits {
             call_deadline: Duration::from_millis(500),
             model_deadline: Duration::from_secs(60),
             fuel_max: None,
-            instances_max: 34,
+            instances_max: 4,
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::abi::{ModelInfo, Status};
 use crate::error::EdgeError;
 use crate::host::in_service::Slot;
 use crate::host::sandbox::{Export, Guest, GuestError};
-use crate::host::strikes::Strikes;
+use crate::host::strikes::{Kind, Strikes};
 use crate::metrics::Metrics;
 use std::sync::Arc;
 
@@ -30,19 +30,19 @@ impl Worker {
     ///
     /// # Errors
     /// [`EdgeError::Quarantined`] for a user whose state made the guest trap twice, or what the guest said.
-    pub(super) fn step(&mut self, user: &str, step: &[u8]) -> Result<Vec<u8>, EdgeError> {
+    pub(super) fn step(&mut self, user: &str, kind: Kind, step: &[u8]) -> Result<Vec<u8>, EdgeError> {
         if self.strikes.quarantined(user) {
             return Err(EdgeError::Quarantined);
         }
         let result = self.guest().and_then(|guest| guest.bytes(Export::Step, step));
         match &result {
             Err(GuestError::Deadline { .. } | GuestError::Fuel { .. } | GuestError::Trapped { .. }) => {
-                self.strike(|strikes| strikes.trapped(user));
+                self.strike(|strikes| strikes.trapped(user, kind));
                 if self.strikes.quarantined(user) {
                     tracing::error!("a user's state made the guest trap again: quarantined");
                 }
             }
-            Ok(_) => self.strikes.answered(user),
+            Ok(_) => self.strikes.answered(user, kind),
             Err(GuestError::Refused { .. } | GuestError::Module { .. }) => {}
         }
         self.watch(result)

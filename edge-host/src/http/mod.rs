@@ -34,7 +34,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -43,6 +43,7 @@ use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tower_http::cors::CorsLayer;
 use utoipa::{OpenApi, ToSchema};
 
 /// Most bytes of a body.
@@ -91,6 +92,12 @@ impl utoipa::Modify for Bearer {
 
 /// Returns the router of an edge: HTTP and gRPC. Tests call it without a socket.
 pub fn app(edge: Arc<Edge>) -> Router {
+    let pages = CorsLayer::new()
+        .allow_origin(edge.options.origins.clone())
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID, DEADLINE_MS])
+        .expose_headers([REQUEST_ID, header::RETRY_AFTER])
+        .max_age(Duration::from_secs(3600));
     let service = EdgeService::new(Arc::clone(&edge));
     Router::new()
         .route("/v1/users/{user}/events", post(events::events))
@@ -107,6 +114,7 @@ pub fn app(edge: Arc<Edge>) -> Router {
         .method_not_allowed_fallback(|| async { Refused(EdgeError::Method) })
         .fallback(|| async { Refused(EdgeError::UnknownPath) })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(pages)
         .layer(from_fn_with_state(Arc::clone(&edge), named_and_counted))
         .with_state(edge)
         .merge(crate::grpc::router(service))

@@ -1,7 +1,7 @@
 //! Users on disk: one redb file. Writes of many users that wait together share one transaction (group
 //! commit).
 
-use super::{Due, StoreError, UserStore, Version, Versioned, decode, encode};
+use super::{Due, Outbox, Record, StoreError, UserStore, Version, Versioned, decode, encode};
 use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use std::path::Path;
@@ -12,6 +12,10 @@ use tokio::sync::oneshot;
 const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users.2");
 /// (time in milliseconds, user) of every outbox that is not empty.
 const DUE: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("due");
+/// user → record of the layout before: state, token, whether something was pending; as postcard.
+const USERS_BEFORE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
+/// Users of that layout with something pending.
+const PENDING_BEFORE: TableDefinition<'_, &str, ()> = TableDefinition::new("pending");
 /// Most writes of one transaction (choice: bounds how long the first of a group waits).
 const GROUP_MAX: usize = 1024;
 /// Memory for pages of the file, in bytes (choice).
@@ -45,14 +49,7 @@ impl RedbUsers {
             .set_cache_size(CACHE_BYTES)
             .create(path)
             .map_err(|error| StoreError::new("open", error))?;
-        let setup = || -> Result<(), redb::Error> {
-            let transaction = database.begin_write()?;
-            transaction.open_table(USERS)?;
-            transaction.open_table(DUE)?;
-            transaction.commit()?;
-            Ok(())
-        };
-        setup().map_err(|error| StoreError::new("set up its tables", error))?;
+        set_up(&database)?;
 
         let database = Arc::new(database);
         let (writes, queue) = mpsc::channel();
@@ -123,6 +120,48 @@ impl UserStore for RedbUsers {
         };
         read().map_err(|error| StoreError::new("list its pending users", error))
     }
+}
+
+/// Makes the tables, and takes over what the layout before has.
+fn set_up(database: &Database) -> Result<(), StoreError> {
+    let said = |error: redb::Error| StoreError::new("set up its tables", error);
+    let begin = || -> Result<_, redb::Error> {
+        let transaction = database.begin_write()?;
+        let before: Vec<(String, Vec<u8>)> = {
+            let table = transaction.open_table(USERS_BEFORE)?;
+            let read = table.iter()?.map(|entry| {
+                let (user, record) = entry?;
+                Ok::<_, redb::Error>((user.value().to_owned(), record.value().to_vec()))
+            });
+            read.collect::<Result<_, _>>()?
+        };
+        Ok((transaction, before))
+    };
+    let (transaction, before) = begin().map_err(said)?;
+    let mut taken_over = Vec::with_capacity(before.len());
+    for (user, record) in before {
+        let (state, token, pending): (Vec<u8>, Option<Vec<u8>>, bool) = postcard::from_bytes(&record)
+            .map_err(|error| StoreError::new("decode a record of the layout before", error))?;
+        let outbox = if pending { Outbox::Due { at_ms: 0 } } else { Outbox::Empty };
+        let next =
+            Versioned { version: Version::draw(), record: Record { state, last: None, token, outbox } };
+        let (answer, _) = oneshot::channel();
+        taken_over.push(Write { user, expected: Some(None), next: Some(next), answer });
+    }
+    let end = || -> Result<(), redb::Error> {
+        {
+            let mut users = transaction.open_table(USERS)?;
+            let mut due = transaction.open_table(DUE)?;
+            for write in &taken_over {
+                change(&mut users, &mut due, write)?;
+            }
+        }
+        transaction.delete_table(USERS_BEFORE)?;
+        transaction.delete_table(PENDING_BEFORE)?;
+        transaction.commit()?;
+        Ok(())
+    };
+    end().map_err(said)
 }
 
 /// Returns the version in a value's head.
@@ -213,7 +252,6 @@ fn change(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::users::{Outbox, Record};
 
     #[tokio::test]
     async fn the_contract_holds() {
@@ -247,6 +285,31 @@ mod tests {
             .expect("the file is free within two seconds");
         assert_eq!(store.get("ada").await.unwrap(), Some(ada));
         assert_eq!(store.pending(7, None, 10).await.unwrap(), [Due { at_ms: 7, user: "ada".to_owned() }]);
+    }
+
+    #[tokio::test]
+    async fn users_of_the_layout_before_are_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.redb");
+        let database = Database::create(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        {
+            let mut users = transaction.open_table(USERS_BEFORE).unwrap();
+            for (user, pending) in [("ada", true), ("bob", false)] {
+                let record = postcard::to_allocvec(&(vec![1u8, 2], Some(vec![9u8]), pending)).unwrap();
+                users.insert(user, record.as_slice()).unwrap();
+            }
+            transaction.open_table(PENDING_BEFORE).unwrap().insert("ada", ()).unwrap();
+        }
+        transaction.commit().unwrap();
+        drop(database);
+
+        let store = RedbUsers::open(&path).unwrap();
+        for (user, outbox) in [("ada", Outbox::Due { at_ms: 0 }), ("bob", Outbox::Empty)] {
+            let record = Record { state: vec![1, 2], token: Some(vec![9]), outbox, last: None };
+            assert_eq!(store.get(user).await.unwrap().unwrap().record, record);
+        }
+        assert_eq!(store.pending(0, None, 10).await.unwrap(), [Due { at_ms: 0, user: "ada".to_owned() }]);
     }
 
     #[test]
