@@ -56,7 +56,7 @@ async fn serve(app: Router) -> Channel {
         nearfield_edge::listener::serve(listener, app, None, 100, stopping).await;
         drop(stop);
     });
-    Endpoint::new(address).unwrap().connect().await.unwrap()
+    Endpoint::new(address).unwrap().timeout(Duration::from_secs(120)).connect().await.unwrap()
 }
 
 fn view(item: &str) -> proto::Event {
@@ -306,7 +306,7 @@ async fn a_followed_list_comes_again_after_each_event_and_each_model() {
 #[tokio::test]
 async fn a_deadline_that_has_passed_lowers_a_list_and_begins_nothing() {
     let served = Served::start().await;
-    let (app, mut client) = (served.app.clone(), served.client.clone());
+    let app = served.app.clone();
     learn(&app, "ada", &twenty("tent")).await;
     let own = get(&app, "/v1/users/ada/recommendations").await;
     let late = async |method: &str, uri: &str, body: String| {
@@ -328,10 +328,18 @@ async fn a_deadline_that_has_passed_lowers_a_list_and_begins_nothing() {
     assert_eq!((status, &failure["code"]), (StatusCode::GATEWAY_TIMEOUT, &json!("deadline")));
     assert_eq!(call(&app, "GET", "/v1/users/bob", Body::empty()).await.0, StatusCode::NOT_FOUND, "not begun");
 
-    let mut request = Request::new(list_of("ada"));
-    request.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
-    let list = client.recommendations(request).await.unwrap();
-    assert_eq!(list.get_ref().rung, "last");
+    // A client of the library would give up by itself, so the call is written by hand: a byte for no compression,
+    // the length, the message.
+    let message = prost::Message::encode_to_vec(&list_of("ada"));
+    let frame = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
+    let request = HttpRequest::post("/nearfield.edge.v1.Edge/Recommendations")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", "1n");
+    let response = app.clone().oneshot(request.body(Body::from(frame)).unwrap()).await.unwrap();
+    let frame = response.into_body().collect().await.unwrap().to_bytes();
+    let list = <proto::List as prost::Message>::decode(&frame[5..]).unwrap();
+    assert_eq!(list.rung, "last");
 }
 
 #[tokio::test]
