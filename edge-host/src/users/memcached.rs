@@ -1,8 +1,7 @@
 //! Memcached as a cache in front of another backend. It is never the only copy: what it has may vanish at any time,
 //! and what it cannot take is read from the backend.
 
-use super::redis::{read_value, value};
-use super::{Due, StoreError, UserStore, Version, Versioned};
+use super::{Due, StoreError, UserStore, Version, Versioned, read_value, value};
 use async_memcached::{AsciiProtocol, Client, Error, Status};
 use async_trait::async_trait;
 use std::sync::Arc;

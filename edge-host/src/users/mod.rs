@@ -175,6 +175,11 @@ pub trait UserStore: Send + Sync {
     async fn pending(&self, now_ms: u64, after: Option<&Due>, limit: usize) -> Result<Vec<Due>, StoreError>;
 }
 
+/// Bytes before the record in [`value`].
+const HEAD_BYTES: usize = 24;
+/// The time of an outbox that is empty.
+const NEVER: [u8; 8] = [0xff; 8];
+
 /// Writes a record as bytes.
 fn encode(record: &Record) -> Vec<u8> {
     postcard::to_allocvec(record).expect("a record holds only bytes and numbers")
@@ -183,4 +188,19 @@ fn encode(record: &Record) -> Vec<u8> {
 /// Reads a record's bytes.
 fn decode(bytes: &[u8]) -> Result<Record, StoreError> {
     postcard::from_bytes(bytes).map_err(|error| StoreError::new("decode a record", error))
+}
+
+/// Returns a record as the backends keep it: version (16 bytes), time of the outbox (8 bytes, big-endian, all ones for
+/// none), the record as postcard.
+fn value(Versioned { version, record }: &Versioned) -> Vec<u8> {
+    let due = record.outbox.due_ms().map_or(NEVER, u64::to_be_bytes);
+    [&version.0[..], &due, &encode(record)].concat()
+}
+
+/// Reads what [`value`] made.
+fn read_value(value: &[u8]) -> Result<Versioned, StoreError> {
+    let damaged = || StoreError::new("read", "a record is shorter than its head");
+    let (version, rest) = value.split_first_chunk::<16>().ok_or_else(damaged)?;
+    let record = decode(rest.get(HEAD_BYTES - 16..).ok_or_else(damaged)?)?;
+    Ok(Versioned { version: Version(*version), record })
 }

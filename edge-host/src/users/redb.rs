@@ -1,14 +1,14 @@
 //! Users on disk: one redb file. Writes of many users that wait together share one transaction (group
 //! commit).
 
-use super::{Due, Outbox, Record, StoreError, UserStore, Version, Versioned, decode, encode};
+use super::{Due, HEAD_BYTES, Outbox, Record, StoreError, UserStore, Version, Versioned, read_value, value};
 use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
-/// user → version, time of the outbox (`u64` little-endian, `u64::MAX` for none), [`Record`] as postcard.
+/// user → [`value`].
 const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users.2");
 /// (time in milliseconds, user) of every outbox that is not empty.
 const DUE: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("due");
@@ -20,8 +20,6 @@ const PENDING_BEFORE: TableDefinition<'_, &str, ()> = TableDefinition::new("pend
 const GROUP_MAX: usize = 1024;
 /// Memory for pages of the file, in bytes (choice).
 const CACHE_BYTES: usize = 64 << 20;
-/// Bytes before the record.
-const HEAD_BYTES: usize = 24;
 
 /// A change that waits for its transaction; a removal where there is no record.
 struct Write {
@@ -82,9 +80,7 @@ impl UserStore for RedbUsers {
             Ok(table.get(user)?.map(|bytes| bytes.value().to_vec()))
         };
         let bytes = read().map_err(|error| StoreError::new("read", error))?;
-        bytes
-            .map(|bytes| Ok(Versioned { version: version(&bytes)?, record: decode(&bytes[HEAD_BYTES..])? }))
-            .transpose()
+        bytes.as_deref().map(read_value).transpose()
     }
 
     async fn put_if(
@@ -164,27 +160,10 @@ fn set_up(database: &Database) -> Result<(), StoreError> {
     end().map_err(said)
 }
 
-/// Returns the version in a value's head.
-fn version(value: &[u8]) -> Result<Version, StoreError> {
-    let damaged = || StoreError::new("read", "a record is shorter than its head");
-    if value.len() < HEAD_BYTES {
-        return Err(damaged());
-    }
-    Ok(Version(*value.first_chunk().ok_or_else(damaged)?))
-}
-
 /// Returns the time in a value's head.
 fn due_ms(value: &[u8]) -> Option<u64> {
-    let at_ms = value.get(16..HEAD_BYTES)?.try_into().map(u64::from_le_bytes).ok()?;
+    let at_ms = value.get(16..HEAD_BYTES)?.try_into().map(u64::from_be_bytes).ok()?;
     (at_ms != u64::MAX).then_some(at_ms)
-}
-
-/// Returns a value.
-fn value(Versioned { version, record }: &Versioned) -> Vec<u8> {
-    let mut bytes = version.0.to_vec();
-    bytes.extend(record.outbox.due_ms().unwrap_or(u64::MAX).to_le_bytes());
-    bytes.extend(encode(record));
-    bytes
 }
 
 /// Commits what waits, a group at a time, until the store is dropped.

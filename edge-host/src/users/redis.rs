@@ -12,7 +12,7 @@
 //! What was acknowledged survives a crash of the server's process, since it writes its append-only file before it
 //! answers. A crash of the machine may take the last second with `appendfsync everysec`, nothing with `always`.
 
-use super::{Due, StoreError, UserStore, Version, Versioned, decode, encode};
+use super::{Due, StoreError, UserStore, Version, Versioned, read_value, value};
 use crate::redis::{Redis, RedisStartError};
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
@@ -22,10 +22,6 @@ use std::time::Duration;
 
 /// Parts that the users are divided into (choice: as many nodes of a cluster can share them).
 const SHARDS: u64 = 64;
-/// Bytes before the record.
-const HEAD_BYTES: usize = 24;
-/// The time of an outbox that is empty.
-const NEVER: [u8; 8] = [0xff; 8];
 
 /// Writes where the version is the expected one (`*`: any; empty: none), or removes where there is no value.
 const PUT_IF: &str = r"
@@ -147,20 +143,6 @@ impl UserStore for RedisUsers {
         due.truncate(limit);
         Ok(due)
     }
-}
-
-/// Returns a record as it lies in Redis, and in a cache before it.
-pub(super) fn value(Versioned { version, record }: &Versioned) -> Vec<u8> {
-    let due = record.outbox.due_ms().map_or(NEVER, u64::to_be_bytes);
-    [&version.0[..], &due, &encode(record)].concat()
-}
-
-/// Reads a record as it lies in Redis, and in a cache before it.
-pub(super) fn read_value(value: &[u8]) -> Result<Versioned, StoreError> {
-    let damaged = || StoreError::new("read", "a record is shorter than its head");
-    let (version, rest) = value.split_first_chunk::<16>().ok_or_else(damaged)?;
-    let record = decode(rest.get(HEAD_BYTES - 16..).ok_or_else(damaged)?)?;
-    Ok(Versioned { version: Version(*version), record })
 }
 
 fn said(what: &'static str, error: &RedisError) -> StoreError {
