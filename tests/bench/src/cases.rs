@@ -1,5 +1,6 @@
 //! What is ranked: factors, people, and the files that every host reads.
 
+use crate::browsing;
 use crate::work::{Person, Visitors};
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
@@ -8,7 +9,6 @@ use nearfield_engine::{DeltaId, Event, Hyperparameters, Kind, Lineage, Model, Us
 use nearfield_trainer::event_log::EventLog;
 use nearfield_trainer::progress::Silent;
 use nearfield_trainer::train::{Options, train};
-use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -115,7 +115,8 @@ impl Case {
     /// A shop whose people browse, trained as any catalogue is: its blend weighs all features, and its rows lie as a
     /// training leaves them.
     pub(crate) fn shop(root: &Path, items: usize, dim: usize) -> Result<Self> {
-        let log = browsing(items, items / 2);
+        let text = browsing::events(items, items / 2);
+        let log = EventLog::read_csv(text.as_bytes()).expect("the log is written as it is read");
         let model = trained_once(root, &format!("shop-{items}-{dim}"), &log, dim)?;
         let (count, neighbours) = (model.len(), model.neighbours_max());
         let title = format!("a trained shop of {count} items with {neighbours} neighbours each, d = {dim}");
@@ -165,34 +166,6 @@ fn people_of(log: &EventLog) -> Vec<Person> {
         Person { history: items[..half].to_vec(), next }
     });
     people.collect()
-}
-
-/// A log of people who browse: each has tastes for a few of 40 shelves, some items of a shelf are taken often, and
-/// what stands beside an item often follows it.
-fn browsing(items: usize, users: usize) -> EventLog {
-    const SHELVES: usize = 40;
-    let mut random = Random(99);
-    let shelf = items / SHELVES;
-    let mut text = String::from("user,item,timestamp,event\n");
-    for turn in 0..8 {
-        for user in 0..users {
-            // The same tastes in each visit.
-            let mut tastes = Random(user as u64);
-            let tastes: [usize; 3] = std::array::from_fn(|_| tastes.below(SHELVES));
-            let mut item = 0;
-            for step in 0..5 {
-                item = if step > 0 && random.below(10) < 4 {
-                    item / shelf * shelf + (item + 1) % shelf
-                } else {
-                    let (taste, place) = (tastes[random.below(3)], random.below(shelf) * random.below(shelf));
-                    taste * shelf + place / shelf
-                };
-                let seconds = 1_700_000_000 + turn * 86_400 + user * 10 + step;
-                let _ = writeln!(text, "{user},{item},{seconds},click");
-            }
-        }
-    }
-    EventLog::read_csv(text.as_bytes()).expect("the log is written as it is read")
 }
 
 fn people(random: &mut Random, items: usize) -> Vec<Person> {

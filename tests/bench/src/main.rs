@@ -3,6 +3,7 @@
 //!
 //! Case → files → hosts → rounds of samples → medians → ratios → `docs/benchmarks.md`.
 
+mod browsing;
 mod cases;
 mod deltas;
 mod host;

@@ -1,0 +1,211 @@
+//! The servers, as processes of their own, and what they cost.
+
+use crate::shop::{self, Shop};
+use anyhow::{Context, Result, ensure};
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for a server to listen: an edge fetches its model and compiles its core first.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// Ticks of the clock that the system counts processors' time in (Linux: always 100).
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// A process that listens, and ends with this value.
+pub(crate) struct Server {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Its folder.
+    pub(crate) folder: PathBuf,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone is fine: that is what the drop is for.
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Starts a program in a folder, its output in a file there, and waits until it has said that it is `ready`.
+    fn start(mut command: Command, folder: PathBuf, address: SocketAddr, ready: &str) -> Result<Self> {
+        let log = folder.join("log.txt");
+        let output = File::create(&log)?;
+        command.current_dir(&folder).env("RUST_LOG", "warn");
+        command.stdout(Stdio::from(output.try_clone()?)).stderr(Stdio::from(output));
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command.spawn().with_context(|| format!("{program} does not start"))?;
+        let mut server = Self { child, address, folder };
+        let until = Instant::now() + READY_WITHIN;
+        loop {
+            let said = fs::read_to_string(&log)?;
+            if said.contains(ready) && TcpStream::connect(address).is_ok() {
+                break;
+            }
+            let ended = server.child.try_wait()?.is_some();
+            ensure!(!ended && Instant::now() < until, "{program} does not listen: {said}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(server)
+    }
+
+    /// Processors' time of the process until now, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let text = self.proc("stat")?;
+        // The name, in parentheses, may hold blanks.
+        let (_, cells) = text.rsplit_once(')').context("a process's stat has a name")?;
+        let cells: Vec<&str> = cells.split_whitespace().collect();
+        let ticks = |at: usize| cells.get(at).and_then(|cell| cell.parse::<f64>().ok());
+        let (user, system) = ticks(11).zip(ticks(12)).context("a process's stat has its time")?;
+        Ok((user + system) / TICKS_A_SECOND)
+    }
+
+    /// Memory of the process now, in MB.
+    pub(crate) fn memory_mb(&self) -> Result<f64> {
+        let text = self.proc("status")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+        Ok(kib.context("a process's status has its memory")? * 1024.0 / 1e6)
+    }
+
+    fn proc(&self, name: &str) -> Result<String> {
+        let file = format!("/proc/{}/{name}", self.child.id());
+        fs::read_to_string(&file).with_context(|| format!("{file}: the bench reads it on Linux"))
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let (entry, place) = entry.map(|entry| (entry.path(), to.join(entry.file_name())))?;
+        if entry.is_dir() {
+            copy(&entry, &place)?;
+        } else {
+            fs::copy(&entry, &place)?;
+        }
+    }
+    Ok(())
+}
+
+fn free() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// A trained shop and what serves it.
+pub(crate) struct Site<'a> {
+    /// Folder of the programs.
+    pub(crate) programs: &'a Path,
+    /// The guest module.
+    pub(crate) guest: &'a Path,
+    /// Where everything is kept.
+    pub(crate) folder: &'a Path,
+}
+
+impl Site<'_> {
+    /// Gives central the shop's model, trained in `work` where that has none: a training takes minutes.
+    pub(crate) fn train(&self, shop: &Shop, work: &Path) -> Result<()> {
+        let trained = work.join(format!("central-{}", shop::ITEMS));
+        if !trained.is_dir() {
+            eprintln!("a model of the shop, once");
+            // In its place only when it is whole.
+            let unfinished = work.join("unfinished");
+            self.run_trainer(shop, &unfinished)?;
+            fs::rename(&unfinished, &trained)?;
+        }
+        copy(&trained, &self.folder.join("central"))
+    }
+
+    fn run_trainer(&self, shop: &Shop, folder: &Path) -> Result<()> {
+        let events = self.folder.join("events.csv");
+        fs::write(&events, &shop.events)?;
+        let out = Command::new(self.programs.join("nearfield-trainer"))
+            .args(["train", "--dim", "64", "--events"])
+            .arg(&events)
+            .arg("--out")
+            .arg(folder)
+            .output()
+            .context("nearfield-trainer does not start")?;
+        ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        Ok(())
+    }
+
+    /// Starts central.
+    pub(crate) fn central(&self) -> Result<Server> {
+        let (address, metrics) = (free()?, free()?);
+        let mut command = Command::new(self.programs.join("nearfield-central"));
+        command.args(["serve", "--site", "shop", "--trusted", "127.0.0.0/8"]);
+        command.args(["--listen", &address.to_string(), "--metrics", &metrics.to_string(), "--data"]);
+        command.arg(self.folder.join("central"));
+        Server::start(command, self.folder.to_owned(), address, "listening ")
+    }
+
+    /// Starts an edge whose users are in `users`.
+    pub(crate) fn edge(&self, central: &Server, users: &str) -> Result<Server> {
+        let folder = self.folder.join(format!("edge-{users}"));
+        fs::create_dir_all(&folder)?;
+        let address = free()?;
+        let key = fs::read_to_string(self.folder.join("central/keys/online.pub"))?;
+        let mut command = Command::new(self.programs.join("nearfield-edge"));
+        command.args(["--insecure", "--site", "shop", "--users", users, "--public-key", key.trim()]);
+        command.args(["--central", &format!("http://{}", central.address)]);
+        command.args(["--listen", &address.to_string()]);
+        command.arg("--guest").arg(self.guest).arg("--data").arg(&folder);
+        Server::start(command, folder, address, "listening ")
+    }
+
+    /// Starts serenade on the same log.
+    pub(crate) fn serenade(&self, program: &Path, shop: &Shop) -> Result<Server> {
+        let folder = self.folder.join("serenade");
+        fs::create_dir_all(&folder)?;
+        let sessions = folder.join("sessions.tsv");
+        fs::write(&sessions, &shop.sessions)?;
+        let address = free()?;
+        // What its documentation gives as defaults, but for lists of 20; `hyperparam` is read, not used, and must be full.
+        let settings = format!(
+            r#"[server]
+host = "{}"
+port = {}
+
+[log]
+level = "warn"
+
+[data]
+training_data_path = "{}"
+
+[model]
+m_most_recent_sessions = 500
+neighborhood_size_k = 500
+max_items_in_session = 2
+num_items_to_recommend = 20
+idf_weighting = 1
+
+[logic]
+enable_business_logic = false
+
+[hyperparam]
+training_data_path = "none"
+test_data_path = "none"
+validation_data_path = "none"
+num_iterations = 1
+save_records = false
+out_path = "none"
+enable_business_logic = false
+n_most_recent_sessions_range = "[100, 500]"
+neighborhood_size_k_range = "[50, 500]"
+last_items_in_session_range = "[1, 2]"
+idf_weighting_range = "[0, 1]"
+"#,
+            address.ip(),
+            address.port(),
+            sessions.display()
+        );
+        fs::write(folder.join("serenade.toml"), settings)?;
+        let mut command = Command::new(program);
+        command.arg("serenade.toml");
+        Server::start(command, folder, address, "start httpd")
+    }
+}
