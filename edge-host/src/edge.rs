@@ -27,7 +27,7 @@ use nearfield_engine::{Event, ItemKey, Model, PackError};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -122,6 +122,8 @@ pub struct Edge {
     pub(crate) central: Central,
     /// When the manifest that was accepted last was issued, 0 before there is one.
     pub(crate) issued_ms: AtomicU64,
+    /// When the manifest was issued that brought the model in service.
+    pub(crate) model_since_ms: AtomicU64,
     /// Told when a delta has become due.
     pub(crate) wake: tokio::sync::Notify,
     /// Held while a round with central runs, so that rounds do not overlap.
@@ -131,6 +133,8 @@ pub struct Edge {
     turns: Turns,
     /// The lists made last: newer than those in the records, which are written with the next event.
     lists: Mutex<LruCache<String, LastList>>,
+    /// Users who were forgotten so far: a list that was under way meanwhile is not kept.
+    forgotten: AtomicU64,
 }
 
 /// What a step is to do with a user.
@@ -196,11 +200,13 @@ impl Edge {
             metrics,
             central,
             issued_ms: AtomicU64::new(issued_ms),
+            model_since_ms: AtomicU64::new(issued_ms),
             wake: tokio::sync::Notify::new(),
             rounds: tokio::sync::Mutex::new(()),
             followers: Followers::default(),
             turns: Turns::default(),
             lists: Mutex::new(lists),
+            forgotten: AtomicU64::new(0),
         };
         edge.first_model().await?;
         Ok(Arc::new(edge))
@@ -266,14 +272,18 @@ impl Edge {
     }
 
     async fn told(self: &Arc<Self>, user: &str, ask: Ask) -> Result<Stepped, EdgeError> {
-        let (edge, name) = (Arc::clone(self), user.to_owned());
+        let (edge, name, since) = (Arc::clone(self), user.to_owned(), Instant::now());
         to_its_end(async move {
+            let lists = ask.list.is_some();
             let stepped = edge.step(&name, ask).await?;
+            if lists {
+                edge.metrics.event_to_list("observe", since.elapsed());
+            }
             edge.metrics.events("applied", stepped.learnt.applied);
             edge.metrics.events("duplicate", stepped.learnt.duplicate);
             edge.metrics.events("context_only", stepped.learnt.context_only);
             if stepped.learnt.applied > 0 {
-                edge.followers.tell(&name);
+                edge.followers.tell(&name, since);
                 if stepped.delta_due {
                     edge.wake.notify_one();
                 }
@@ -295,9 +305,10 @@ impl Edge {
         request: &ListRequest,
         deadline: Option<Instant>,
     ) -> Result<Recommendations, EdgeError> {
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
         let held = in_time(deadline, async { Ok(self.users.get(user).await?) }).await;
         let live = match &held {
-            Ok(held) => in_time(deadline, self.live(user, held.as_ref(), request)).await,
+            Ok(held) => in_time(deadline, self.live(user, held.as_ref(), forgotten, request)).await,
             Err(_) => Err(EdgeError::Deadline),
         };
         let (error, kept) = match (live, held) {
@@ -319,11 +330,12 @@ impl Edge {
         &self,
         user: &str,
         held: Option<&Versioned>,
+        forgotten: u64,
         request: &ListRequest,
     ) -> Result<List, EdgeError> {
         let ask = Ask { list: Some(request.clone()), ..Ask::default() };
         let stepped = self.run(user, held, &ask, Version([0; 16])).await?;
-        self.remember(user, &stepped);
+        self.remember(user, &stepped, Some(forgotten));
         Ok(stepped.list.expect("a list was asked for"))
     }
 
@@ -370,8 +382,13 @@ impl Edge {
         let (edge, user) = (Arc::clone(self), user.to_owned());
         to_its_end(async move {
             let _turn = edge.turns.of(&user).await;
-            edge.lists.lock().expect("no holder panics").pop(&user);
             let known = edge.users.erase(&user).await?;
+            // A list that was made from the record is kept before this, and leaves, or sees the count and is not.
+            {
+                let mut lists = edge.lists.lock().expect("no holder panics");
+                edge.forgotten.fetch_add(1, Ordering::SeqCst);
+                lists.pop(&user);
+            }
             edge.pool.forgive(&user).await?;
             Ok(known)
         })
@@ -391,13 +408,13 @@ impl Edge {
             let stepped = self.run(user, held.as_ref(), &ask, version).await?;
             let before = held.as_ref().map(|held| &held.record);
             let Some(record) = self.changed(user, before, &ask, &stepped) else {
-                self.remember(user, &stepped);
+                self.remember(user, &stepped, None);
                 return Ok(stepped);
             };
             let expected = held.as_ref().map(|held| held.version);
             let written = self.users.put_if(user, expected, &Versioned { version, record }).await;
             if let Ok(true) = written {
-                self.remember(user, &stepped);
+                self.remember(user, &stepped, None);
                 return Ok(stepped);
             }
             held = self.users.get_newest(user).await?;
@@ -406,7 +423,7 @@ impl Edge {
                 if held.as_ref().is_none_or(|held| held.version != version) {
                     return Err(error.into());
                 }
-                self.remember(user, &stepped);
+                self.remember(user, &stepped, None);
                 return Ok(stepped);
             }
             self.metrics.conflict();
@@ -442,9 +459,17 @@ impl Edge {
         self.pool.step(user, &step).await
     }
 
-    /// Keeps the list that a step made, and whether a choice has been counted by the one before.
-    fn remember(&self, user: &str, stepped: &Stepped) {
+    /// Keeps the list that a step made, and whether a choice has been counted by the one before. A step without the
+    /// user's turn says how many users had been `forgotten` when it began.
+    fn remember(&self, user: &str, stepped: &Stepped, forgotten: Option<u64>) {
+        if let Some(list) = &stepped.list {
+            self.metrics.shown(list.model.version);
+        }
+        stepped.choices.iter().for_each(|choice| self.metrics.chosen(choice.version, choice.bin));
         let mut lists = self.lists.lock().expect("no holder panics");
+        if forgotten.is_some_and(|before| before != self.forgotten.load(Ordering::SeqCst)) {
+            return;
+        }
         if let Some(list) = &stepped.list {
             lists.put(user.to_owned(), last_list(list));
         } else if stepped.shown.is_none()
@@ -550,6 +575,17 @@ impl Edge {
     /// Returns the edge's metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Returns all metrics as Prometheus text, those that change by themselves as they are now.
+    pub fn metrics_text(&self) -> String {
+        let now_ms = self.now_ms();
+        let age =
+            |since: &AtomicU64| Duration::from_millis(now_ms.saturating_sub(since.load(Ordering::Relaxed)));
+        if self.pool.model().is_some() {
+            self.metrics.ages(age(&self.model_since_ms), age(&self.issued_ms));
+        }
+        self.metrics.render()
     }
 
     /// Returns the workers.

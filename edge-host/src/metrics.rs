@@ -4,16 +4,33 @@
 use crate::service::fallback::Rung;
 use metrics::{counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use nearfield_engine::ModelVersion;
+use nearfield_engine::{ModelVersion, RankBins};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Upper bounds of the time buckets, in seconds (choice: from a tenth of a call to a slow disk).
 const SECONDS: [f64; 9] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.025, 0.1, 1.0];
 
+/// Newest versions whose lists and choices are counted one by one (choice: each is six series).
+const VERSIONS_MAX: usize = 8;
+/// Names of the bins of [`RankBins`].
+const BINS: [&str; RankBins::COUNT] = ["1", "2-5", "6-10", "11-20", "beyond"];
+
 /// The edge's metrics.
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    by_version: Mutex<BTreeMap<ModelVersion, Shown>>,
+}
+
+/// What became of the lists of one version.
+#[derive(Default)]
+struct Shown {
+    lists: u64,
+    /// Choices by the rank that the item had in the list shown just before.
+    choices: [u64; RankBins::COUNT],
 }
 
 impl Default for Metrics {
@@ -23,7 +40,7 @@ impl Default for Metrics {
             .expect("there is a bucket")
             .build_recorder();
         let handle = recorder.handle();
-        Self { recorder, handle }
+        Self { recorder, handle, by_version: Mutex::default() }
     }
 }
 
@@ -31,7 +48,34 @@ impl Metrics {
     /// Returns everything in Prometheus text.
     pub fn render(&self) -> String {
         self.handle.run_upkeep();
-        self.handle.render()
+        let mut text = self.handle.render();
+        let versions = self.by_version.lock().expect("no holder panics");
+        // The name of the counter `name`, and a line for each version.
+        let mut counter = |name: &str, line: &dyn Fn(&mut String, ModelVersion, &Shown)| {
+            let _ = writeln!(text, "# TYPE {name} counter");
+            versions.iter().for_each(|(version, shown)| line(&mut text, *version, shown));
+        };
+        counter("nearfield_edge_lists_by_version_total", &|text, version, shown| {
+            let lists = shown.lists;
+            let _ = writeln!(text, "nearfield_edge_lists_by_version_total{{version=\"{version}\"}} {lists}");
+        });
+        counter("nearfield_edge_chosen_rank_total", &|text, version, shown| {
+            for (rank, count) in BINS.iter().zip(shown.choices) {
+                let _ = writeln!(
+                    text,
+                    "nearfield_edge_chosen_rank_total{{version=\"{version}\",rank=\"{rank}\"}} {count}"
+                );
+            }
+        });
+        text
+    }
+
+    fn of_version(&self, version: ModelVersion, count: impl FnOnce(&mut Shown)) {
+        let mut versions = self.by_version.lock().expect("no holder panics");
+        count(versions.entry(version).or_default());
+        while versions.len() > VERSIONS_MAX {
+            versions.pop_first();
+        }
     }
 
     /// Folds the samples of the histograms into their buckets: where nobody asks for the metrics they would
@@ -85,6 +129,40 @@ impl Metrics {
             gauge!("nearfield_edge_model_version").set(version.0 as f64);
             counter!("nearfield_edge_model_updates_total", "by" => by).increment(1);
         });
+    }
+
+    /// Counts a live list by the version that ranked it.
+    pub(crate) fn shown(&self, version: ModelVersion) {
+        self.of_version(version, |shown| shown.lists += 1);
+    }
+
+    /// Counts a choice by the version that had made the list, and the bin of the item's rank in it.
+    pub(crate) fn chosen(&self, version: ModelVersion, bin: u8) {
+        self.of_version(version, |shown| {
+            if let Some(count) = shown.choices.get_mut(usize::from(bin)) {
+                *count += 1;
+            }
+        });
+    }
+
+    /// Notes how old the model in service and central's last word on it are.
+    pub(crate) fn ages(&self, model: Duration, manifest: Duration) {
+        self.record(|| {
+            gauge!("nearfield_edge_model_age_seconds").set(model.as_secs_f64());
+            gauge!("nearfield_edge_manifest_age_seconds").set(manifest.as_secs_f64());
+        });
+    }
+
+    /// Times how long events took from their arrival to the list after them, in one call or to a stream.
+    pub(crate) fn event_to_list(&self, by: &'static str, time: Duration) {
+        self.record(|| {
+            histogram!("nearfield_edge_event_to_list_seconds", "by" => by).record(time.as_secs_f64());
+        });
+    }
+
+    /// Times how long a call waited for its worker.
+    pub(crate) fn queued(&self, time: Duration) {
+        self.record(|| histogram!("nearfield_edge_queue_seconds").record(time.as_secs_f64()));
     }
 
     /// Counts a list by its rung, and by the reason where it is a lower one.

@@ -5,11 +5,12 @@ mod support;
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use nearfield_edge::{Edge, MODEL_FILE, Options, SyncError, app};
-use nearfield_engine::{ManifestError, UpdateError};
+use nearfield_edge::{Edge, MODEL_FILE, Options, SyncError, app, system_now_ms};
+use nearfield_engine::{ManifestError, ModelVersion, UpdateError};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use support::{FakeCentral, Fault, GROUP, call, get, guest, learn, metric, recommended, twenty, workspace};
 
 /// Starts an edge in a folder that another edge has just left.
@@ -451,4 +452,60 @@ async fn the_guest_computes_the_golden_digest() {
     let path = workspace().join("tests/golden/digest.txt");
     let golden = std::fs::read_to_string(&path).expect("tests/golden/digest.txt is in the repository");
     assert_eq!(found, golden.trim());
+}
+
+#[tokio::test]
+async fn lists_and_choices_are_counted_by_the_version_that_made_the_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let central = FakeCentral::start();
+    let edge = central.edge(folder.path()).await;
+    let app = app(Arc::clone(&edge));
+    let version = central.shared.lock().unwrap().model.version();
+    let lists = format!("nearfield_edge_lists_by_version_total{{version=\"{version}\"}}");
+    let chosen = |version: ModelVersion, rank: &str| {
+        format!("nearfield_edge_chosen_rank_total{{version=\"{version}\",rank=\"{rank}\"}}")
+    };
+    learn(&app, "ada", &json!({ "kind": "view", "item_id": "tent-1" })).await;
+    assert_eq!(metric(&app, &chosen(version, "1")).await, 0.0, "no list was shown");
+    let list = recommended(&app, "ada", 20).await;
+    learn(&app, "ada", &json!({ "kind": "view", "item_id": list[0] })).await;
+    // Central has published meanwhile: the choice counts for the version of the list.
+    let list = recommended(&app, "ada", 20).await;
+    let newer = central.shared.lock().unwrap().publish();
+    Arc::clone(&edge).sync_now().await.unwrap();
+    assert_eq!(edge.pool().model().unwrap().info.version, newer);
+    learn(
+        &app,
+        "ada",
+        &json!([{ "kind": "view", "item_id": list[3] }, { "kind": "view", "item_id": list[4] }]),
+    )
+    .await;
+    assert_eq!(metric(&app, &lists).await, 2.0);
+    assert_eq!(metric(&app, &chosen(version, "1")).await, 1.0);
+    assert_eq!(metric(&app, &chosen(version, "2-5")).await, 1.0, "one choice a list");
+    assert_eq!(metric(&app, &chosen(newer, "1")).await, 0.0);
+    assert!(metric(&app, "nearfield_edge_queue_seconds_count").await >= 5.0);
+}
+
+#[tokio::test]
+async fn the_model_and_the_manifest_grow_old_by_the_edges_clock() {
+    static AHEAD_MS: AtomicU64 = AtomicU64::new(0);
+    let folder = tempfile::tempdir().unwrap();
+    let central = FakeCentral::start();
+    let now_ms = || system_now_ms() + AHEAD_MS.load(Ordering::SeqCst);
+    let options = Options { now_ms, ..central.options(folder.path()) };
+    let edge = Edge::start(options, &guest()).await.unwrap();
+    let app = app(Arc::clone(&edge));
+    AHEAD_MS.store(600_000, Ordering::SeqCst);
+    let ages = async || {
+        let age = async |what: &str| metric(&app, &format!("nearfield_edge_{what}_age_seconds")).await;
+        (age("model").await, age("manifest").await)
+    };
+    let (model, manifest) = ages().await;
+    assert!((600.0..660.0).contains(&model) && (600.0..660.0).contains(&manifest), "{model} {manifest}");
+    // Central says again that this version is the one: the model stays as old as it is.
+    central.shared.lock().unwrap().ahead_ms = 600_000;
+    Arc::clone(&edge).sync_now().await.unwrap();
+    let (model, manifest) = ages().await;
+    assert!(model >= 600.0 && manifest < 60.0, "{model} {manifest}");
 }

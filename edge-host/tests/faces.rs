@@ -23,6 +23,7 @@ use support::{FakeCentral, GROUP, call, get, learn, metric, twenty};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
 use tower::ServiceExt;
 use utoipa::OpenApi;
 
@@ -301,6 +302,57 @@ async fn a_followed_list_comes_again_after_each_event_and_each_model() {
     let version = central.shared.lock().unwrap().publish();
     Arc::clone(&edge).sync_now().await.unwrap();
     assert_eq!(both().await.model.unwrap().version, version.0);
+    let timed = metric(&app, "nearfield_edge_event_to_list_seconds_count{by=\"stream\"}").await;
+    assert_eq!(timed, 2.0, "ada's event on two streams; a model is no event");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_with_the_token_that_opened_it() {
+    let guard = Guard::start().await;
+    // Clocks may differ by five seconds, so this one holds for one more.
+    let token = guard.token("ada", support::SITE, -4);
+    let channel = serve(guard.app.clone()).await;
+    let bearer = format!("Bearer {token}");
+    let (value, header) = (bearer.parse().unwrap(), bearer);
+    let sign = move |mut request: Request<()>| {
+        request.metadata_mut().insert("authorization", Clone::clone(&value));
+        Ok(request)
+    };
+    let mut client = EdgeClient::with_interceptor(channel, sign);
+    let mut over_grpc = client.follow(list_of("ada")).await.unwrap().into_inner();
+    let request = HttpRequest::builder().uri("/v1/users/ada/recommendations/stream");
+    let request = request.header("authorization", header).body(Body::empty()).unwrap();
+    let response = guard.app.clone().oneshot(request).await.unwrap();
+    assert_eq!(over_grpc.message().await.unwrap().unwrap().items.len(), 20);
+    assert_eq!(over_grpc.message().await.unwrap_err().code(), Code::Unauthenticated);
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    let text = std::str::from_utf8(&text).unwrap();
+    assert!(text.starts_with("event: list\n"), "{text}");
+    assert!(text.contains("event: error\n") && text.contains("\"code\":\"unauthorized\""), "{text}");
+}
+
+#[tokio::test]
+async fn health_over_grpc_is_what_readyz_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut central = FakeCentral::start();
+    central.down();
+    let options = nearfield_edge::Options { wait_for_model: true, ..central.options(folder.path()) };
+    let edge = Edge::start(options, &support::guest()).await.unwrap();
+    let app = app(Arc::clone(&edge));
+    let mut health = tonic_health::pb::health_client::HealthClient::new(serve(app.clone()).await);
+    let mut becomes = async |wanted: ServingStatus| {
+        for service in ["", "nearfield.edge.v1.Edge"] {
+            let asked = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
+            let mut watched = health.watch(asked).await.unwrap().into_inner();
+            while watched.message().await.unwrap().unwrap().status() != wanted {}
+        }
+    };
+    assert_eq!(call(&app, "GET", "/readyz", Body::empty()).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    becomes(ServingStatus::NotServing).await;
+    central.up();
+    Arc::clone(&edge).sync_now().await.unwrap();
+    assert_eq!(call(&app, "GET", "/readyz", Body::empty()).await.0, StatusCode::OK);
+    becomes(ServingStatus::Serving).await;
 }
 
 #[tokio::test]
@@ -418,7 +470,7 @@ async fn health_and_reflection_stand_beside_the_service() {
     let service = "nearfield.edge.v1.Edge".to_owned();
     let answer =
         health.check(tonic_health::pb::HealthCheckRequest { service: service.clone() }).await.unwrap();
-    assert_eq!(answer.get_ref().status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
+    assert_eq!(answer.get_ref().status(), ServingStatus::Serving);
 
     use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
     use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;

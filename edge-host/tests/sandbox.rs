@@ -178,5 +178,5 @@ fn a_guest_of_another_abi_is_refused() {
     )
     .unwrap();
     let error = Sandbox::compile(&wasm, Limits::default(), None).unwrap().instantiate().err().unwrap();
-    assert_eq!(error.to_string(), "guest module cannot be used: its ABI has version 99, this host speaks 2");
+    assert_eq!(error.to_string(), "guest module cannot be used: its ABI has version 99, this host speaks 3");
 }

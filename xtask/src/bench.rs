@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the engine on every host beside its peers.
+//! `cargo xtask bench`: the engine on every host beside its peers; `--edge`: see [`crate::load`].
 //!
 //! Module for wasm32 → wasm-opt → packages of the peers (npm, PyPI) → `nearfield-bench`, which times,
 //! checks and writes the page.
@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{paths, step::Step, tools, wasm};
+use crate::{load, page, paths, step::Step, tools, wasm};
 
 /// What is ranked, and where the figures go.
 #[derive(clap::Args)]
@@ -24,7 +24,14 @@ pub(crate) struct Options {
     /// The item left out of each person's pairs, and those that it is ranked among
     #[arg(long, requires = "pairs")]
     left_out: Option<PathBuf>,
-    /// Only the case of this name: real, gaussian, shop, million, or load: a page that comes to its first list
+    /// Put an edge host under load instead, beside serenade
+    #[arg(long, conflicts_with_all = ["events", "pairs", "before", "json"])]
+    edge: bool,
+    /// Fill a store of the edge with so many users, and load those
+    #[arg(long, value_name = "N", requires = "edge", value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+    users: Option<u32>,
+    /// Only the case of this name: real, gaussian, shop, million, or load: a page that comes to its first list. With
+    /// --edge, words of a line of the table, such as "observe gRPC"
     #[arg(long)]
     only: Option<String>,
     /// Fewer rounds and smaller cases; the page is left as it is
@@ -44,12 +51,16 @@ const LOADED_ITEMS: u32 = 100_000;
 
 /// A page loads; then builds module, peers and driver, and starts the driver.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if options.edge {
+        load::run(options.users, options.only.as_deref(), options.quick)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let peers = paths::root().join("tests/bench/peers");
     let work = paths::target().join("bench");
     std::fs::create_dir_all(&work).context("cannot make the folder of the benches")?;
     let only = options.only.as_deref();
     let loaded = match only {
-        None | Some("load") => Some(load(options, &peers, &work)?),
+        None | Some("load") => Some(page_load(options, &peers, &work)?),
         Some(_) => None,
     };
     if only != Some("load") {
@@ -59,7 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// Times how a page comes to its first list with a large catalogue; returns the file that says it in Markdown.
-fn load(options: &Options, peers: &Path, work: &Path) -> Result<PathBuf> {
+fn page_load(options: &Options, peers: &Path, work: &Path) -> Result<PathBuf> {
     wasm::build()?;
     tools::npm_ci(peers)?;
     let model = work.join("load");
@@ -124,11 +135,18 @@ fn rank(options: &Options, peers: &Path, work: &Path, loaded: Option<&Path>) -> 
     if let Some(only) = &options.only {
         step = step.args(["--only", only]);
     }
+    let written = work.join("benchmarks.md");
+    let writes = !options.quick && options.only.is_none();
     if options.quick {
         step = step.args(["--quick"]);
-    } else if options.only.is_none() {
-        step = step.args(["--page".as_ref(), paths::root().join("docs/benchmarks.md").as_os_str()]);
+    } else if writes {
+        step = step.args(["--page".as_ref(), written.as_os_str()]);
     }
     step.passed_through().run()?;
+    if writes {
+        page::put("engine", &std::fs::read_to_string(&written)?)?;
+        let picture = paths::root().join("docs/benchmarks.svg");
+        std::fs::copy(written.with_extension("svg"), picture)?;
+    }
     Ok(())
 }

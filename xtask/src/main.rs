@@ -10,8 +10,10 @@ mod ci;
 mod demo;
 mod doctor;
 mod floors;
+mod load;
 mod module_size;
 mod package;
+mod page;
 mod paths;
 mod services;
 mod site;
@@ -55,7 +57,7 @@ enum Command {
     },
     /// Build the npm package and the guest module of the edge host
     Wasm,
-    /// Time the engine on every host beside its peers, and write docs/benchmarks.md
+    /// Time the engine on every host, or with --edge an edge host under load, beside peers; write docs/benchmarks.md
     Bench(bench::Options),
     /// Formatting, floors of the engine, lints, then every test
     Ci,

@@ -45,13 +45,17 @@ const STACK_BYTES: usize = 256 << 10;
 
 impl WasmToolchain {
     /// A cargo step that compiles for [`TARGET`] with this toolchain.
-    pub(crate) fn cargo(&self, title: &str) -> Step {
+    pub(crate) fn cargo(&self, title: &str, more_flags: &[&str]) -> Step {
         // Only the target's flags name the sysroot: build scripts and macros use the host's own.
         let mut flags = OsString::from("-Ctarget-feature=+simd128 -Clink-arg=-zstack-size=");
         flags.push(STACK_BYTES.to_string());
         if let Some(sysroot) = &self.sysroot {
             flags.push(" --sysroot=");
             flags.push(sysroot);
+        }
+        for flag in more_flags {
+            flags.push(" ");
+            flags.push(flag);
         }
         let mut step = Step::cargo(title)
             .env_remove("RUSTFLAGS")

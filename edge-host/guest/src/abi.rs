@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Version of exports and messages. The host refuses a guest that answers another number.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// The outcome of a call: the first byte of every answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +222,15 @@ pub struct Learnt {
     pub context_only: u32,
 }
 
+/// A choice that a step counted: an item taken while a list was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The version that made the list.
+    pub version: ModelVersion,
+    /// Where in it the item stood, as an index of `RankBins::bins`.
+    pub bin: u8,
+}
+
 /// Output of `nf_step`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stepped {
@@ -229,6 +238,8 @@ pub struct Stepped {
     pub state: Option<Vec<u8>>,
     /// What became of the events.
     pub learnt: Learnt,
+    /// The choices among them.
+    pub choices: Vec<Choice>,
     /// What became of the deltas that central's reply names.
     pub outcomes: Vec<(DeltaId, Outcome)>,
     /// Deltas in the outbox now.

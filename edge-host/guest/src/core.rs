@@ -1,8 +1,8 @@
 //! What the exports do, on bytes: no pointer is seen here.
 
 use crate::abi::{
-    Inspection, Learnt, List, ListRequest, ModelInfo, Recommended, Seen, Shown, Similar, StateName, Status,
-    Step, Stepped, Why,
+    Choice, Inspection, Learnt, List, ListRequest, ModelInfo, Recommended, Seen, Shown, Similar, StateName,
+    Status, Step, Stepped, Why,
 };
 use crate::warm::Warm;
 use nearfield_engine::model::pack::Arriving;
@@ -115,6 +115,7 @@ impl Core {
         let mut stepped = Stepped {
             state: None,
             learnt: Learnt::default(),
+            choices: Vec::new(),
             outcomes: Vec::new(),
             outbox: 0,
             unsent: 0,
@@ -135,6 +136,7 @@ impl Core {
             stepped.outcomes = reply.results;
         }
         for event in step.events.iter() {
+            let (made_by, before) = (user.shown().map(|(_, version, _)| version), *user.quality());
             let learned = user
                 .learn(model, event, step.now_ms)
                 .map_err(|error| Refused::new(Status::Event, error.reason(), error))?;
@@ -142,6 +144,11 @@ impl Core {
                 Learned::Applied => stepped.learnt.applied += 1,
                 Learned::Duplicate => stepped.learnt.duplicate += 1,
                 Learned::ContextOnly => stepped.learnt.context_only += 1,
+            }
+            let bins = user.quality().bins.iter().zip(before.bins);
+            let counted = bins.enumerate().find(|(_, (after, before))| **after > *before);
+            if let (Some(version), Some((bin, _))) = (made_by, counted) {
+                stepped.choices.push(Choice { version, bin: bin as u8 });
             }
         }
         changed |= stepped.learnt.applied > 0;

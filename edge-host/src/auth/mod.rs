@@ -17,6 +17,7 @@ pub use user_tokens::{UserKeys, UserKeysError};
 use crate::error::EdgeError;
 use crate::watched::Watched;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// What a caller may be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +67,22 @@ pub enum Principal {
         user: String,
         /// What the token opens, `admin` and `metrics` never among it.
         scopes: Vec<Scope>,
+        /// Until when it holds.
+        until: SystemTime,
     },
 }
 
 impl Principal {
+    /// Returns for how long the caller's token still holds, where it runs out.
+    pub fn remaining(&self) -> Option<Duration> {
+        match self {
+            Self::Anyone | Self::Service { .. } => None,
+            Self::User { until, .. } => {
+                Some(until.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO))
+            }
+        }
+    }
+
     /// Checks that the caller may do something, with a user where it is about one.
     ///
     /// # Errors
@@ -78,7 +91,7 @@ impl Principal {
         let scopes = match self {
             Self::Anyone => return Ok(()),
             Self::Service { scopes } => scopes,
-            Self::User { user: own, scopes } => {
+            Self::User { user: own, scopes, .. } => {
                 if user.is_some_and(|user| user != own) {
                     return Err(EdgeError::ForeignUser);
                 }

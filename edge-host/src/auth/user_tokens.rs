@@ -25,6 +25,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation, decode, deco
 use serde::Deserialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// How far clocks may be apart, in seconds (choice).
 const LEEWAY_S: u64 = 5;
@@ -76,6 +77,9 @@ impl std::error::Error for UserKeysError {}
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
+    /// Seconds, which may have a fraction.
+    #[serde(default)]
+    exp: f64,
     #[serde(default)]
     scope: Option<String>,
 }
@@ -134,7 +138,7 @@ impl UserKeys {
     }
 }
 
-fn principal(Claims { sub, scope }: Claims) -> Result<Principal, &'static str> {
+fn principal(Claims { sub, exp, scope }: Claims) -> Result<Principal, &'static str> {
     let scopes = match scope.as_deref() {
         None => vec![Scope::Read, Scope::Write],
         // What a user may never have is passed over, like what is not known.
@@ -144,7 +148,11 @@ fn principal(Claims { sub, scope }: Claims) -> Result<Principal, &'static str> {
             .filter(|scope| matches!(scope, Scope::Read | Scope::Write))
             .collect(),
     };
-    Ok(Principal::User { user: sub, scopes })
+    let until =
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs((exp as u64).saturating_add(LEEWAY_S)));
+    // One that holds for longer than clocks count holds for a century, which outlives every stream.
+    let until = until.unwrap_or_else(|| SystemTime::now() + Duration::from_secs(100 * 365 * 24 * 60 * 60));
+    Ok(Principal::User { user: sub, scopes, until })
 }
 
 fn reason(kind: &ErrorKind) -> &'static str {

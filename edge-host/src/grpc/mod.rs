@@ -2,6 +2,7 @@
 
 mod convert;
 
+use crate::Edge;
 use crate::auth::Principal;
 use crate::error::EdgeError;
 use crate::service::messages::{Answer, EventsCall, ObserveCall, RecommendationsCall, SimilarCall, UserCall};
@@ -9,10 +10,13 @@ use crate::service::{Call, Context, EdgeService};
 use axum::Router;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 /// The messages and the service, as `proto/` has them.
 #[allow(
@@ -30,21 +34,35 @@ pub mod proto {
 const NAME: &str = "x-request-id";
 /// The metadata in which a failure's short stable name stands.
 pub const CODE: &str = "nearfield-code";
+/// Time between two looks at whether a list can be made (choice).
+const HEALTH_EVERY: Duration = Duration::from_millis(250);
 /// The files that were compiled, for reflection.
 const FILES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edge.bin"));
 
 /// Returns the routes of the gRPC face.
 pub(crate) fn router(service: EdgeService) -> Router {
-    let edge = proto::edge_server::EdgeServer::new(Face(service));
     let (reporter, health) = tonic_health::server::health_reporter();
-    // Where it runs it serves: a list is always answered.
-    tokio::spawn(async move { reporter.set_serving::<proto::edge_server::EdgeServer<Face>>().await });
+    tokio::spawn(tell_health(reporter, Arc::downgrade(service.edge())));
+    let edge = proto::edge_server::EdgeServer::new(Face(service));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILES)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the files were compiled with this program");
     Routes::new(edge).add_service(health).add_service(reflection).into_axum_router().reset_fallback()
+}
+
+/// Tells the health service what `/readyz` says, for the server as a whole and for its one service, as long as the edge
+/// lives.
+async fn tell_health(reporter: HealthReporter, edge: Weak<Edge>) {
+    while let Some(edge) = edge.upgrade() {
+        let status = if edge.can_recommend() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        drop(edge);
+        for service in ["", proto::edge_server::SERVICE_NAME] {
+            reporter.set_service_status(service, status).await;
+        }
+        tokio::time::sleep(HEALTH_EVERY).await;
+    }
 }
 
 /// The service as tonic calls it.

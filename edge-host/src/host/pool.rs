@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use nearfield_engine::ItemKey;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Most calls that wait for one worker (choice: at 50 µs a call, 50 ms of work).
@@ -111,7 +111,9 @@ impl Pool {
         call: impl FnOnce(&mut Worker) -> Result<T, EdgeError> + Send + 'static,
     ) -> Result<T, EdgeError> {
         let (answer, waiting) = oneshot::channel();
+        let since = Instant::now();
         let job: Job = Box::new(move |worker| {
+            worker.waited(since.elapsed());
             // A caller that has gone away needs no answer.
             let _ = answer.send(call(worker));
         });

@@ -7,6 +7,7 @@ use crate::host::sandbox::{Export, Guest, GuestError};
 use crate::host::strikes::{Kind, Strikes};
 use crate::metrics::Metrics;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One thread's instance, and the users whose states made it trap.
 pub struct Worker {
@@ -24,6 +25,11 @@ impl Worker {
     pub(super) fn new(slot: &Arc<Slot>, metrics: &Arc<Metrics>) -> Result<Self, GuestError> {
         let guest = Some(slot.take()?);
         Ok(Self { guest, slot: Arc::clone(slot), metrics: Arc::clone(metrics), strikes: Strikes::default() })
+    }
+
+    /// Notes how long a call waited for its turn.
+    pub(super) fn waited(&self, time: Duration) {
+        self.metrics.queued(time);
     }
 
     /// Does a step of a user; message and answer are bytes.

@@ -34,5 +34,5 @@ pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Result<Json<Value>, 
 pub(super) async fn metrics(asked: Asked) -> Result<Response, Refused> {
     asked.context.principal.may(Scope::Metrics, None)?;
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    Ok((kind, asked.service.edge().metrics().render()).into_response())
+    Ok((kind, asked.service.edge().metrics_text()).into_response())
 }

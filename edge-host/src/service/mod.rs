@@ -21,7 +21,9 @@ pub use messages::{Answer, Call};
 use crate::Edge;
 use crate::auth::Scope;
 use crate::error::EdgeError;
+use context::in_time;
 use fallback::Recommendations;
+use follow::Follower;
 use futures_util::stream::{Stream, unfold};
 use messages::{
     BATCH_MAX, Counts, Erased, EventsCall, Kept, ListAnswer, ObserveCall, Observed, RecommendationsCall,
@@ -184,18 +186,51 @@ impl EdgeService {
         messages::check_user(&call.user)?;
         call.list.clone().check()?;
         let follower = self.edge.followers.follow(&call.user)?;
-        // The stream lives on past the deadline of the call that opened it.
+        // The stream lives on past the deadline of the call that opened it, as long as the caller's token.
         let context = Context { deadline: None, ..context };
-        let service = self.clone();
-        Ok(unfold(
-            (service, context, call, follower, true),
-            |(service, context, call, mut follower, first)| async move {
-                if !first && !follower.changed().await {
-                    return None;
+        let ends = context.principal.remaining().map(|left| Instant::now() + left);
+        let stream =
+            Follow { service: self.clone(), context, call, follower, ends, state: Following::Begins };
+        Ok(unfold(stream, Follow::next))
+    }
+}
+
+/// A stream of a user's lists.
+struct Follow {
+    service: EdgeService,
+    context: Context,
+    call: RecommendationsCall,
+    follower: Follower,
+    /// When the caller's token runs out.
+    ends: Option<Instant>,
+    state: Following,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Following {
+    Begins,
+    Goes,
+    Ended,
+}
+
+impl Follow {
+    /// Waits for what is new, and makes the list after it.
+    async fn next(mut self) -> Option<(Result<ListAnswer, EdgeError>, Self)> {
+        let since = match std::mem::replace(&mut self.state, Following::Goes) {
+            Following::Begins => None,
+            Following::Goes => match in_time(self.ends, async { Ok(self.follower.changed().await) }).await {
+                Ok(news) => news?,
+                Err(_) => {
+                    self.state = Following::Ended;
+                    return Some((Err(EdgeError::Unauthorized { why: "it has run out" }), self));
                 }
-                let list = service.recommendations(&context, call.clone()).await;
-                Some((list, (service, context, call, follower, false)))
             },
-        ))
+            Following::Ended => return None,
+        };
+        let list = self.service.recommendations(&self.context, self.call.clone()).await;
+        if let Some(since) = since {
+            self.service.edge.metrics().event_to_list("stream", since.elapsed());
+        }
+        Some((list, self))
     }
 }

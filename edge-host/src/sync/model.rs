@@ -46,6 +46,7 @@ impl Edge {
         off_the_runtime(move || keep(&path, &pack)).await?;
         let by = if patch.is_some() { "patch" } else { "pack" };
         self.pool.install(next.clone(), patch).await?;
+        self.model_since_ms.store(update.manifest().issued_ms, Ordering::Relaxed);
         self.metrics.model(next.info.version, by);
         self.followers.tell_all();
         tracing::info!(version = %next.info.version, lineage = %next.info.lineage, by, "model");

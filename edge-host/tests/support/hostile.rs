@@ -30,6 +30,7 @@ pub(crate) fn core(model: ModelInfo) -> Vec<u8> {
     let stepped = Stepped {
         state: Some(vec![7]),
         learnt: Learnt { applied: 1, ..Learnt::default() },
+        choices: vec![],
         outcomes: vec![],
         outbox: 0,
         unsent: 0,

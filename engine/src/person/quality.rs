@@ -17,6 +17,9 @@ pub struct RankBins {
 }
 
 impl RankBins {
+    /// How many bins there are.
+    pub const COUNT: usize = RANK_BINS;
+
     /// Returns the bin of an index in the list (0 is first), `None` being not in the first 20.
     fn bin(index: Option<usize>) -> usize {
         match index {

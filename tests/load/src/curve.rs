@@ -7,7 +7,7 @@ use crate::open_loop::{self, Trial};
 use crate::report;
 use crate::servers::{Server, Site};
 use crate::shop::Shop;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use nearfield_edge::grpc::proto::edge_client::EdgeClient;
 use nearfield_engine::golden::Random;
@@ -102,6 +102,14 @@ pub(crate) async fn run(args: &Args) -> Result<String> {
     if let Some(serenade) = &serenade {
         targets.push(target("serenade", serenade, Face::Http1, Verb::Serenade, "RocksDB").await?);
     }
+    if let Some(only) = &args.only {
+        targets.retain(|target| {
+            let Target { server, face, verb, store, .. } = target;
+            let words = [*server, face.name(), verb.name(), *store];
+            only.split_whitespace().all(|word| words.contains(&word))
+        });
+        ensure!(!targets.is_empty(), "nothing answers to {only:?}");
+    }
     let server_of = |target: &Target| match (target.server, &serenade) {
         ("serenade", Some(serenade)) => serenade,
         _ if target.store == "memory" => &memory,
@@ -118,7 +126,7 @@ pub(crate) async fn run(args: &Args) -> Result<String> {
         for round in 0..rounds {
             for target in &mut targets {
                 bar.inc(1);
-                let begun = target.steps.last().is_some_and(|step| step.rate == rate);
+                let begun = target.steps.last().is_some_and(|step| step.rate >= rate);
                 if !begun && target.is_behind() {
                     continue;
                 }

@@ -42,6 +42,9 @@ struct Args {
     /// Fill a store with so many users and load those, instead of the rest.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     users: Option<u32>,
+    /// Only what answers these: words of a line of the table, such as "observe HTTP/1.1 memory".
+    #[arg(long, value_name = "WORDS")]
+    only: Option<String>,
     /// Folder for the trained model.
     #[arg(long, value_name = "DIR")]
     work: PathBuf,

@@ -1,0 +1,92 @@
+//! `cargo xtask bench --edge`: an edge host under load beside serenade, and, with `--users N`, very many users in redb.
+//!
+//! Guest → servers and generator in the release profile → serenade from crates.io, against Debian's RocksDB →
+//! `nearfield-load`, which starts them all and measures → a section of `docs/benchmarks.md`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::{page, paths, step::Step, tools, wasm};
+
+/// The peer. Its version is what the figures are beside.
+const SERENADE: &str = "serenade@=0.3.1";
+/// What the peer is built against, from Debian: RocksDB, and the library that reads its headers.
+const SERENADE_PACKAGES: [&str; 2] = ["librocksdb-dev", "libclang-dev"];
+
+/// Measures; writes the page unless the run is a quick one or of a part.
+///
+/// # Errors
+/// When a tool is missing and cannot be installed, or a step fails.
+pub(crate) fn run(users: Option<u32>, only: Option<&str>, quick: bool) -> Result<()> {
+    let work = paths::target().join("bench/edge");
+    std::fs::create_dir_all(&work).context("cannot make the folder of the benches")?;
+    wasm::build()?;
+    let packages = ["nearfield-edge", "nearfield-central", "nearfield-trainer", "nearfield-load"];
+    Step::cargo("servers and generator")
+        .args(["build", "--release"])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
+        .run()?;
+    let programs = paths::target().join("release");
+    let generator = programs.join(format!("nearfield-load{}", std::env::consts::EXE_SUFFIX));
+    let (section, title) = match users {
+        None => ("edge", "an edge under load, beside serenade"),
+        Some(_) => ("users", "many users in redb"),
+    };
+    let (table, picture) = (work.join(format!("{section}.md")), work.join("benchmarks-edge.svg"));
+    let mut step = Step::new(title, generator)
+        .args(["--programs".as_ref(), programs.as_os_str(), "--guest".as_ref(), paths::guest().as_os_str()])
+        .args(["--work".as_ref(), work.as_os_str(), "--table".as_ref(), table.as_os_str()])
+        .args(["--picture".as_ref(), picture.as_os_str()]);
+    if let Some(users) = users {
+        step = step.args(["--users", &users.to_string()]);
+    } else {
+        step = step.args(["--serenade".as_ref(), serenade()?.as_os_str()]);
+    }
+    if let Some(only) = only {
+        step = step.args(["--only", only]);
+    }
+    if quick {
+        step = step.args(["--quick"]);
+    }
+    step.passed_through().run()?;
+    if !quick && only.is_none() {
+        page::put(section, &std::fs::read_to_string(&table)?)?;
+        if users.is_none() {
+            std::fs::copy(&picture, paths::root().join("docs/benchmarks-edge.svg"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Builds the peer, unless it is there.
+fn serenade() -> Result<PathBuf> {
+    let root = paths::target().join("bench/serenade");
+    let program = root.join(format!("bin/serving{}", std::env::consts::EXE_SUFFIX));
+    if !program.is_file() {
+        Step::cargo("serenade")
+            .args(["install", SERENADE, "--locked", "--bin", "serving", "--root"])
+            .args([root.as_os_str(), "--target-dir".as_ref(), root.join("build").as_os_str()])
+            .env("ROCKSDB_LIB_DIR", rocksdb()?)
+            .run()?;
+    }
+    Ok(program)
+}
+
+/// The folder of RocksDB's library, installed by apt where it is missing.
+fn rocksdb() -> Result<PathBuf> {
+    let find = || -> Option<PathBuf> {
+        let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
+        folders.into_iter().find(|folder: &PathBuf| has_rocksdb(folder))
+    };
+    if find().is_none() && tools::can_apt() {
+        tools::apt_install(&SERENADE_PACKAGES)?;
+    }
+    find().with_context(|| {
+        format!("serenade needs RocksDB: run `apt-get install {}` as root", SERENADE_PACKAGES.join(" "))
+    })
+}
+
+fn has_rocksdb(folder: &Path) -> bool {
+    folder.join("librocksdb.so").is_file()
+}
