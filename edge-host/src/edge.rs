@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tracing::{Instrument, debug_span};
 
 /// Name of the folder of compiled cores within the data folder.
 pub const CORE_FOLDER: &str = "core";
@@ -306,7 +307,7 @@ impl Edge {
         deadline: Option<Instant>,
     ) -> Result<Recommendations, EdgeError> {
         let forgotten = self.forgotten.load(Ordering::SeqCst);
-        let held = in_time(deadline, async { Ok(self.users.get(user).await?) }).await;
+        let held = in_time(deadline, async { Ok(self.read(user).await?) }).await;
         let live = match &held {
             Ok(held) => in_time(deadline, self.live(user, held.as_ref(), forgotten, request)).await,
             Err(_) => Err(EdgeError::Deadline),
@@ -402,7 +403,7 @@ impl Edge {
     /// What the store or the guest said.
     pub(crate) async fn step(&self, user: &str, ask: Ask) -> Result<Stepped, EdgeError> {
         let _turn = self.turns.of(user).await;
-        let mut held = self.users.get(user).await?;
+        let mut held = self.read(user).await?;
         for _ in 0..CONFLICTS_MAX {
             let version = Version::draw();
             let stepped = self.run(user, held.as_ref(), &ask, version).await?;
@@ -412,7 +413,9 @@ impl Edge {
                 return Ok(stepped);
             };
             let expected = held.as_ref().map(|held| held.version);
-            let written = self.users.put_if(user, expected, &Versioned { version, record }).await;
+            let next = Versioned { version, record };
+            let put = self.users.put_if(user, expected, &next);
+            let written = put.instrument(debug_span!("store.put")).await;
             if let Ok(true) = written {
                 self.remember(user, &stepped, None);
                 return Ok(stepped);
@@ -429,6 +432,10 @@ impl Edge {
             self.metrics.conflict();
         }
         Err(EdgeError::Contended { tries: CONFLICTS_MAX })
+    }
+
+    async fn read(&self, user: &str) -> Result<Option<Versioned>, StoreError> {
+        self.users.get(user).instrument(debug_span!("store.get")).await
     }
 
     /// Runs a step in the guest.
@@ -456,7 +463,7 @@ impl Edge {
             list: ask.list.clone(),
             inspect: ask.inspect,
         };
-        self.pool.step(user, &step).await
+        self.pool.step(user, &step).instrument(debug_span!("guest")).await
     }
 
     /// Keeps the list that a step made, and whether a choice has been counted by the one before. A step without the
@@ -664,7 +671,7 @@ async fn to_its_end<T: std::marker::Send + 'static>(
     work: impl Future<Output = Result<T, EdgeError>> + std::marker::Send + 'static,
 ) -> Result<T, EdgeError> {
     // A task ends without a result only when the runtime stops, or by a panic, which has been reported.
-    tokio::spawn(work).await.unwrap_or(Err(EdgeError::Stopping))
+    tokio::spawn(work.in_current_span()).await.unwrap_or(Err(EdgeError::Stopping))
 }
 
 /// Returns a model as it is installed.

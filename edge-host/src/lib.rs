@@ -38,6 +38,7 @@ mod options;
 pub mod redis;
 pub mod service;
 pub mod sync;
+pub mod telemetry;
 pub mod users;
 pub mod watched;
 

@@ -7,9 +7,9 @@ use nearfield_edge::auth::{Access, Grants, UserKeys};
 use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::listener::{self, Tls};
 use nearfield_edge::service::fallback::BuiltIn;
+use nearfield_edge::telemetry::{Telemetry, Traces};
 use nearfield_edge::watched::Watched;
 use nearfield_edge::{Edge, Options, UsersIn, app};
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,6 +111,12 @@ struct Arguments {
     /// Longest wait for an answer where the caller names none, in milliseconds.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     deadline_ms: u64,
+    /// An OpenTelemetry collector that traces go to, over gRPC, such as http://127.0.0.1:4317 [default: no traces].
+    #[arg(long, value_name = "ADDRESS", env = "NEARFIELD_OTLP")]
+    otlp: Option<String>,
+    /// Share of the traces that are sent, of those that no caller has begun, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = parse_share)]
+    otlp_share: f64,
     /// Start without a model and wait for central.
     #[arg(long)]
     wait_for_model: bool,
@@ -140,15 +146,20 @@ fn parse_origin(text: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(text).map_err(|error| error.to_string())
 }
 
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "a share is a number from 0 to 1".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("{share} is outside of 0 to 1")) }
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let traces = arguments.otlp.as_ref().map(|collector| Traces {
+        collector: collector.clone(),
+        share: arguments.otlp_share,
+        site: arguments.site.clone(),
+    });
+    let _telemetry = Telemetry::start(traces.as_ref()).context("--otlp")?;
 
     let access = if arguments.insecure {
         if !arguments.listen.ip().is_loopback() {

@@ -2,7 +2,9 @@
 //! process, so that two edges in one test do not count for one another.
 
 use crate::service::fallback::Rung;
-use metrics::{counter, gauge, histogram, with_local_recorder};
+use metrics::{
+    counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use nearfield_engine::{ModelVersion, RankBins};
 use std::collections::BTreeMap;
@@ -40,6 +42,7 @@ impl Default for Metrics {
             .expect("there is a bucket")
             .build_recorder();
         let handle = recorder.handle();
+        with_local_recorder(&recorder, describe);
         Self { recorder, handle, by_version: Mutex::default() }
     }
 }
@@ -50,16 +53,18 @@ impl Metrics {
         self.handle.run_upkeep();
         let mut text = self.handle.render();
         let versions = self.by_version.lock().expect("no holder panics");
-        // The name of the counter `name`, and a line for each version.
-        let mut counter = |name: &str, line: &dyn Fn(&mut String, ModelVersion, &Shown)| {
-            let _ = writeln!(text, "# TYPE {name} counter");
+        // What the counter `name` is, and what `line` writes for each version.
+        let mut counter = |name: &str, help: &str, line: &dyn Fn(&mut String, ModelVersion, &Shown)| {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
             versions.iter().for_each(|(version, shown)| line(&mut text, *version, shown));
         };
-        counter("nearfield_edge_lists_by_version_total", &|text, version, shown| {
+        let help = "live lists, by the version that ranked them, for the newest versions";
+        counter("nearfield_edge_lists_by_version_total", help, &|text, version, shown| {
             let lists = shown.lists;
             let _ = writeln!(text, "nearfield_edge_lists_by_version_total{{version=\"{version}\"}} {lists}");
         });
-        counter("nearfield_edge_chosen_rank_total", &|text, version, shown| {
+        let help = "choices, by the version that made the list shown just before and the item's rank in it";
+        counter("nearfield_edge_chosen_rank_total", help, &|text, version, shown| {
             for (rank, count) in BINS.iter().zip(shown.choices) {
                 let _ = writeln!(
                     text,
@@ -185,5 +190,37 @@ impl Metrics {
     /// Counts an instance that was given up.
     pub(crate) fn guest_replaced(&self) {
         self.record(|| counter!("nearfield_edge_guests_replaced_total").increment(1));
+    }
+}
+
+fn describe() {
+    for (name, help) in [
+        ("nearfield_edge_events_total", "events, by what became of them"),
+        ("nearfield_edge_refused_total", "requests that were not served, by the code of their error"),
+        ("nearfield_edge_deltas_total", "deltas, by what central answered"),
+        ("nearfield_edge_sync_failures_total", "failures of sync, by reason"),
+        ("nearfield_edge_model_updates_total", "models put into service, by how they came"),
+        ("nearfield_edge_lists_total", "lists, by rung, and by the reason of a lower one"),
+        ("nearfield_edge_conflicts_total", "writes of a user that met another host's and were done again"),
+        ("nearfield_edge_guests_replaced_total", "guest instances given up after a trap"),
+    ] {
+        describe_counter!(name, help);
+    }
+    for (name, help) in [
+        ("nearfield_edge_central_up", "1 while the last round with central reached it, by what it was for"),
+        ("nearfield_edge_sync_lag_seconds", "how long the delta that is due longest has been due"),
+        ("nearfield_edge_model_version", "version of the model in service"),
+        ("nearfield_edge_model_age_seconds", "age of the manifest that brought the model in service"),
+        ("nearfield_edge_manifest_age_seconds", "age of the manifest that was accepted last"),
+        ("nearfield_edge_users_quarantined", "users whose states made the guest trap twice"),
+    ] {
+        describe_gauge!(name, help);
+    }
+    for (name, help) in [
+        ("nearfield_edge_call_seconds", "time of a served call, by verb"),
+        ("nearfield_edge_event_to_list_seconds", "time from an event's arrival to the list after it, by way"),
+        ("nearfield_edge_queue_seconds", "time that a call waited for its worker"),
+    ] {
+        describe_histogram!(name, help);
     }
 }

@@ -7,6 +7,7 @@ use crate::auth::Principal;
 use crate::error::EdgeError;
 use crate::service::messages::{Answer, EventsCall, ObserveCall, RecommendationsCall, SimilarCall, UserCall};
 use crate::service::{Call, Context, EdgeService};
+use crate::telemetry::TRACE_PARENT;
 use axum::Router;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -77,7 +78,7 @@ impl Face {
             options.access.principal(text("authorization"), &options.site);
         let principal = principal.map_err(|error| self.refused(&error))?;
         let wait = text("grpc-timeout").and_then(timeout).unwrap_or(options.call_deadline);
-        Ok(Context::new(principal, text(NAME), wait))
+        Ok(Context::new(principal, text(NAME), wait).in_trace(text(TRACE_PARENT)))
     }
 
     /// Counts a failure and returns its status.

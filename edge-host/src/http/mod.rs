@@ -29,6 +29,7 @@ mod people;
 use crate::Edge;
 use crate::error::{Class, EdgeError};
 use crate::service::{Call, Context, EdgeService};
+use crate::telemetry::TRACE_PARENT;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
@@ -51,6 +52,8 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// The header that names a request.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that names the caller's trace.
+const TRACE: HeaderName = HeaderName::from_static(TRACE_PARENT);
 /// The header that says how long a caller waits, in milliseconds.
 pub const DEADLINE_MS: HeaderName = HeaderName::from_static("x-deadline-ms");
 
@@ -95,7 +98,7 @@ pub fn app(edge: Arc<Edge>) -> Router {
     let pages = CorsLayer::new()
         .allow_origin(edge.options.origins.clone())
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID, DEADLINE_MS])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID, DEADLINE_MS, TRACE])
         .expose_headers([REQUEST_ID, header::RETRY_AFTER])
         .max_age(Duration::from_secs(3600));
     let service = EdgeService::new(Arc::clone(&edge));
@@ -149,7 +152,7 @@ impl FromRequestParts<Arc<Edge>> for Asked {
             }
         };
         let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| id.clone());
-        let context = Context::new(principal, request_id.as_deref(), wait);
+        let context = Context::new(principal, request_id.as_deref(), wait).in_trace(text(&TRACE));
         let path = Path::<HashMap<String, String>>::from_request_parts(parts, edge).await;
         let parts = path.map(|Path(parts)| parts).unwrap_or_default();
         Ok(Self { service: EdgeService::new(Arc::clone(edge)), context, parts })

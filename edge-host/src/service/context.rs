@@ -18,6 +18,8 @@ pub struct Context {
     pub request_id: String,
     /// Who calls.
     pub principal: Principal,
+    /// The trace that the caller has begun: the header `traceparent`.
+    pub trace_parent: Option<String>,
 }
 
 impl Context {
@@ -25,7 +27,13 @@ impl Context {
     /// too long or not of printable ASCII is replaced by a random one.
     pub fn new(principal: Principal, request_id: Option<&str>, wait: Duration) -> Self {
         let deadline = Some(Instant::now() + wait.min(DEADLINE_MAX));
-        Self { deadline, request_id: self::request_id(request_id), principal }
+        Self { deadline, request_id: self::request_id(request_id), principal, trace_parent: None }
+    }
+
+    /// Puts the call into a trace that its caller has begun.
+    #[must_use]
+    pub fn in_trace(self, parent: Option<&str>) -> Self {
+        Self { trace_parent: parent.map(str::to_owned), ..self }
     }
 
     /// Waits for work until the deadline. Work that must not stop half-way runs in a task of its own.

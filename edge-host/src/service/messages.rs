@@ -385,6 +385,16 @@ pub enum Answer {
     Erased(Erased),
 }
 
+impl Answer {
+    /// Returns the rung of the list in it, if there is one.
+    pub fn rung(&self) -> Option<&'static str> {
+        match self {
+            Self::List(list) | Self::Observed(Observed { list, .. }) => Some(list.rung),
+            Self::Events(_) | Self::Kept(_) | Self::Erased(_) => None,
+        }
+    }
+}
+
 /// Checks a user's name.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ pub use messages::{Answer, Call};
 use crate::Edge;
 use crate::auth::Scope;
 use crate::error::EdgeError;
+use crate::telemetry;
 use context::in_time;
 use fallback::Recommendations;
 use follow::Follower;
@@ -32,6 +33,8 @@ use messages::{
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument, info_span};
 
 /// The verbs of one edge.
 #[derive(Clone)]
@@ -55,6 +58,18 @@ impl EdgeService {
     /// # Errors
     /// [`EdgeError`]: the caller may not, a field is out of its range, or it cannot be done now.
     pub async fn call(&self, context: &Context, call: Call) -> Result<Answer, EdgeError> {
+        let (verb, request) = (call.verb(), &context.request_id);
+        let span = info_span!("call", otel.name = verb, verb, request, rung = Empty, code = Empty);
+        telemetry::join(&span, context.trace_parent.as_deref());
+        let answer = self.answer(context, call).instrument(span.clone()).await;
+        match &answer {
+            Ok(answer) => _ = answer.rung().map(|rung| span.record("rung", rung)),
+            Err(error) => _ = span.record("code", error.code()),
+        }
+        answer
+    }
+
+    async fn answer(&self, context: &Context, call: Call) -> Result<Answer, EdgeError> {
         let started = Instant::now();
         let verb = call.verb();
         let answer = match call {
