@@ -75,7 +75,7 @@ pub(crate) enum Caller {
     /// Those that are free, and how many are.
     Http1(SocketAddr, Rc<RefCell<Vec<http1::SendRequest<Full<Bytes>>>>>, Rc<Semaphore>),
     /// Calls go around.
-    Http2(Vec<http2::SendRequest<Full<Bytes>>>),
+    Http2(SocketAddr, Vec<Rc<RefCell<http2::SendRequest<Full<Bytes>>>>>),
     /// Calls go around.
     Grpc(Vec<EdgeClient<Channel>>),
 }
@@ -94,12 +94,9 @@ impl Caller {
             Face::Http2 => {
                 let mut all = Vec::with_capacity(SHARED_CONNECTIONS);
                 for _ in 0..SHARED_CONNECTIONS {
-                    let (sender, connection) =
-                        http2::handshake(TokioExecutor::new(), stream(address).await?).await?;
-                    tokio::spawn(connection);
-                    all.push(sender);
+                    all.push(Rc::new(RefCell::new(connect_http2(address).await?)));
                 }
-                Self::Http2(all)
+                Self::Http2(address, all)
             }
             Face::Grpc => {
                 let mut all = Vec::with_capacity(SHARED_CONNECTIONS);
@@ -135,9 +132,15 @@ impl Caller {
                     asked
                 })
             }
-            Self::Http2(all) => {
-                let mut sender = all[index % all.len()].clone();
+            Self::Http2(address, all) => {
+                let (address, shared) = (*address, Rc::clone(&all[index % all.len()]));
                 Box::pin(async move {
+                    // A server closes what lay idle for long.
+                    if shared.borrow().is_closed() {
+                        let again = connect_http2(address).await?;
+                        shared.replace(again);
+                    }
+                    let mut sender = shared.borrow().clone();
                     let response = sender.send_request(request(verb, &user, &item)?).await?;
                     read(verb, response).await
                 })
@@ -158,6 +161,12 @@ async fn stream(address: SocketAddr) -> Result<TokioIo<TcpStream>> {
 
 async fn connect_http1(address: SocketAddr) -> Result<http1::SendRequest<Full<Bytes>>> {
     let (sender, connection) = http1::handshake(stream(address).await?).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn connect_http2(address: SocketAddr) -> Result<http2::SendRequest<Full<Bytes>>> {
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), stream(address).await?).await?;
     tokio::spawn(connection);
     Ok(sender)
 }

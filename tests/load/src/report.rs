@@ -25,10 +25,11 @@ pub(crate) fn table(items: usize, targets: &[Target], isolation: &[Isolation], m
         "## The edge host under load\n\nWritten by `cargo xtask bench --edge`: {items} items, d = 64, {PEOPLE} warm users with 40 events and more, lists of 20.\n\
          An open loop: calls are due at times drawn beforehand (exponential gaps), whether or not those before were\n\
          answered, and a call's time counts from when it was due. Servers and caller share one machine's processors;\n\
-         all ways to ask take turns within each round. `redb`: an event is on disk, fsync included, when it is\n\
-         answered; `memory`: it is not. serenade 0.3.1 learned the same log (each visit a session), keeps its sessions\n\
-         in RocksDB without an fsync, and answers `recommend`, which is its `observe`. Highest rate: the last step of\n\
-         calls a second at which no call failed and 99 % were answered within {KEPT_UP_MS} ms. CPU: of the server, a call.\n\n\
+         central takes the edges' deltas meanwhile, and publishes no version. All ways to ask take turns within each\n\
+         round. `redb`: an event is on disk, fsync included, when it is answered; `memory`: it is not. serenade 0.3.1\n\
+         learned the same log (each visit a session), keeps its sessions in RocksDB without an fsync, and answers\n\
+         `recommend`, which is its `observe`. Highest rate: the last step of calls a second at which no call failed\n\
+         and 99 % were answered within {KEPT_UP_MS} ms. CPU: of the server, a call.\n\n\
          ![Latency over rate](benchmarks-edge.svg)\n\n"
     );
     let head = "| server | call | over | users in | p50 ms | p90 ms | p99 ms | p99.9 ms | CPU µs |";
@@ -51,7 +52,8 @@ pub(crate) fn table(items: usize, targets: &[Target], isolation: &[Isolation], m
         let then = behind.map_or_else(String::new, |step| {
             let failed = step.trial.failed();
             let failure = step.trial.failure.as_deref();
-            let failed = failure.map_or_else(String::new, |failure| format!(", {failed} failed: {failure}"));
+            let failed =
+                failure.map_or_else(String::new, |failure| format!(", {failed} failed: {failure:.60}"));
             format!(
                 "{}/s: {:.0}/s, p99 {:.0} ms{failed}",
                 step.rate,
@@ -77,10 +79,10 @@ pub(crate) fn table(items: usize, targets: &[Target], isolation: &[Isolation], m
     text
 }
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 460.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 250.0;
+const RIGHT: f64 = 290.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 50.0;
 /// Of the axes: calls a second, milliseconds.

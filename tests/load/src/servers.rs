@@ -138,6 +138,8 @@ impl Site<'_> {
         let (address, metrics) = (free()?, free()?);
         let mut command = Command::new(self.programs.join("nearfield-central"));
         command.args(["serve", "--site", "shop", "--trusted", "127.0.0.0/8"]);
+        // It takes deltas all the time; a publish would take the processors from whatever is measured then.
+        command.args(["--publish-every-ms", "86400000", "--publish-deltas", "1000000"]);
         command.args(["--listen", &address.to_string(), "--metrics", &metrics.to_string(), "--data"]);
         command.arg(self.folder.join("central"));
         Server::start(command, self.folder.to_owned(), address, "listening ")
