@@ -7,16 +7,13 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, R
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use nearfield_engine::merge::drift::{Drift, DriftMonitor, mean_gain};
 use nearfield_engine::sync::delta::RANK_BINS;
-use nearfield_engine::{ModelVersion, VersionMetrics};
+use nearfield_engine::{ModelVersion, RankBins, VersionMetrics};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const METADATA: Metadata<'static> = Metadata::new("nearfield_central", Level::INFO, Some(module_path!()));
-
-/// Bins of the rank that the chosen item had, as `nearfield_chosen_rank_total` names them.
-const BINS: [&str; RANK_BINS] = ["1", "2-5", "6-10", "11-20", "beyond"];
 
 /// Upper bounds of the histograms, in seconds.
 const SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -202,7 +199,7 @@ impl Metrics {
              # TYPE nearfield_chosen_rank_total counter\n",
         );
         for (version, sums) in self.quality_by_version() {
-            for (bin, sum) in BINS.into_iter().zip(sums) {
+            for (bin, sum) in RankBins::NAMES.into_iter().zip(sums) {
                 text.push_str(&format!(
                     "nearfield_chosen_rank_total{{version=\"{version}\",rank=\"{bin}\"}} {sum}\n"
                 ));

@@ -208,12 +208,8 @@ async fn main() -> Result<()> {
         let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
         options.built_in = BuiltIn::from_lines(&text);
     }
-    options.limits = Limits {
-        memory_bytes_max: (arguments.guest_memory_mib << 20) as usize,
-        // Two for each worker, while a model or core is replaced, and two to spare.
-        instances_max: 2 * options.workers as u32 + 2,
-        ..Limits::default()
-    };
+    options.limits =
+        Limits { memory_bytes_max: (arguments.guest_memory_mib << 20) as usize, ..Limits::default() };
     options.sync_every = Duration::from_millis(arguments.sync_every_ms);
     options.models = arguments.models;
     options.call_deadline = Duration::from_millis(arguments.deadline_ms);

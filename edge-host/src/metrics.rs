@@ -6,6 +6,7 @@ use metrics::{
     counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use nearfield_engine::sync::delta::RANK_BINS;
 use nearfield_engine::{ModelVersion, RankBins};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,8 +18,6 @@ const SECONDS: [f64; 9] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.
 
 /// Newest versions whose lists and choices are counted one by one (choice: each is six series).
 const VERSIONS_MAX: usize = 8;
-/// Names of the bins of [`RankBins`].
-const BINS: [&str; RankBins::COUNT] = ["1", "2-5", "6-10", "11-20", "beyond"];
 
 /// The edge's metrics.
 pub struct Metrics {
@@ -32,7 +31,7 @@ pub struct Metrics {
 struct Shown {
     lists: u64,
     /// Choices by the rank that the item had in the list shown just before.
-    choices: [u64; RankBins::COUNT],
+    choices: [u64; RANK_BINS],
 }
 
 impl Default for Metrics {
@@ -53,25 +52,25 @@ impl Metrics {
         self.handle.run_upkeep();
         let mut text = self.handle.render();
         let versions = self.by_version.lock().expect("no holder panics");
-        // What the counter `name` is, and what `line` writes for each version.
-        let mut counter = |name: &str, help: &str, line: &dyn Fn(&mut String, ModelVersion, &Shown)| {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
-            versions.iter().for_each(|(version, shown)| line(&mut text, *version, shown));
-        };
-        let help = "live lists, by the version that ranked them, for the newest versions";
-        counter("nearfield_edge_lists_by_version_total", help, &|text, version, shown| {
-            let lists = shown.lists;
+        text.push_str(
+            "# HELP nearfield_edge_lists_by_version_total live lists, by the version that ranked them, for the newest versions\n\
+             # TYPE nearfield_edge_lists_by_version_total counter\n",
+        );
+        for (version, Shown { lists, .. }) in versions.iter() {
             let _ = writeln!(text, "nearfield_edge_lists_by_version_total{{version=\"{version}\"}} {lists}");
-        });
-        let help = "choices, by the version that made the list shown just before and the item's rank in it";
-        counter("nearfield_edge_chosen_rank_total", help, &|text, version, shown| {
-            for (rank, count) in BINS.iter().zip(shown.choices) {
+        }
+        text.push_str(
+            "# HELP nearfield_edge_chosen_rank_total choices, by the version that made the list shown just before and the item's rank in it\n\
+             # TYPE nearfield_edge_chosen_rank_total counter\n",
+        );
+        for (version, Shown { choices, .. }) in versions.iter() {
+            for (rank, count) in RankBins::NAMES.into_iter().zip(choices) {
                 let _ = writeln!(
                     text,
                     "nearfield_edge_chosen_rank_total{{version=\"{version}\",rank=\"{rank}\"}} {count}"
                 );
             }
-        });
+        }
         text
     }
 

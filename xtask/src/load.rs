@@ -3,7 +3,7 @@
 //! Guest → servers and generator in the release profile → serenade from crates.io, against Debian's RocksDB →
 //! `nearfield-load`, which starts them all and measures → a section of `docs/benchmarks.md`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -76,8 +76,8 @@ fn serenade() -> Result<PathBuf> {
 /// The folder of RocksDB's library, installed by apt where it is missing.
 fn rocksdb() -> Result<PathBuf> {
     let find = || -> Option<PathBuf> {
-        let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
-        folders.into_iter().find(|folder: &PathBuf| has_rocksdb(folder))
+        let mut folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
+        folders.find(|folder| folder.join("librocksdb.so").is_file())
     };
     if find().is_none() && tools::can_apt() {
         tools::apt_install(&SERENADE_PACKAGES)?;
@@ -85,8 +85,4 @@ fn rocksdb() -> Result<PathBuf> {
     find().with_context(|| {
         format!("serenade needs RocksDB: run `apt-get install {}` as root", SERENADE_PACKAGES.join(" "))
     })
-}
-
-fn has_rocksdb(folder: &Path) -> bool {
-    folder.join("librocksdb.so").is_file()
 }

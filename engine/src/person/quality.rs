@@ -17,8 +17,8 @@ pub struct RankBins {
 }
 
 impl RankBins {
-    /// How many bins there are.
-    pub const COUNT: usize = RANK_BINS;
+    /// The ranks of each bin, as metrics name them.
+    pub const NAMES: [&str; RANK_BINS] = ["1", "2-5", "6-10", "11-20", "beyond"];
 
     /// Returns the bin of an index in the list (0 is first), `None` being not in the first 20.
     fn bin(index: Option<usize>) -> usize {

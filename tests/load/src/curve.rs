@@ -76,9 +76,7 @@ impl Target {
 pub(crate) async fn run(args: &Args) -> Result<String> {
     let (rounds, seconds) = if args.quick { (1, 1.0) } else { (3, 2.0) };
     let shop = Shop::open()?;
-    let folder = tempfile::tempdir()?;
-    let site = Site { programs: &args.programs, guest: &args.guest, folder: folder.path() };
-    site.train(&shop, &args.work)?;
+    let site = Site::open(args, &shop)?;
     let central = site.central()?;
     let redb = site.edge(&central, "redb")?;
     let memory = site.edge(&central, "memory")?;

@@ -29,9 +29,7 @@ const SECONDS: f64 = 5.0;
 /// Measures, and returns the table.
 pub(crate) async fn run(args: &Args, users: u32) -> Result<String> {
     let shop = Shop::open()?;
-    let folder = tempfile::tempdir()?;
-    let site = Site { programs: &args.programs, guest: &args.guest, folder: folder.path() };
-    site.train(&shop, &args.work)?;
+    let site = Site::open(args, &shop)?;
     let central = site.central()?;
     let edge = site.edge(&central, "redb")?;
 

@@ -1,5 +1,6 @@
 //! The servers, as processes of their own, and what they cost.
 
+use crate::Args;
 use crate::shop::{self, Shop};
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
@@ -7,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Longest wait for a server to listen: an edge fetches its model and compiles its core first.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -97,17 +99,22 @@ fn free() -> Result<SocketAddr> {
 
 /// A trained shop and what serves it.
 pub(crate) struct Site<'a> {
-    /// Folder of the programs.
-    pub(crate) programs: &'a Path,
-    /// The guest module.
-    pub(crate) guest: &'a Path,
-    /// Where everything is kept.
-    pub(crate) folder: &'a Path,
+    programs: &'a Path,
+    guest: &'a Path,
+    /// Where everything is kept, as long as this.
+    folder: TempDir,
 }
 
-impl Site<'_> {
+impl<'a> Site<'a> {
+    /// Trains a shop, and returns what serves it.
+    pub(crate) fn open(args: &'a Args, shop: &Shop) -> Result<Self> {
+        let site = Self { programs: &args.programs, guest: &args.guest, folder: tempfile::tempdir()? };
+        site.train(shop, &args.work)?;
+        Ok(site)
+    }
+
     /// Gives central the shop's model, trained in `work` where that has none: a training takes minutes.
-    pub(crate) fn train(&self, shop: &Shop, work: &Path) -> Result<()> {
+    fn train(&self, shop: &Shop, work: &Path) -> Result<()> {
         let trained = work.join(format!("central-{}", shop::ITEMS));
         if !trained.is_dir() {
             eprintln!("a model of the shop, once");
@@ -116,11 +123,11 @@ impl Site<'_> {
             self.run_trainer(shop, &unfinished)?;
             fs::rename(&unfinished, &trained)?;
         }
-        copy(&trained, &self.folder.join("central"))
+        copy(&trained, &self.folder.path().join("central"))
     }
 
     fn run_trainer(&self, shop: &Shop, folder: &Path) -> Result<()> {
-        let events = self.folder.join("events.csv");
+        let events = self.folder.path().join("events.csv");
         fs::write(&events, &shop.events)?;
         let out = Command::new(self.programs.join("nearfield-trainer"))
             .args(["train", "--dim", "64", "--events"])
@@ -141,16 +148,16 @@ impl Site<'_> {
         // It takes deltas all the time; a publish would take the processors from whatever is measured then.
         command.args(["--publish-every-ms", "86400000", "--publish-deltas", "1000000"]);
         command.args(["--listen", &address.to_string(), "--metrics", &metrics.to_string(), "--data"]);
-        command.arg(self.folder.join("central"));
-        Server::start(command, self.folder.to_owned(), address, "listening ")
+        command.arg(self.folder.path().join("central"));
+        Server::start(command, self.folder.path().to_owned(), address, "listening ")
     }
 
     /// Starts an edge whose users are in `users`.
     pub(crate) fn edge(&self, central: &Server, users: &str) -> Result<Server> {
-        let folder = self.folder.join(format!("edge-{users}"));
+        let folder = self.folder.path().join(format!("edge-{users}"));
         fs::create_dir_all(&folder)?;
         let address = free()?;
-        let key = fs::read_to_string(self.folder.join("central/keys/online.pub"))?;
+        let key = fs::read_to_string(self.folder.path().join("central/keys/online.pub"))?;
         let mut command = Command::new(self.programs.join("nearfield-edge"));
         command.args(["--insecure", "--site", "shop", "--users", users, "--public-key", key.trim()]);
         command.args(["--central", &format!("http://{}", central.address)]);
@@ -161,7 +168,7 @@ impl Site<'_> {
 
     /// Starts serenade on the same log.
     pub(crate) fn serenade(&self, program: &Path, shop: &Shop) -> Result<Server> {
-        let folder = self.folder.join("serenade");
+        let folder = self.folder.path().join("serenade");
         fs::create_dir_all(&folder)?;
         let sessions = folder.join("sessions.tsv");
         fs::write(&sessions, &shop.sessions)?;
