@@ -217,20 +217,26 @@ async fn read(verb: Verb, response: Response<hyper::body::Incoming>) -> Result<(
 async fn grpc(mut client: EdgeClient<Channel>, verb: Verb, user: String, item: String) -> Result<()> {
     let events = vec![proto::Event { kind: "view_item".to_owned(), item_id: item, ..Default::default() }];
     let list = Some(proto::ListRequest { count: 20, ..Default::default() });
-    let live = |list: &proto::List| list.rung == "live" && list.items.len() == 20;
-    let as_asked = match verb {
-        Verb::Events => client.events(proto::EventsRequest { user, events }).await?.into_inner().applied == 1,
+    let (applied, list) = match verb {
+        Verb::Events => {
+            (Some(client.events(proto::EventsRequest { user, events }).await?.into_inner().applied), None)
+        }
         Verb::Recommendations => {
             let asked = proto::RecommendationsRequest { user, list };
-            live(&client.recommendations(asked).await?.into_inner())
+            (None, Some(client.recommendations(asked).await?.into_inner()))
         }
         Verb::Observe => {
             let answer = client.observe(proto::ObserveRequest { user, events, list }).await?.into_inner();
-            answer.events.is_some_and(|events| events.applied == 1) && answer.list.as_ref().is_some_and(live)
+            let applied = answer.events.map_or(0, |events| events.applied);
+            (Some(applied), Some(answer.list.unwrap_or_default()))
         }
         Verb::Serenade => bail!("serenade speaks no gRPC"),
     };
-    ensure!(as_asked, "{} answered something else", verb.name());
+    ensure!(applied.is_none_or(|applied| applied == 1), "{} applied {applied:?} of 1 event", verb.name());
+    if let Some(list) = list {
+        let is_live = list.rung == "live" && list.items.len() == 20;
+        ensure!(is_live, "{} answered {} items of rung {:?}", verb.name(), list.items.len(), list.rung);
+    }
     Ok(())
 }
 
