@@ -79,10 +79,7 @@ fn rocksdb() -> Result<PathBuf> {
         let mut folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
         folders.find(|folder| folder.join("librocksdb.so").is_file())
     };
-    if find().is_none() && tools::can_apt() {
-        tools::apt_install(&SERENADE_PACKAGES)?;
-    }
-    find().with_context(|| {
+    tools::find_or_install(find, &SERENADE_PACKAGES)?.with_context(|| {
         format!("serenade needs RocksDB: run `apt-get install {}` as root", SERENADE_PACKAGES.join(" "))
     })
 }

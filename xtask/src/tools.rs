@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use nearfield_services::PROGRAMS;
 
 use crate::{
@@ -30,6 +30,17 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .run()?;
     Ok(())
+}
+
+/// What `find` finds; where that is nothing, the Debian packages are installed, if they can be here, and it looks again.
+pub(crate) fn find_or_install<T>(find: impl Fn() -> Option<T>, packages: &[&str]) -> Result<Option<T>> {
+    match find() {
+        None if can_apt() => {
+            apt_install(packages)?;
+            Ok(find())
+        }
+        found => Ok(found),
+    }
 }
 
 /// Whether apt offers every one of the packages.
@@ -93,16 +104,12 @@ impl Browser {
     /// When there is none and it cannot be installed here; the message names the command that would.
     pub(crate) fn need(&self) -> Result<PathBuf> {
         let Self { what, variable, programs } = self;
-        if self.find().is_none() && can_apt() {
-            apt_install(&programs[..1])?;
-        }
-        match self.find() {
-            Some(path) => Ok(path),
-            None => bail!(
+        find_or_install(|| self.find(), &programs[..1])?.with_context(|| {
+            format!(
                 "no browser for the tests: run `apt-get install {}` as root, or set {variable} to {what}",
                 programs[0]
-            ),
-        }
+            )
+        })
     }
 }
 

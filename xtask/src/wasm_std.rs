@@ -153,17 +153,12 @@ fn from_debian(source: &Path) -> Result<WasmToolchain> {
 
 /// A linker for wasm: rustup's `rust-lld`, or LLVM's `wasm-ld`.
 fn find_linker() -> Result<PathBuf> {
-    let in_toolchain = first_line("rustc", &["--print", "sysroot"]).and_then(|sysroot| {
-        let host = host()?;
-        Some(PathBuf::from(sysroot).join("lib/rustlib").join(host).join("bin/rust-lld"))
-    });
-    if let Some(linker) = in_toolchain.filter(|file| file.is_file()).or_else(|| tools::find("wasm-ld")) {
-        return Ok(linker);
-    }
-    if tools::can_apt() {
-        tools::apt_install(&["lld"])?;
-    }
-    tools::find("wasm-ld").context("no linker for wasm: run `apt-get install lld` as root")
+    let in_toolchain = || {
+        let sysroot = PathBuf::from(first_line("rustc", &["--print", "sysroot"])?);
+        Some(sysroot.join("lib/rustlib").join(host()?).join("bin/rust-lld")).filter(|file| file.is_file())
+    };
+    tools::find_or_install(|| in_toolchain().or_else(|| tools::find("wasm-ld")), &["lld"])?
+        .context("no linker for wasm: run `apt-get install lld` as root")
 }
 
 fn host() -> Option<String> {
