@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: formatting, floors, lints, dependency rules, then every test.
+//! `cargo xtask ci`: formatting, floors, lints, schemas, dependency rules, then every test.
 
 use std::process::ExitCode;
 
@@ -17,6 +17,9 @@ pub(crate) fn run() -> Result<ExitCode> {
     Step::cargo("lints")
         .args(["clippy", "--workspace", "--all-targets"])
         .args(["--", "-D", "warnings"])
+        .run()?;
+    Step::cargo("schemas against their released versions")
+        .args(["test", "--workspace", "--exclude", "xtask", "--test", "released"])
         .run()?;
     if first_line("cargo", &["deny", "--version"]).is_some() {
         Step::cargo("dependency rules").args(["deny", "check", "bans", "licenses", "sources"]).run()?;
