@@ -1,11 +1,14 @@
-//! A registry over HTTP, in Confluent's words.
+//! Registries over HTTP, in Confluent's words: one of the tests, and a real one.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use axum::{Json, Router};
+use nearfield_engine::{Event, Kind};
 use nearfield_events::frame::SchemaId;
 use nearfield_events::registry::{HttpRegistry, Registry, RegistryError, Schema};
+use nearfield_events::{Context, Decoder, Encoder, Framing, StreamEvent};
+use nearfield_services::{CONFLUENT_PATH, Server, streams_are_off};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
@@ -107,4 +110,37 @@ async fn a_registry_that_refuses_or_is_away_is_named_without_its_password() {
     let error = away.schema(SchemaId(1)).await.unwrap_err();
     assert!(matches!(error, RegistryError::Away { .. }) && !error.to_string().contains("secret"), "{error}");
     assert!(HttpRegistry::new("registry").is_err());
+}
+
+#[tokio::test]
+async fn a_real_registry_takes_both_schemas_and_gives_them_back() {
+    if streams_are_off() {
+        return;
+    }
+    let server = Server::apicurio().unwrap_or_else(|error| panic!("{error}"));
+    let registry = HttpRegistry::new(&format!("http://{}{CONFLUENT_PATH}", server.endpoint())).unwrap();
+    assert_eq!(registry.schema(SchemaId(4_000_000_000)).await.unwrap(), None);
+    let mut ids = Vec::new();
+    for (subject, schema) in [("a-value", Schema::avro()), ("b-value", Schema::protobuf())] {
+        let id = registry.register(subject, &schema).await.unwrap();
+        assert_eq!(registry.register(subject, &schema).await.unwrap(), id);
+        ids.push(id);
+    }
+    // What comes back may be written otherwise, but it means the same.
+    let decoder = Decoder::new(Framing::Confluent, Arc::new(registry));
+    let event = StreamEvent {
+        user_id: "ann".to_owned(),
+        event: Event::new(Kind::View, "shoe", 1),
+        query: None,
+        context: Context::default(),
+    };
+    for encoder in [Encoder::Avro(ids[0]), Encoder::Protobuf(ids[1])] {
+        let read = decoder.decode(Some(b"ann"), &encoder.encode(&event), 1).await;
+        assert_eq!(read.unwrap(), event);
+    }
+
+    let registry = HttpRegistry::new(&format!("http://{}{CONFLUENT_PATH}", server.endpoint())).unwrap();
+    let text = Schema::avro().text.replacen(r#""name": "time_ms","#, r#""name": "at_ms","#, 1);
+    let error = registry.register("a-value", &Schema { text, ..Schema::avro() }).await.unwrap_err();
+    assert!(error.to_string().contains(r#"field "at_ms" is new and has no default"#), "{error}");
 }

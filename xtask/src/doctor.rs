@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{step::first_line, tools, wasm_std};
+use crate::{jars, step::first_line, tools, wasm_std};
 
 /// One line of the report.
 struct Finding {
@@ -89,6 +89,17 @@ pub(crate) fn run() -> ExitCode {
                 println!("✗ {}: missing; run `{}`", finding.what, finding.remedy);
                 blocked = true;
             }
+        }
+    }
+    let maven = tools::find("mvn").map(|path| path.display().to_string());
+    let streams =
+        [("Java 17 or newer", jars::java_line(), "openjdk-17-jre-headless"), ("Maven", maven, "maven")];
+    for (what, found, package) in streams {
+        match found {
+            Some(found) => println!("✓ {what}, for streams: {found}"),
+            None => println!(
+                "- {what}: missing; without it the tests of streams are skipped; run `apt-get install {package}`"
+            ),
         }
     }
     if blocked { ExitCode::FAILURE } else { ExitCode::SUCCESS }

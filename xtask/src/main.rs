@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod doctor;
 mod floors;
+mod jars;
 mod load;
 mod module_size;
 mod package;

@@ -1,4 +1,4 @@
-//! `cargo xtask services up | down | status`: a Redis and a Memcached to try an edge with.
+//! `cargo xtask services up | down | status`: real servers to try an edge with: Kafka and Redis, and more by `--with`.
 //!
 //! `target/services/services.json` says where each listens, and which process it is: its number, and when it started,
 //! so that `down` ends no other process that has the number by then.
@@ -11,11 +11,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::Subcommand;
-use nearfield_services::Server;
+use clap::{Subcommand, ValueEnum};
+use nearfield_services::{CONFLUENT_PATH, Server, StartError};
 use serde_json::{Value, json};
 
-use crate::{paths, tools};
+use crate::{jars, paths, tools};
 
 /// Longest wait for a server to end (choice: Redis flushes its file first).
 const DOWN_WITHIN: Duration = Duration::from_secs(10);
@@ -23,11 +23,78 @@ const DOWN_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Subcommand)]
 pub(crate) enum What {
     /// Start those that are not up; they live until `down`
-    Up,
+    Up {
+        /// Further servers, separated by commas
+        #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
+        with: Vec<Service>,
+    },
     /// Stop those that `up` started
     Down,
     /// Say which are up, and where
     Status,
+}
+
+/// A server that can be started.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Service {
+    /// A broker of one node
+    Kafka,
+    /// Users, and models
+    Redis,
+    /// A cache of users
+    Memcached,
+    /// Metrics; what it scrapes stands in target/services/prometheus/targets.json
+    Prometheus,
+    /// A schema registry
+    Apicurio,
+}
+
+impl Service {
+    /// Those that are always started.
+    const ALWAYS: [Self; 2] = [Self::Kafka, Self::Redis];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Redis => "redis",
+            Self::Memcached => "memcached",
+            Self::Prometheus => "prometheus",
+            Self::Apicurio => "apicurio",
+        }
+    }
+
+    /// Gets what it needs here.
+    fn need(self) -> Result<()> {
+        match self {
+            Self::Kafka => jars::KAFKA.need(),
+            Self::Apicurio => jars::APICURIO.need(),
+            Self::Redis | Self::Memcached => tools::need_servers(),
+            Self::Prometheus => tools::find_or_install(|| tools::find("prometheus"), &["prometheus"])?
+                .map(|_| ())
+                .context("prometheus is missing: run `apt-get install prometheus` as root"),
+        }
+    }
+
+    fn start(self) -> Result<Server, StartError> {
+        let folder = folder().join(self.name());
+        match self {
+            Self::Kafka => Server::kafka_in(&folder),
+            Self::Redis => Server::redis_in(&folder),
+            Self::Memcached => Server::memcached_in(&folder),
+            Self::Prometheus => Server::prometheus_in(&folder),
+            Self::Apicurio => Server::apicurio_in(&folder),
+        }
+    }
+
+    /// What an option of the edge takes.
+    fn address(self, endpoint: &str) -> String {
+        match self {
+            Self::Kafka | Self::Memcached => endpoint.to_owned(),
+            Self::Redis => format!("redis://{endpoint}"),
+            Self::Prometheus => format!("http://{endpoint}"),
+            Self::Apicurio => format!("http://{endpoint}{CONFLUENT_PATH}"),
+        }
+    }
 }
 
 /// A server that `up` started.
@@ -48,7 +115,7 @@ impl Running {
 pub(crate) fn run(what: &What) -> Result<ExitCode> {
     let up: Vec<Running> = read()?.into_iter().filter(Running::is_up).collect();
     let up = match what {
-        What::Up => start_missing(up)?,
+        What::Up { with } => start_missing(up, with)?,
         What::Down => stop(up)?,
         What::Status => up,
     };
@@ -62,25 +129,21 @@ pub(crate) fn run(what: &What) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn start_missing(mut up: Vec<Running>) -> Result<Vec<Running>> {
-    tools::need_servers()?;
-    for (name, scheme) in [("redis", "redis://"), ("memcached", "")] {
+fn start_missing(mut up: Vec<Running>, with: &[Service]) -> Result<Vec<Running>> {
+    for service in Service::ALWAYS.iter().chain(with) {
+        let name = service.name();
         if up.iter().any(|server| server.name == name) {
             continue;
         }
-        let folder = folder().join(name);
-        let server = match name {
-            "redis" => Server::redis_in(&folder),
-            _ => Server::memcached_in(&folder),
-        };
-        let server = server
-            .map_err(|error| anyhow::anyhow!("{error}"))
-            .with_context(|| format!("{name} did not start"))?;
+        service.need()?;
+        let server = service.start().with_context(|| format!("{name} did not start"))?;
         let pid = server.pid().context("a server that answered is a process")?;
         let started = started(pid).with_context(|| format!("{name} ended at once"))?;
-        let endpoint = format!("{scheme}{}", server.endpoint());
+        let endpoint = service.address(&server.endpoint());
         server.leave();
         up.push(Running { name: name.to_owned(), endpoint, pid, started });
+        // What is up is written down before the next one may fail.
+        write(&up)?;
     }
     Ok(up)
 }

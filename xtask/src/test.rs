@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     browser::{self, Runtime},
-    changed, demo, floors, package, paths, site,
+    changed, demo, floors, jars, package, paths, site,
     step::Step,
     tools,
     torture::{self, Torture},
@@ -172,15 +172,15 @@ fn run_suite(suite: Suite, options: &Options, tally: &mut Tally) -> Result<()> {
         }
         Suite::Rust => {
             tools::need_servers()?;
+            let streams_off = jars::for_tests()?;
             // Binaries and tests in one go: the fleet's tests start the binaries.
             Step::cargo("programs and tests").args(["build", "--bins", "--tests"]).args(SELECTION).run()?;
-            tally.runner(
-                Step::cargo("cargo test")
-                    .args(["test", "--no-fail-fast"])
-                    .args(SELECTION)
-                    .env("NEARFIELD_GUEST", paths::guest()),
-                cargo_line,
-            )?;
+            let mut all = Step::cargo("cargo test").args(["test", "--no-fail-fast"]).args(SELECTION);
+            all = all.env("NEARFIELD_GUEST", paths::guest());
+            if let Some((name, value)) = streams_off {
+                all = all.env(name, value);
+            }
+            tally.runner(all, cargo_line)?;
             tally.runner(Step::cargo("cargo test of xtask").args(["test", "--package", "xtask"]), cargo_line)
         }
         Suite::Npm => tally.runner(

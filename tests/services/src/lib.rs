@@ -1,8 +1,17 @@
-//! Real servers for tests and for `cargo xtask services`: Redis (a server, a cluster of one node, a sentinel) and
-//! Memcached, from the packages of the distribution. Each listens on loopback, on a free port, and keeps what it
-//! keeps in a folder of its own.
+//! Real servers for tests and for `cargo xtask services`: Redis and Memcached from the packages of the distribution,
+//! Kafka and Apicurio from Maven's jars. Each listens on loopback, on a free port, and keeps what it keeps in a folder of its own.
 //!
 //! A [`Server`] ends with the value that started it. [`Server::leave`] lets it live on.
+
+mod apicurio;
+mod java;
+mod kafka;
+mod memcached;
+mod prometheus;
+mod redis;
+
+pub use apicurio::CONFLUENT_PATH;
+pub use java::{STREAMS_OFF, jars_folder, streams_are_off};
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -12,12 +21,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Longest wait for a server to answer (choice: it takes some ten milliseconds).
-const READY_WITHIN: Duration = Duration::from_secs(20);
+/// Longest wait for a server to answer (choice: most take some ten milliseconds, Kafka five seconds).
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// The programs, each with the Debian package that brings it.
+/// The programs that tests need, each with the Debian package that brings it.
 pub const PROGRAMS: [(&str, &str); 3] =
     [("redis-server", "redis-server"), ("redis-sentinel", "redis-sentinel"), ("memcached", "memcached")];
+
+/// The programs that only some servers need: Java for Kafka and Apicurio, and Prometheus.
+pub const MORE_PROGRAMS: [(&str, &str); 2] =
+    [("java", "openjdk-17-jre-headless"), ("prometheus", "prometheus")];
 
 /// Why a server did not start.
 #[derive(Debug)]
@@ -28,6 +41,11 @@ pub enum StartError {
         program: &'static str,
         /// The Debian package that brings it.
         package: &'static str,
+    },
+    /// The jars of a server in Java are not here.
+    NoJars {
+        /// The server.
+        server: &'static str,
     },
     /// The system refused a file, a port or a process.
     Io(std::io::Error),
@@ -46,6 +64,9 @@ impl fmt::Display for StartError {
             Self::Missing { program, package } => {
                 write!(f, "{program} is missing: apt-get install {package}")
             }
+            Self::NoJars { server } => {
+                write!(f, "the jars of {server} are missing: run `cargo xtask services up --with {server}`")
+            }
             Self::Io(error) => error.fmt(f),
             Self::Silent { program, log } => write!(f, "{program} does not answer; its log ends with\n{log}"),
         }
@@ -53,6 +74,20 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+impl StartError {
+    fn of_program(program: &'static str, error: std::io::Error) -> Self {
+        let package = PROGRAMS
+            .iter()
+            .chain(&MORE_PROGRAMS)
+            .find(|(known, _)| *known == program)
+            .map(|(_, package)| *package);
+        match package {
+            Some(package) if error.kind() == ErrorKind::NotFound => Self::Missing { program, package },
+            _ => Self::Io(error),
+        }
+    }
+}
 
 impl From<std::io::Error> for StartError {
     fn from(error: std::io::Error) -> Self {
@@ -66,8 +101,10 @@ struct Probe {
     answer: &'static [u8],
 }
 
-const REDIS: Probe = Probe { ask: b"PING\r\n", answer: b"+PONG" };
-const MEMCACHED: Probe = Probe { ask: b"version\r\n", answer: b"VERSION" };
+/// Returns a port that nobody listens at.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
 
 /// A server that is running.
 pub struct Server {
@@ -82,104 +119,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a Redis whose acknowledgements survive a kill: every write is in its append-only file first.
-    ///
-    /// # Errors
-    /// [`StartError`] names what is missing.
-    pub fn redis() -> Result<Self, StartError> {
-        Self::redis_with(&["--appendonly", "yes", "--appendfsync", "always"])
-    }
-
-    /// Starts a Redis with these settings.
-    ///
-    /// # Errors
-    /// As [`Server::redis`].
-    pub fn redis_with(settings: &[&str]) -> Result<Self, StartError> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().to_owned();
-        Self::start_redis(&path, settings, Some(folder))
-    }
-
-    /// Starts a Redis that keeps its data in a folder.
-    ///
-    /// # Errors
-    /// As [`Server::redis`].
-    pub fn redis_in(folder: &Path) -> Result<Self, StartError> {
-        std::fs::create_dir_all(folder)?;
-        Self::start_redis(folder, &["--appendonly", "yes", "--appendfsync", "always"], None)
-    }
-
-    fn start_redis(folder: &Path, settings: &[&str], temporary: Option<TempDir>) -> Result<Self, StartError> {
-        let fixed = ["--bind", "127.0.0.1", "--save", "", "--dir", "."];
-        let arguments = fixed.iter().chain(settings).map(ToString::to_string).collect();
-        Self::start("redis-server", arguments, folder, REDIS, temporary)
-    }
-
-    /// Starts a Redis cluster of one node.
-    ///
-    /// # Errors
-    /// As [`Server::redis`].
-    pub fn redis_cluster() -> Result<Self, StartError> {
-        let server = Self::redis_with(&["--cluster-enabled", "yes", "--appendonly", "yes"])?;
-        server.ask(b"CLUSTER ADDSLOTSRANGE 0 16383\r\n", b"+OK")?;
-        let until = Instant::now() + READY_WITHIN;
-        while server.ask(b"CLUSTER INFO\r\n", b"cluster_state:ok").is_err() {
-            if Instant::now() > until {
-                return Err(server.silent());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(server)
-    }
-
-    /// Starts a sentinel that watches a Redis under the name `main`.
-    ///
-    /// # Errors
-    /// As [`Server::redis`].
-    pub fn redis_sentinel(primary: &Self) -> Result<Self, StartError> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().to_owned();
-        let watch = format!("sentinel monitor main 127.0.0.1 {} 1\nbind 127.0.0.1\n", primary.port);
-        std::fs::write(path.join("sentinel.conf"), watch)?;
-        Self::start("redis-sentinel", vec!["sentinel.conf".to_owned()], &path, REDIS, Some(folder))
-    }
-
-    /// Starts a Memcached.
-    ///
-    /// # Errors
-    /// As [`Server::redis`].
-    pub fn memcached() -> Result<Self, StartError> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().to_owned();
-        Self::start_memcached(&path, Some(folder))
-    }
-
-    /// Starts a Memcached whose log lies in a folder.
-    ///
-    /// # Errors
-    /// As [`Server::redis`].
-    pub fn memcached_in(folder: &Path) -> Result<Self, StartError> {
-        std::fs::create_dir_all(folder)?;
-        Self::start_memcached(folder, None)
-    }
-
-    fn start_memcached(folder: &Path, temporary: Option<TempDir>) -> Result<Self, StartError> {
-        let mut arguments = vec!["-l".to_owned(), "127.0.0.1".to_owned(), "-U".to_owned(), "0".to_owned()];
-        // As root it wants to be told whom to be.
-        if std::env::var_os("USER").is_none_or(|user| user == "root") {
-            arguments.extend(["-u".to_owned(), "root".to_owned()]);
-        }
-        Self::start("memcached", arguments, folder, MEMCACHED, temporary)
-    }
-
     fn start(
         program: &'static str,
         arguments: Vec<String>,
         folder: &Path,
         probe: Probe,
+        port: u16,
         temporary: Option<TempDir>,
     ) -> Result<Self, StartError> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let folder = folder.to_owned();
         let mut server = Self { program, arguments, folder, probe, port, child: None, _temporary: temporary };
         server.up()?;
@@ -195,21 +142,14 @@ impl Server {
             return Ok(());
         }
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file())?;
-        let port = if self.program == "memcached" { "-p" } else { "--port" };
         let child = Command::new(self.program)
             .args(&self.arguments)
-            .args([port, &self.port.to_string()])
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn();
-        let package =
-            PROGRAMS.iter().find(|(program, _)| *program == self.program).map_or("", |(_, package)| package);
-        self.child = Some(child.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => StartError::Missing { program: self.program, package },
-            _ => StartError::Io(error),
-        })?);
+        self.child = Some(child.map_err(|error| StartError::of_program(self.program, error))?);
         let until = Instant::now() + READY_WITHIN;
         while self.ask(self.probe.ask, self.probe.answer).is_err() {
             let ended =
