@@ -12,18 +12,20 @@ use crate::service::context::in_time;
 use crate::service::fallback::{Catalogue, Recommendations, Rung};
 use crate::service::follow::Followers;
 use crate::service::turns::Turns;
+use crate::streams::Streamed;
 use crate::sync::central::Central;
 use crate::sync::error::SyncError;
 use crate::users::memcached::CachedUsers;
 use crate::users::memory::MemoryUsers;
 use crate::users::redb::RedbUsers;
 use crate::users::redis::RedisUsers;
-use crate::users::{LastList, Outbox, Record, StoreError, UserStore, Version, Versioned};
+use crate::users::{LastList, Outbox, Position, Record, StoreError, UserStore, Version, Versioned};
 use crate::watched::Watched;
 use lru::LruCache;
 use nearfield_engine::limits::DELTA_IDLE_MS;
 use nearfield_engine::model::manifest::issued_ms;
 use nearfield_engine::{Event, ItemKey, Model, PackError};
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -143,6 +145,8 @@ pub struct Edge {
 pub(crate) struct Ask {
     /// Events to learn from.
     pub(crate) events: Vec<Event>,
+    /// Events of a stream to learn from, those that the record does not have yet.
+    pub(crate) streamed: Option<Streamed>,
     /// A list to make.
     pub(crate) list: Option<ListRequest>,
     /// A sync body to make.
@@ -151,6 +155,24 @@ pub(crate) struct Ask {
     pub(crate) settle: Option<Vec<u8>>,
     /// Whether to tell what is kept.
     pub(crate) inspect: bool,
+}
+
+impl Ask {
+    /// Returns the events that a record does not have yet.
+    fn new_events(&self, before: Option<&Record>) -> Cow<'_, [Event]> {
+        let Some(Streamed { topic, partition, events }) = &self.streamed else {
+            return Cow::Borrowed(&self.events);
+        };
+        let next = before.map_or(0, |record| record.next_offset(*topic, *partition));
+        events.iter().filter(|(offset, _)| *offset >= next).map(|(_, event)| event.clone()).collect()
+    }
+
+    /// Returns where the stream is after this.
+    fn position(&self) -> Option<Position> {
+        let Streamed { topic, partition, events } = self.streamed.as_ref()?;
+        let (last, _) = events.last()?;
+        Some(Position { topic: *topic, partition: *partition, next: last + 1 })
+    }
 }
 
 impl Edge {
@@ -270,6 +292,20 @@ impl Edge {
         let list = Recommendations::live(stepped.list.expect("a list was asked for"));
         self.metrics.list(list.rung, "");
         Ok((stepped.learnt, list))
+    }
+
+    /// Learns events of one user that come from a stream, as [`Edge::learn`], each once: those that the record has
+    /// already are passed over.
+    ///
+    /// # Errors
+    /// As [`Edge::learn`].
+    pub(crate) async fn consume(
+        self: &Arc<Self>,
+        user: &str,
+        streamed: Streamed,
+    ) -> Result<Learnt, EdgeError> {
+        let stepped = self.told(user, Ask { streamed: Some(streamed), ..Ask::default() }).await?;
+        Ok(stepped.learnt)
     }
 
     async fn told(self: &Arc<Self>, user: &str, ask: Ask) -> Result<Stepped, EdgeError> {
@@ -458,7 +494,7 @@ impl Edge {
             state: held.map_or(&[], |held| &held.record.state),
             shown: last.as_ref().and_then(LastList::shown),
             settle: ask.settle.as_deref(),
-            events: ask.events.as_slice().into(),
+            events: ask.new_events(held.map(|held| &held.record)),
             send: ask.send.clone(),
             list: ask.list.clone(),
             inspect: ask.inspect,
@@ -501,14 +537,21 @@ impl Edge {
             let counted = stepped.shown.is_none();
             stepped.list.as_ref().map(last_list).or_else(|| last().map(|last| LastList { counted, ..last }))
         };
-        changed.then(|| Record {
-            state: match (&stepped.state, before) {
-                (Some(state), _) => state.clone(),
-                (None, before) => before.map(|record| record.state.clone()).unwrap_or_default(),
-            },
-            last: last(),
-            token: token.cloned(),
-            outbox,
+        changed.then(|| {
+            let mut record = Record {
+                state: match (&stepped.state, before) {
+                    (Some(state), _) => state.clone(),
+                    (None, before) => before.map(|record| record.state.clone()).unwrap_or_default(),
+                },
+                last: last(),
+                token: token.cloned(),
+                outbox,
+                positions: before.map(|record| record.positions.clone()).unwrap_or_default(),
+            };
+            if let Some(position) = ask.position() {
+                record.move_to(position);
+            }
+            record
         })
     }
 

@@ -37,6 +37,7 @@ mod metrics;
 mod options;
 pub mod redis;
 pub mod service;
+pub mod streams;
 pub mod sync;
 pub mod telemetry;
 pub mod users;

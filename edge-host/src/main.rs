@@ -2,14 +2,16 @@
 
 use anyhow::{Context, Result, bail};
 use axum::http::HeaderValue;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use nearfield_edge::auth::{Access, Grants, UserKeys};
 use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::listener::{self, Tls};
 use nearfield_edge::service::fallback::BuiltIn;
+use nearfield_edge::streams::{Consumer, Kafka, Topic};
 use nearfield_edge::telemetry::{Telemetry, Traces};
 use nearfield_edge::watched::Watched;
 use nearfield_edge::{Edge, Options, UsersIn, app};
+use nearfield_events::registry::{HttpRegistry, Registry, ReleasedSchemas};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,6 +113,27 @@ struct Arguments {
     /// Longest wait for an answer where the caller names none, in milliseconds.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     deadline_ms: u64,
+    /// Take events in from streams: kafka.
+    #[arg(long, value_name = "STREAMS", value_enum, requires = "kafka", requires = "kafka_topics")]
+    consume: Option<Streams>,
+    /// Kafka brokers to begin with, host:port separated by commas.
+    #[arg(long, value_name = "BROKERS", env = "NEARFIELD_KAFKA")]
+    kafka: Option<String>,
+    /// A topic with events, or NAME=json where its records are JSON without a schema; may be given several times.
+    #[arg(long = "kafka-topic", value_name = "NAME", value_parser = Topic::parse)]
+    kafka_topics: Vec<Topic>,
+    /// The consumer group, the same for all hosts on one store of users [default: nearfield-SITE].
+    #[arg(long, value_name = "NAME")]
+    kafka_group: Option<String>,
+    /// The topic of records that cannot be read or are refused.
+    #[arg(long, value_name = "NAME", default_value = "nearfield.dead-letters")]
+    kafka_dead_letters: String,
+    /// A file of further settings of librdkafka, name=value a line, such as those of SASL.
+    #[arg(long, value_name = "FILE", env = "NEARFIELD_KAFKA_SETTINGS")]
+    kafka_settings: Option<PathBuf>,
+    /// A Confluent-compatible schema registry, https://user:password@host/path [default: the released schemas].
+    #[arg(long, value_name = "ADDRESS", env = "NEARFIELD_REGISTRY")]
+    registry: Option<String>,
     /// An OpenTelemetry collector that traces go to, over gRPC, such as http://127.0.0.1:4317 [default: no traces].
     #[arg(long, value_name = "ADDRESS", env = "NEARFIELD_OTLP")]
     otlp: Option<String>,
@@ -120,6 +143,11 @@ struct Arguments {
     /// Start without a model and wait for central.
     #[arg(long)]
     wait_for_model: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Streams {
+    Kafka,
 }
 
 #[derive(Clone, Copy)]
@@ -220,6 +248,24 @@ async fn main() -> Result<()> {
     let read_ca = |file: &PathBuf| std::fs::read(file).with_context(|| file.display().to_string());
     options.central_ca = arguments.central_ca.as_ref().map(read_ca).transpose()?;
 
+    let kafka = match (arguments.consume, arguments.kafka) {
+        (Some(Streams::Kafka), Some(brokers)) => Some(Kafka {
+            brokers,
+            group: arguments.kafka_group.unwrap_or_else(|| format!("nearfield-{}", arguments.site)),
+            topics: arguments.kafka_topics,
+            dead_letters: arguments.kafka_dead_letters,
+            registry: match &arguments.registry {
+                Some(address) => Arc::new(HttpRegistry::new(address)?) as Arc<dyn Registry>,
+                None => Arc::new(ReleasedSchemas),
+            },
+            settings: match &arguments.kafka_settings {
+                Some(file) => read_settings(file)?,
+                None => Vec::new(),
+            },
+        }),
+        _ => None,
+    };
+
     let listener = tokio::net::TcpListener::bind(arguments.listen)
         .await
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
@@ -229,6 +275,10 @@ async fn main() -> Result<()> {
         || "no model yet".to_owned(),
         |model| format!("lineage {} version {}", model.info.lineage, model.info.version),
     );
+    let consumer = match kafka {
+        Some(kafka) => Some(Consumer::start(Arc::clone(&edge), kafka).await?),
+        None => None,
+    };
     let scheme = if tls.is_some() { "https" } else { "http" };
     println!("listening {scheme}://{} site {site} {model}", listener.local_addr()?);
 
@@ -240,9 +290,26 @@ async fn main() -> Result<()> {
         stop.send_replace(true);
     });
     listener::serve(listener, app(edge), tls, arguments.connections as usize, stopping).await;
+    if let Some(consumer) = consumer {
+        consumer.stop().await;
+    }
     rounds.abort();
     watch.abort();
     Ok(())
+}
+
+/// Reads settings, `name=value` a line.
+fn read_settings(file: &Path) -> Result<Vec<(String, String)>> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    let settings =
+        lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).map(|(number, line)| {
+            let (name, value) = line
+                .split_once('=')
+                .with_context(|| format!("{} line {number} is not name=value", file.display()))?;
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        });
+    settings.collect()
 }
 
 /// Returns the guest module's path.

@@ -186,6 +186,32 @@ impl Metrics {
         self.record(|| gauge!("nearfield_edge_users_quarantined").increment(change));
     }
 
+    /// Counts a record that was put aside, by its reason.
+    pub(crate) fn dead_letter(&self, reason: &'static str) {
+        self.record(|| counter!("nearfield_edge_dead_letters_total", "reason" => reason).increment(1));
+    }
+
+    /// Counts a wait of the streams, by what did not answer.
+    pub(crate) fn stream_waits(&self, what: &'static str) {
+        self.record(|| counter!("nearfield_edge_stream_waits_total", "for" => what).increment(1));
+    }
+
+    /// Counts a change of the partitions that this host owns.
+    pub(crate) fn rebalanced(&self, how: &'static str) {
+        self.record(|| counter!("nearfield_edge_stream_rebalances_total", "partitions" => how).increment(1));
+    }
+
+    /// Notes how many records of a partition have not been read yet.
+    pub(crate) fn stream_lag(&self, topic: &str, partition: i32, records: u64) {
+        let labels = [("topic", topic.to_owned()), ("partition", partition.to_string())];
+        self.record(|| gauge!("nearfield_edge_stream_lag_events", &labels).set(records as f64));
+    }
+
+    /// Times how long an event took from when it was produced to when the user's list follows from it.
+    pub(crate) fn produced_to_list(&self, time: Duration) {
+        self.record(|| histogram!("nearfield_edge_produced_to_list_seconds").record(time.as_secs_f64()));
+    }
+
     /// Counts an instance that was given up.
     pub(crate) fn guest_replaced(&self) {
         self.record(|| counter!("nearfield_edge_guests_replaced_total").increment(1));
@@ -202,6 +228,9 @@ fn describe() {
         ("nearfield_edge_lists_total", "lists, by rung, and by the reason of a lower one"),
         ("nearfield_edge_conflicts_total", "writes of a user that met another host's and were done again"),
         ("nearfield_edge_guests_replaced_total", "guest instances given up after a trap"),
+        ("nearfield_edge_dead_letters_total", "records of streams that were put aside, by reason"),
+        ("nearfield_edge_stream_waits_total", "waits of streams before a new try, by what did not answer"),
+        ("nearfield_edge_stream_rebalances_total", "changes of the partitions that this host owns"),
     ] {
         describe_counter!(name, help);
     }
@@ -211,6 +240,10 @@ fn describe() {
         ("nearfield_edge_model_version", "version of the model in service"),
         ("nearfield_edge_model_age_seconds", "age of the manifest that brought the model in service"),
         ("nearfield_edge_manifest_age_seconds", "age of the manifest that was accepted last"),
+        (
+            "nearfield_edge_stream_lag_events",
+            "records of a partition that this host owns and has not read yet",
+        ),
         ("nearfield_edge_users_quarantined", "users whose states made the guest trap twice"),
     ] {
         describe_gauge!(name, help);
@@ -218,6 +251,10 @@ fn describe() {
     for (name, help) in [
         ("nearfield_edge_call_seconds", "time of a served call, by verb"),
         ("nearfield_edge_event_to_list_seconds", "time from an event's arrival to the list after it, by way"),
+        (
+            "nearfield_edge_produced_to_list_seconds",
+            "time from an event's production to the list that follows from it",
+        ),
         ("nearfield_edge_queue_seconds", "time that a call waited for its worker"),
     ] {
         describe_histogram!(name, help);

@@ -19,7 +19,7 @@ pub(super) async fn holds<S: UserStore + 'static, Guard>(open: impl AsyncFn() ->
 }
 
 fn versioned(state: u8, outbox: Outbox) -> Versioned {
-    let record = Record { state: vec![state; 3], token: Some(vec![9]), outbox, last: None };
+    let record = Record { state: vec![state; 3], token: Some(vec![9]), outbox, ..Record::default() };
     Versioned { version: Version::draw(), record }
 }
 

@@ -41,6 +41,41 @@ pub struct Record {
     pub token: Option<Vec<u8>>,
     /// What central has yet to receive.
     pub outbox: Outbox,
+    /// How far the streams are taken in that the user's events come from, the one that moved last at the end.
+    pub positions: Vec<Position>,
+}
+
+/// Most positions that are kept of a user (choice: with the user as key, a user's events of one topic come from one
+/// partition).
+const POSITIONS_MAX: usize = 8;
+
+/// How far the user's events of one partition are taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Hash of the cluster's id and the topic's name.
+    pub topic: u64,
+    /// The partition.
+    pub partition: i32,
+    /// The offset after the last event that was taken in.
+    pub next: i64,
+}
+
+impl Record {
+    /// Returns the first offset of a partition that is not taken in yet, as far as this record knows.
+    pub fn next_offset(&self, topic: u64, partition: i32) -> i64 {
+        let of_partition = |held: &&Position| held.topic == topic && held.partition == partition;
+        self.positions.iter().find(of_partition).map_or(0, |held| held.next)
+    }
+
+    /// Moves a position on.
+    pub fn move_to(&mut self, position: Position) {
+        let Position { topic, partition, .. } = position;
+        self.positions.retain(|held| (held.topic, held.partition) != (topic, partition));
+        if self.positions.len() == POSITIONS_MAX {
+            self.positions.remove(0);
+        }
+        self.positions.push(position);
+    }
 }
 
 /// The head of a list that was made for a user.
@@ -187,7 +222,13 @@ fn encode(record: &Record) -> Vec<u8> {
 
 /// Reads a record's bytes.
 fn decode(bytes: &[u8]) -> Result<Record, StoreError> {
-    postcard::from_bytes(bytes).map_err(|error| StoreError::new("decode a record", error))
+    // A record of the time before streams ends before its positions.
+    let without = |_| {
+        let (state, last, token, outbox) = postcard::from_bytes(bytes)?;
+        Ok(Record { state, last, token, outbox, positions: Vec::new() })
+    };
+    let read = postcard::from_bytes(bytes).or_else(without);
+    read.map_err(|error: postcard::Error| StoreError::new("decode a record", error))
 }
 
 /// Returns a record as the backends keep it: version (16 bytes), time of the outbox (8 bytes, big-endian, all ones for
@@ -203,4 +244,38 @@ fn read_value(value: &[u8]) -> Result<Versioned, StoreError> {
     let (version, rest) = value.split_first_chunk::<16>().ok_or_else(damaged)?;
     let record = decode(rest.get(HEAD_BYTES - 16..).ok_or_else(damaged)?)?;
     Ok(Versioned { version: Version(*version), record })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let outbox = Outbox::Due { at_ms: 7 };
+        let positions = vec![Position { topic: 1, partition: 2, next: 3 }];
+        Record { state: vec![1, 2], token: Some(vec![9]), outbox, positions, ..Record::default() }
+    }
+
+    #[test]
+    fn a_record_of_the_time_before_streams_has_no_positions() {
+        let Record { state, last, token, outbox, .. } = record();
+        let before = postcard::to_allocvec(&(&state, &last, &token, outbox)).unwrap();
+        assert_eq!(decode(&before).unwrap(), Record { positions: Vec::new(), ..record() });
+        assert_eq!(decode(&encode(&record())).unwrap(), record());
+        assert!(decode(&before[..before.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn a_position_moves_and_the_one_that_rested_longest_goes() {
+        let mut record = record();
+        record.move_to(Position { topic: 1, partition: 2, next: 10 });
+        assert_eq!((record.next_offset(1, 2), record.next_offset(1, 3), record.positions.len()), (10, 0, 1));
+        for partition in 10..10 + POSITIONS_MAX as i32 - 1 {
+            record.move_to(Position { topic: 5, partition, next: 1 });
+        }
+        record.move_to(Position { topic: 1, partition: 2, next: 11 });
+        record.move_to(Position { topic: 6, partition: 0, next: 1 });
+        assert_eq!(record.positions.len(), POSITIONS_MAX);
+        assert_eq!((record.next_offset(1, 2), record.next_offset(5, 10)), (11, 0));
+    }
 }

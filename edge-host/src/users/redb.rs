@@ -139,8 +139,10 @@ fn set_up(database: &Database) -> Result<(), StoreError> {
         let (state, token, pending): (Vec<u8>, Option<Vec<u8>>, bool) = postcard::from_bytes(&record)
             .map_err(|error| StoreError::new("decode a record of the layout before", error))?;
         let outbox = if pending { Outbox::Due { at_ms: 0 } } else { Outbox::Empty };
-        let next =
-            Versioned { version: Version::draw(), record: Record { state, last: None, token, outbox } };
+        let next = Versioned {
+            version: Version::draw(),
+            record: Record { state, token, outbox, ..Record::default() },
+        };
         let (answer, _) = oneshot::channel();
         taken_over.push(Write { user, expected: Some(None), next: Some(next), answer });
     }
@@ -247,7 +249,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users.redb");
         let outbox = Outbox::Due { at_ms: 7 };
-        let record = Record { state: vec![1, 2, 3], token: Some(vec![9]), outbox, last: None };
+        let record = Record { state: vec![1, 2, 3], token: Some(vec![9]), outbox, ..Record::default() };
         let ada = Versioned { version: Version::draw(), record };
         let bob = Versioned { version: Version::draw(), record: Record::default() };
         let store = RedbUsers::open(&path).unwrap();
@@ -285,7 +287,7 @@ mod tests {
 
         let store = RedbUsers::open(&path).unwrap();
         for (user, outbox) in [("ada", Outbox::Due { at_ms: 0 }), ("bob", Outbox::Empty)] {
-            let record = Record { state: vec![1, 2], token: Some(vec![9]), outbox, last: None };
+            let record = Record { state: vec![1, 2], token: Some(vec![9]), outbox, ..Record::default() };
             assert_eq!(store.get(user).await.unwrap().unwrap().record, record);
         }
         assert_eq!(store.pending(0, None, 10).await.unwrap(), [Due { at_ms: 0, user: "ada".to_owned() }]);

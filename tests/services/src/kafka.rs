@@ -4,6 +4,7 @@ use crate::java::{self, JVM};
 use crate::{Probe, Server, StartError, free_port};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tempfile::TempDir;
 
 /// Id of every cluster: a broker that comes back must find its own.
@@ -22,6 +23,22 @@ impl Server {
         let folder = tempfile::tempdir()?;
         let path = folder.path().to_owned();
         Self::start_kafka(&path, Some(folder))
+    }
+
+    /// Returns the Kafka that those who ask share, as long as one of them has it: a broker takes seconds to start.
+    ///
+    /// # Errors
+    /// As [`Server::kafka`].
+    pub fn shared_kafka() -> Result<Arc<Self>, StartError> {
+        static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+        // Where a holder panicked there is none.
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = shared.upgrade() {
+            return Ok(server);
+        }
+        let server = Arc::new(Self::kafka()?);
+        *shared = Arc::downgrade(&server);
+        Ok(server)
     }
 
     /// Starts a Kafka that keeps its data in a folder.

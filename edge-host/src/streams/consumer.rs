@@ -1,0 +1,318 @@
+//! The member of the group: one thread that polls, hands records to their partitions, commits what is done, and hands
+//! partitions over.
+
+use super::dead_letters::DeadLetters;
+use super::partition::{Partition, Record};
+use super::{Kafka, StreamError, Topic};
+use crate::edge::Edge;
+use nearfield_events::Decoder;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaResult;
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{ClientContext, Message, Offset, Statistics, TopicPartitionList};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Most records that wait for their partition's worker (choice: a few batches; then the partition is paused).
+const QUEUE_MAX: usize = 2000;
+/// Records below which a paused partition goes on.
+const RESUME_BELOW: usize = QUEUE_MAX / 4;
+/// Longest wait for a record, after which pauses and commits are looked at.
+const POLL: Duration = Duration::from_millis(20);
+/// Time between two commits (choice: what is read again after a crash, and passed over).
+const COMMIT_EVERY: Duration = Duration::from_millis(500);
+/// Longest wait for a partition's work when it is handed over (choice: less than a session of the group). What is
+/// not done by then the next owner does, or finds done.
+const HAND_OVER: Duration = Duration::from_secs(4);
+/// Longest wait for an answer about topics.
+const METADATA: Duration = Duration::from_secs(10);
+
+/// A running member of the group.
+pub struct Consumer {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Consumer {
+    /// Joins the group. The topics must be there.
+    ///
+    /// # Errors
+    /// [`StreamError`] names what is missing.
+    pub async fn start(edge: Arc<Edge>, kafka: Kafka) -> Result<Self, StreamError> {
+        let runtime = Handle::current();
+        // The client's calls block.
+        let opened = tokio::task::spawn_blocking(move || open(edge, &kafka, runtime)).await;
+        let consumer = opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("kafka".to_owned());
+        let thread = thread.spawn(move || poll(&consumer, &stopping)).map_err(StreamError::Thread)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Leaves the group: what is under way is finished and committed.
+    pub async fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        // A thread that panicked has been reported.
+        let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
+    }
+}
+
+fn open(edge: Arc<Edge>, kafka: &Kafka, runtime: Handle) -> Result<BaseConsumer<Member>, StreamError> {
+    let failed = |error| StreamError::Kafka { brokers: kafka.brokers.clone(), error };
+    let mut config = kafka.client();
+    config
+        .set("group.id", &kafka.group)
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("isolation.level", "read_committed")
+        .set("statistics.interval.ms", "1000")
+        .set("session.timeout.ms", "10000");
+    kafka.settings.iter().for_each(|(name, value)| {
+        config.set(name, value);
+    });
+    let topics = kafka.topics.iter().map(|topic| Source {
+        topic: topic.clone(),
+        key: 0,
+        decoder: Arc::new(Decoder::new(topic.framing, Arc::clone(&kafka.registry))),
+    });
+    let mut member = Member {
+        edge,
+        runtime,
+        dead_letters: Arc::new(DeadLetters::open(kafka)?),
+        topics: topics.collect(),
+        partitions: Mutex::default(),
+    };
+    let asked: BaseConsumer = kafka.client().create().map_err(failed)?;
+    for topic in kafka.topics.iter().map(|topic| &topic.name).chain([&kafka.dead_letters]) {
+        let metadata = asked.fetch_metadata(Some(topic), METADATA).map_err(failed)?;
+        let there =
+            metadata.topics().iter().any(|found| found.error().is_none() && !found.partitions().is_empty());
+        if !there {
+            return Err(StreamError::NoTopic { topic: topic.clone() });
+        }
+    }
+    let cluster = asked.client().fetch_cluster_id(METADATA).unwrap_or_default();
+    member.topics.iter_mut().for_each(|source| source.key = topic_key(&cluster, &source.topic.name));
+    let consumer: BaseConsumer<Member> = config.create_with_context(member).map_err(failed)?;
+    let names: Vec<&str> = kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
+    consumer.subscribe(&names).map_err(failed)?;
+    Ok(consumer)
+}
+
+/// Returns a topic of a cluster as users' positions have it.
+fn topic_key(cluster: &str, topic: &str) -> u64 {
+    let hash = blake3::hash(format!("{cluster}\0{topic}").as_bytes());
+    let first = hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
+    u64::from_le_bytes(*first)
+}
+
+fn poll(consumer: &BaseConsumer<Member>, stop: &AtomicBool) {
+    let member = consumer.context();
+    let mut committed = Instant::now();
+    while !stop.load(Ordering::Acquire) {
+        match consumer.poll(POLL) {
+            Some(Ok(message)) => member.hand(consumer, &message),
+            Some(Err(error)) => {
+                member.edge.metrics.stream_waits("kafka");
+                tracing::warn!(%error, "kafka");
+            }
+            None => {}
+        }
+        if let Err(error) = member.resume(consumer) {
+            tracing::warn!(%error, "kafka: a partition stays paused");
+        }
+        if committed.elapsed() >= COMMIT_EVERY {
+            member.commit(consumer, CommitMode::Async);
+            committed = Instant::now();
+        }
+    }
+    // Dropping the consumer leaves the group, which revokes the partitions.
+}
+
+/// A topic that is consumed.
+struct Source {
+    topic: Topic,
+    key: u64,
+    decoder: Arc<Decoder>,
+}
+
+/// What the group's events and the polling thread share.
+struct Member {
+    edge: Arc<Edge>,
+    runtime: Handle,
+    dead_letters: Arc<DeadLetters>,
+    topics: Vec<Source>,
+    partitions: Mutex<HashMap<(String, i32), Owned>>,
+}
+
+/// A partition that this member owns.
+struct Owned {
+    queue: mpsc::Sender<Record>,
+    paused: bool,
+    done: Arc<AtomicI64>,
+    committed: i64,
+    stop: Arc<AtomicBool>,
+    /// None once it is asked to end.
+    task: Option<JoinHandle<()>>,
+}
+
+/// Stands for no offset.
+const NONE: i64 = -1;
+
+impl Member {
+    /// Starts the work of a partition.
+    fn own(&self, topic: &str, number: i32) -> Option<Owned> {
+        let source = self.topics.iter().find(|source| source.topic.name == topic)?;
+        let (queue, records) = mpsc::channel(QUEUE_MAX);
+        let (done, stop) = (Arc::new(AtomicI64::new(NONE)), Arc::new(AtomicBool::new(false)));
+        let partition = Partition {
+            edge: Arc::clone(&self.edge),
+            decoder: Arc::clone(&source.decoder),
+            dead_letters: Arc::clone(&self.dead_letters),
+            topic: topic.to_owned(),
+            topic_key: source.key,
+            number,
+            done: Arc::clone(&done),
+            stop: Arc::clone(&stop),
+        };
+        let task = self.runtime.spawn(partition.run(records));
+        Some(Owned { queue, paused: false, done, committed: NONE, stop, task: Some(task) })
+    }
+
+    /// Hands a record to its partition, and pauses the partition where its queue is full.
+    fn hand(&self, consumer: &BaseConsumer<Self>, message: &BorrowedMessage<'_>) {
+        let record = Record {
+            offset: message.offset(),
+            time_ms: message.timestamp().to_millis(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+        };
+        let place = (message.topic().to_owned(), message.partition());
+        let mut partitions = self.partitions.lock().expect("no holder panics");
+        // One that has just been revoked is somebody else's.
+        let Some(owned) = partitions.get_mut(&place) else { return };
+        let queue = owned.queue.clone();
+        if queue.capacity() <= 1 && !owned.paused {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&place.0, place.1);
+            owned.paused = consumer.pause(&list).is_ok();
+        }
+        drop(partitions);
+        // What was fetched before the pause waits here.
+        if queue.blocking_send(record).is_err() {
+            tracing::debug!(topic = place.0, partition = place.1, "kafka: a partition's work has ended");
+        }
+    }
+
+    /// Lets partitions go on whose queues have emptied.
+    fn resume(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
+        let mut partitions = self.partitions.lock().expect("no holder panics");
+        for ((topic, number), owned) in partitions.iter_mut().filter(|(_, owned)| owned.paused) {
+            if QUEUE_MAX - owned.queue.capacity() < RESUME_BELOW {
+                let mut list = TopicPartitionList::new();
+                list.add_partition(topic, *number);
+                consumer.resume(&list)?;
+                owned.paused = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits what is done.
+    fn commit(&self, consumer: &BaseConsumer<Self>, mode: CommitMode) {
+        let mut list = TopicPartitionList::new();
+        let mut partitions = self.partitions.lock().expect("no holder panics");
+        for ((topic, number), owned) in partitions.iter_mut() {
+            let done = owned.done.load(Ordering::Acquire);
+            if done > owned.committed
+                && list.add_partition_offset(topic, *number, Offset::Offset(done)).is_ok()
+            {
+                owned.committed = done;
+            }
+        }
+        drop(partitions);
+        if list.count() > 0
+            && let Err(error) = consumer.commit(&list, mode)
+        {
+            tracing::warn!(%error, "kafka: offsets were not committed; what follows is passed over when it comes again");
+        }
+    }
+
+    /// Ends the work of partitions after what is under way, and commits it.
+    fn hand_over(&self, consumer: &BaseConsumer<Self>, revoked: &TopicPartitionList) {
+        let places =
+            revoked.elements().into_iter().map(|place| (place.topic().to_owned(), place.partition()));
+        let places: Vec<(String, i32)> = places.collect();
+        let tasks: Vec<JoinHandle<()>> = {
+            let mut partitions = self.partitions.lock().expect("no holder panics");
+            let mut tasks = Vec::new();
+            for place in &places {
+                let Some(owned) = partitions.get_mut(place) else { continue };
+                owned.stop.store(true, Ordering::Release);
+                // The queue is closed, and what waits in it is left to the next owner.
+                owned.queue = mpsc::channel(1).0;
+                tasks.extend(owned.task.take());
+            }
+            tasks
+        };
+        let ended = async {
+            for task in tasks {
+                // One that panicked has been reported.
+                let _ = task.await;
+            }
+        };
+        if self.runtime.block_on(async { tokio::time::timeout(HAND_OVER, ended).await }).is_err() {
+            tracing::warn!("kafka: a partition is handed over with work under way");
+        }
+        self.commit(consumer, CommitMode::Sync);
+        let mut partitions = self.partitions.lock().expect("no holder panics");
+        places.iter().for_each(|place| {
+            partitions.remove(place);
+        });
+    }
+}
+
+impl ClientContext for Member {
+    fn stats(&self, statistics: Statistics) {
+        for (topic, found) in &statistics.topics {
+            for (number, partition) in found.partitions.iter().filter(|(number, _)| **number >= 0) {
+                let owned =
+                    self.partitions.lock().expect("no holder panics").contains_key(&(topic.clone(), *number));
+                let lag = if owned { partition.consumer_lag.max(0) } else { 0 };
+                self.edge.metrics.stream_lag(topic, *number, lag as u64);
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Member {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(revoked) = rebalance {
+            self.edge.metrics.rebalanced("revoked");
+            self.hand_over(consumer, revoked);
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(assigned) => {
+                self.edge.metrics.rebalanced("assigned");
+                let mut partitions = self.partitions.lock().expect("no holder panics");
+                for place in assigned.elements() {
+                    if let Some(owned) = self.own(place.topic(), place.partition()) {
+                        partitions.insert((place.topic().to_owned(), place.partition()), owned);
+                    }
+                }
+            }
+            Rebalance::Revoke(_) => {}
+            Rebalance::Error(error) => tracing::warn!(%error, "kafka: rebalancing"),
+        }
+    }
+}

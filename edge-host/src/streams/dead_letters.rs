@@ -1,0 +1,64 @@
+//! What cannot be read or is refused: the record as it came, with the reason and the origin in its headers.
+
+use super::partition::Record;
+use super::{Kafka, StreamError};
+use nearfield_events::frame;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
+
+/// Headers of a dead letter.
+const REASON: &str = "nearfield-reason";
+const MESSAGE: &str = "nearfield-message";
+const SCHEMA: &str = "nearfield-schema-id";
+const TOPIC: &str = "nearfield-topic";
+const PARTITION: &str = "nearfield-partition";
+const OFFSET: &str = "nearfield-offset";
+
+/// The topic of the dead letters.
+pub(super) struct DeadLetters {
+    topic: String,
+    producer: FutureProducer,
+}
+
+impl DeadLetters {
+    pub(super) fn open(kafka: &Kafka) -> Result<Self, StreamError> {
+        let mut config = kafka.client();
+        config.set("enable.idempotence", "true").set("acks", "all");
+        let made = config.create();
+        let producer = made.map_err(|error| StreamError::Kafka { brokers: kafka.brokers.clone(), error })?;
+        Ok(Self { topic: kafka.dead_letters.clone(), producer })
+    }
+
+    /// Puts a record aside; it is durable when this returns.
+    pub(super) async fn put(
+        &self,
+        topic: &str,
+        partition: i32,
+        record: &Record,
+        reason: &str,
+        message: &str,
+    ) -> Result<(), String> {
+        let schema = record.value.as_deref().and_then(|value| frame::split(value).ok());
+        let schema = schema.map(|(id, _)| id.0.to_string());
+        let (partition, offset) = (partition.to_string(), record.offset.to_string());
+        let headers = [
+            (REASON, Some(reason)),
+            (MESSAGE, Some(message)),
+            (SCHEMA, schema.as_deref()),
+            (TOPIC, Some(topic)),
+            (PARTITION, Some(&partition)),
+            (OFFSET, Some(&offset)),
+        ];
+        let headers = headers.into_iter().fold(OwnedHeaders::new(), |headers, (key, value)| match value {
+            Some(_) => headers.insert(Header { key, value }),
+            None => headers,
+        });
+        let mut letter = FutureRecord::<[u8], [u8]>::to(&self.topic).headers(headers);
+        letter.key = record.key.as_deref();
+        letter.payload = record.value.as_deref();
+        letter.timestamp = record.time_ms;
+        let sent = self.producer.send(letter, Timeout::Never).await;
+        sent.map(|_| ()).map_err(|(error, _)| error.to_string())
+    }
+}

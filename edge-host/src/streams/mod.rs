@@ -1,0 +1,127 @@
+//! Events from Kafka: a member of a consumer group, which takes the records of its partitions through the guest.
+//!
+//! ```text
+//! topic → consumer: one thread polls → a queue for each partition → partition: decode, check, by user → edge: step
+//!       ↘ what cannot be read or is refused → dead letters
+//! ```
+//!
+//! # What holds
+//! - Kafka delivers at least once. An event's offset is written with the user's record, in the same compare-and-set,
+//!   and one that is there already is passed over: no crash, rebalance or replay loses or doubles an event.
+//! - The events of a user are taken in in the order of their partition. With the user as key that is their order.
+//! - An offset is committed after everything before it is stored or among the dead letters.
+//! - What is away (users, registry, broker of the dead letters) stops the partition until it is back; nothing is
+//!   passed over meanwhile, and Kafka keeps what has not been read.
+
+mod consumer;
+mod dead_letters;
+mod partition;
+
+pub use consumer::Consumer;
+
+use nearfield_engine::Event;
+use nearfield_events::Framing;
+use nearfield_events::registry::Registry;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use std::fmt;
+use std::sync::Arc;
+
+/// What is consumed, and from where.
+#[derive(Clone)]
+pub struct Kafka {
+    /// Brokers to begin with, `host:port` separated by commas.
+    pub brokers: String,
+    /// The consumer group, which hosts on one store of users share.
+    pub group: String,
+    /// The topics.
+    pub topics: Vec<Topic>,
+    /// The topic of what cannot be read or is refused.
+    pub dead_letters: String,
+    /// Where schemas are found.
+    pub registry: Arc<dyn Registry>,
+    /// Further settings of librdkafka, such as those of SASL. They come last.
+    pub settings: Vec<(String, String)>,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// How its records say what they are written with.
+    pub framing: Framing,
+}
+
+impl Topic {
+    /// Reads `NAME`, or `NAME=json` for a topic whose records are JSON.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (name, framing) = match text.split_once('=') {
+            None => (text, Framing::Confluent),
+            Some((name, "json")) => (name, Framing::Json),
+            Some((_, other)) => return Err(format!("{other:?} is not json")),
+        };
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if name.is_empty() || name.len() > 249 || !name.bytes().all(fits) {
+            return Err(format!("{name:?} is no topic: 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'"));
+        }
+        Ok(Self { name: name.to_owned(), framing })
+    }
+}
+
+impl Kafka {
+    /// Returns what every client of these brokers is made with.
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        self.settings.iter().for_each(|(name, value)| {
+            config.set(name, value);
+        });
+        config
+    }
+}
+
+/// Why Kafka cannot be used.
+#[derive(Debug)]
+pub enum StreamError {
+    /// A client cannot be made of the settings, or no broker answers.
+    Kafka {
+        /// The brokers that were asked.
+        brokers: String,
+        /// What the client said.
+        error: KafkaError,
+    },
+    /// A topic is not there.
+    NoTopic {
+        /// Its name.
+        topic: String,
+    },
+    /// The thread that polls could not be started.
+    Thread(std::io::Error),
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kafka { brokers, error } => write!(f, "kafka at {brokers}: {error}"),
+            Self::NoTopic { topic } => write!(f, "kafka has no topic {topic:?}: create it first"),
+            Self::Thread(error) => write!(f, "no thread for kafka: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StreamError {}
+
+/// Events of one user from one partition, each with its offset, in their order.
+#[derive(Clone, Debug)]
+pub(crate) struct Streamed {
+    /// The topic, as [`crate::users::Position`] has it.
+    pub(crate) topic: u64,
+    /// The partition.
+    pub(crate) partition: i32,
+    /// The events.
+    pub(crate) events: Vec<(i64, Event)>,
+}
