@@ -12,7 +12,7 @@ use crate::service::context::in_time;
 use crate::service::fallback::{Catalogue, Recommendations, Rung};
 use crate::service::follow::Followers;
 use crate::service::turns::Turns;
-use crate::streams::Streamed;
+use crate::streams::{Producer, StreamError, Streamed};
 use crate::sync::central::Central;
 use crate::sync::error::SyncError;
 use crate::users::memcached::CachedUsers;
@@ -21,6 +21,7 @@ use crate::users::redb::RedbUsers;
 use crate::users::redis::RedisUsers;
 use crate::users::{LastList, Outbox, Position, Record, StoreError, UserStore, Version, Versioned};
 use crate::watched::Watched;
+use backon::{BackoffBuilder, ExponentialBuilder};
 use lru::LruCache;
 use nearfield_engine::limits::DELTA_IDLE_MS;
 use nearfield_engine::model::manifest::issued_ms;
@@ -43,6 +44,10 @@ const LAST_ROWS: usize = 20;
 const CONFLICTS_MAX: u32 = 64;
 /// Time between two looks at files that are read again when they change (choice).
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Shortest and longest wait between two looks whether an event has been consumed (choice: as long as consuming
+/// takes, and short beside a caller's patience).
+const REACH_MIN: Duration = Duration::from_millis(1);
+const REACH_MAX: Duration = Duration::from_millis(20);
 /// Time after which a delta without an answer is sent again, in milliseconds (choice: longer than a request to
 /// central may take).
 const SENT_WAIT_MS: u64 = 30_000;
@@ -66,6 +71,8 @@ pub enum StartError {
     },
     /// The user store cannot be opened.
     Store(StoreError),
+    /// The configured stream cannot be used.
+    Stream(StreamError),
     /// The configured Redis cannot be used.
     Redis(RedisStartError),
     /// The guest module cannot be used.
@@ -97,6 +104,7 @@ impl fmt::Display for StartError {
                 write!(f, "data folder {} cannot be made: {error}", path.display())
             }
             Self::Store(error) => error.fmt(f),
+            Self::Stream(error) => error.fmt(f),
             Self::Redis(error) => error.fmt(f),
             Self::Guest(error) => error.fmt(f),
             Self::Central(error) => error.fmt(f),
@@ -134,6 +142,8 @@ pub struct Edge {
     /// Who follows whose list.
     pub(crate) followers: Followers,
     turns: Turns,
+    /// Where callers' events go, if not into the users' states at once.
+    pub(crate) producer: Option<Producer>,
     /// The lists made last: newer than those in the records, which are written with the next event.
     lists: Mutex<LruCache<String, LastList>>,
     /// Users who were forgotten so far: a list that was under way meanwhile is not kept.
@@ -212,6 +222,10 @@ impl Edge {
             None => None,
         };
         let central = Central::new(&options, models).map_err(StartError::Central)?;
+        let producer = match &options.produce {
+            Some(produce) => Some(Producer::open(produce).await.map_err(StartError::Stream)?),
+            None => None,
+        };
         // A store that does not answer now stops the start; later it is the fallback's business.
         users.pending(0, None, 1).await.map_err(StartError::Store)?;
         let issued_ms = issued_ms(&std::fs::read(options.data.join(MANIFEST_FILE)).unwrap_or_default());
@@ -228,6 +242,7 @@ impl Edge {
             rounds: tokio::sync::Mutex::new(()),
             followers: Followers::default(),
             turns: Turns::default(),
+            producer,
             lists: Mutex::new(lists),
             forgotten: AtomicU64::new(0),
         };
@@ -418,18 +433,66 @@ impl Edge {
     pub async fn forget(self: &Arc<Self>, user: &str) -> Result<bool, EdgeError> {
         let (edge, user) = (Arc::clone(self), user.to_owned());
         to_its_end(async move {
-            let _turn = edge.turns.of(&user).await;
-            let known = edge.users.erase(&user).await?;
-            // A list that was made from the record is kept before this, and leaves, or sees the count and is not.
-            {
-                let mut lists = edge.lists.lock().expect("no holder panics");
-                edge.forgotten.fetch_add(1, Ordering::SeqCst);
-                lists.pop(&user);
+            // First those who read the stream: what they have not read yet would bring the user back.
+            if let Some(producer) = &edge.producer {
+                producer.forget(&user).await?;
             }
-            edge.pool.forgive(&user).await?;
-            Ok(known)
+            edge.erase(&user).await
         })
         .await
+    }
+
+    /// Forgets a user because a stream says so, unless that was done before: the record is past it already.
+    ///
+    /// # Errors
+    /// As [`Edge::forget`].
+    pub(crate) async fn forget_once(self: &Arc<Self>, user: &str, said: Position) -> Result<(), EdgeError> {
+        let (edge, user) = (Arc::clone(self), user.to_owned());
+        to_its_end(async move {
+            if !edge.is_at(&user, said).await? {
+                edge.erase(&user).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn erase(&self, user: &str) -> Result<bool, EdgeError> {
+        let _turn = self.turns.of(user).await;
+        let known = self.users.erase(user).await?;
+        // A list that was made from the record is kept before this, and leaves, or sees the count and is not.
+        {
+            let mut lists = self.lists.lock().expect("no holder panics");
+            self.forgotten.fetch_add(1, Ordering::SeqCst);
+            lists.pop(user);
+        }
+        self.pool.forgive(user).await?;
+        Ok(known)
+    }
+
+    /// Returns whether a user's record has a position, or is past it.
+    async fn is_at(&self, user: &str, position: Position) -> Result<bool, StoreError> {
+        let Position { topic, partition, next } = position;
+        let held = self.users.get_newest(user).await?;
+        Ok(held.is_some_and(|held| held.record.next_offset(topic, partition) >= next))
+    }
+
+    /// Waits until a user's record has a position, until `until`; returns whether it came. Any host that shares the
+    /// users may bring it there.
+    pub(crate) async fn reaches(&self, user: &str, position: Position, until: Option<Instant>) -> bool {
+        let mut waits = ExponentialBuilder::default()
+            .with_min_delay(REACH_MIN)
+            .with_max_delay(REACH_MAX)
+            .without_max_times()
+            .build();
+        let work = async {
+            // A store that is away has not brought it there.
+            while !self.is_at(user, position).await.unwrap_or(false) {
+                tokio::time::sleep(waits.next().unwrap_or(REACH_MAX)).await;
+            }
+            Ok(())
+        };
+        in_time(until, work).await.is_ok()
     }
 
     /// Does a step of a user and writes what it changes. Where another host has written the user meanwhile the step
@@ -529,7 +592,10 @@ impl Edge {
         let outbox = outbox_after(outbox_before, ask, stepped, now_ms);
         let token_before = before.and_then(|record| record.token.as_ref());
         let token = ask.send.as_ref().and_then(|send| send.token.as_ref()).or(token_before);
+        // What was there already moves the position too: someone may wait for it.
+        let moved = ask.streamed.is_some() && stepped.learnt.applied + stepped.learnt.duplicate > 0;
         let changed = stepped.state.is_some()
+            || moved
             || (before.is_some() && (outbox != outbox_before || token != token_before));
         let last = || {
             let held = || self.lists.lock().expect("no holder panics").peek(user).cloned();

@@ -120,6 +120,11 @@ pub enum EdgeError {
     },
     /// The store failed.
     Store(StoreError),
+    /// The brokers did not take events.
+    Stream {
+        /// What the client said.
+        message: String,
+    },
     /// The guest refused or failed.
     Guest(GuestError),
     /// The user's state made the guest trap again and again.
@@ -129,6 +134,11 @@ pub enum EdgeError {
 }
 
 impl EdgeError {
+    /// Returns the error of brokers.
+    pub(crate) fn stream(error: impl fmt::Display) -> Self {
+        Self::Stream { message: error.to_string() }
+    }
+
     /// Returns a short stable name, for metrics and for callers' code.
     pub fn code(&self) -> &'static str {
         match self {
@@ -156,6 +166,7 @@ impl EdgeError {
             Self::Contended { .. } => "contended",
             Self::UnknownItem { .. } => "unknown_item",
             Self::Store(_) => "store",
+            Self::Stream { .. } => "stream",
             Self::Guest(GuestError::Refused { status, .. }) => status.as_str(),
             Self::Guest(GuestError::Deadline { .. } | GuestError::Fuel { .. }) => "guest_deadline",
             Self::Guest(_) => "guest",
@@ -188,6 +199,7 @@ impl EdgeError {
             | Self::Contended { .. }
             | Self::Followers { .. }
             | Self::Store(_)
+            | Self::Stream { .. }
             | Self::Stopping => Class::Unavailable,
             Self::Deadline => Class::Late,
             Self::Quarantined => Class::Conflict,
@@ -314,6 +326,9 @@ impl fmt::Display for EdgeError {
             }
             Self::UnknownItem { message } => f.write_str(message),
             Self::Store(error) => error.fmt(f),
+            Self::Stream { message } => {
+                write!(f, "the stream did not take the events: {message}; tell them again with the same event ids")
+            }
             Self::Guest(error) => error.fmt(f),
             Self::Quarantined => f.write_str(
                 "what is kept of this user made the core fail twice; it is kept, but used no more until the user is \

@@ -7,10 +7,11 @@ use nearfield_edge::auth::{Access, Grants, UserKeys};
 use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::listener::{self, Tls};
 use nearfield_edge::service::fallback::BuiltIn;
-use nearfield_edge::streams::{Consumer, Kafka, Topic};
+use nearfield_edge::streams::{Consume, Consumer, Kafka, Produce, Topic};
 use nearfield_edge::telemetry::{Telemetry, Traces};
 use nearfield_edge::watched::Watched;
 use nearfield_edge::{Edge, Options, UsersIn, app};
+use nearfield_events::Format;
 use nearfield_events::registry::{HttpRegistry, Registry, ReleasedSchemas};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -113,6 +114,9 @@ struct Arguments {
     /// Longest wait for an answer where the caller names none, in milliseconds.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     deadline_ms: u64,
+    /// Send callers' events to a stream, to be consumed from there: kafka, the first --kafka-topic.
+    #[arg(long, value_name = "STREAMS", value_enum, requires = "kafka", requires = "kafka_topics")]
+    events: Option<Streams>,
     /// Take events in from streams: kafka.
     #[arg(long, value_name = "STREAMS", value_enum, requires = "kafka", requires = "kafka_topics")]
     consume: Option<Streams>,
@@ -122,6 +126,9 @@ struct Arguments {
     /// A topic with events, or NAME=json where its records are JSON without a schema; may be given several times.
     #[arg(long = "kafka-topic", value_name = "NAME", value_parser = Topic::parse)]
     kafka_topics: Vec<Topic>,
+    /// What --events writes in, where the topic is not of JSON.
+    #[arg(long, value_enum, default_value_t = KafkaFormat::Avro)]
+    kafka_format: KafkaFormat,
     /// The consumer group, the same for all hosts on one store of users [default: nearfield-SITE].
     #[arg(long, value_name = "NAME")]
     kafka_group: Option<String>,
@@ -148,6 +155,12 @@ struct Arguments {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Streams {
     Kafka,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum KafkaFormat {
+    Avro,
+    Protobuf,
 }
 
 #[derive(Clone, Copy)]
@@ -248,23 +261,31 @@ async fn main() -> Result<()> {
     let read_ca = |file: &PathBuf| std::fs::read(file).with_context(|| file.display().to_string());
     options.central_ca = arguments.central_ca.as_ref().map(read_ca).transpose()?;
 
-    let kafka = match (arguments.consume, arguments.kafka) {
-        (Some(Streams::Kafka), Some(brokers)) => Some(Kafka {
-            brokers,
-            group: arguments.kafka_group.unwrap_or_else(|| format!("nearfield-{}", arguments.site)),
-            topics: arguments.kafka_topics,
-            dead_letters: arguments.kafka_dead_letters,
-            registry: match &arguments.registry {
-                Some(address) => Arc::new(HttpRegistry::new(address)?) as Arc<dyn Registry>,
-                None => Arc::new(ReleasedSchemas),
-            },
-            settings: match &arguments.kafka_settings {
-                Some(file) => read_settings(file)?,
-                None => Vec::new(),
-            },
-        }),
-        _ => None,
+    let registry: Arc<dyn Registry> = match &arguments.registry {
+        Some(address) => Arc::new(HttpRegistry::new(address)?),
+        None => Arc::new(ReleasedSchemas),
     };
+    let kafka = Kafka {
+        brokers: arguments.kafka.unwrap_or_default(),
+        registry,
+        settings: arguments.kafka_settings.as_deref().map(read_settings).transpose()?.unwrap_or_default(),
+    };
+    let consume = arguments.consume.map(|Streams::Kafka| Consume {
+        kafka: kafka.clone(),
+        group: arguments.kafka_group.unwrap_or_else(|| format!("nearfield-{}", arguments.site)),
+        topics: arguments.kafka_topics.clone(),
+        dead_letters: arguments.kafka_dead_letters,
+    });
+    options.produce =
+        arguments.events.zip(arguments.kafka_topics.first()).map(|(Streams::Kafka, topic)| Produce {
+            kafka,
+            topic: topic.clone(),
+            format: match arguments.kafka_format {
+                KafkaFormat::Avro => Format::Avro,
+                KafkaFormat::Protobuf => Format::Protobuf,
+            },
+            subject: format!("{}-value", topic.name),
+        });
 
     let listener = tokio::net::TcpListener::bind(arguments.listen)
         .await
@@ -275,8 +296,8 @@ async fn main() -> Result<()> {
         || "no model yet".to_owned(),
         |model| format!("lineage {} version {}", model.info.lineage, model.info.version),
     );
-    let consumer = match kafka {
-        Some(kafka) => Some(Consumer::start(Arc::clone(&edge), kafka).await?),
+    let consumer = match consume {
+        Some(consume) => Some(Consumer::start(Arc::clone(&edge), consume).await?),
         None => None,
     };
     let scheme = if tls.is_some() { "https" } else { "http" };

@@ -4,6 +4,7 @@ use crate::auth::Access;
 use crate::host::sandbox::Limits;
 use crate::listener::Tls;
 use crate::service::fallback::BuiltIn;
+use crate::streams::Produce;
 use axum::http::HeaderValue;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub struct Options {
     /// How long that cache keeps a record (default 60 s). Smaller bounds how far behind a list may be when the cache
     /// missed a write; larger reads the users' store less.
     pub users_cache_for: Duration,
+    /// Where callers' events go, to be consumed from there (default: none; they are taken in at once).
+    pub produce: Option<Produce>,
     /// Worker threads, each with one guest instance (default: the number of cores).
     pub workers: usize,
     /// Bytes of what guests keep derived from users' states, over all workers (default 256 MiB, some thousand users
@@ -95,6 +98,7 @@ impl Options {
             data,
             users: UsersIn::File,
             users_cache: None,
+            produce: None,
             users_cache_for: Duration::from_secs(60),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             warm_bytes_max: 256 << 20,

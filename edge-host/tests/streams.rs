@@ -3,7 +3,7 @@
 
 mod support;
 
-use nearfield_edge::streams::{Consumer, Kafka, StreamError, Topic};
+use nearfield_edge::streams::{Consume, Consumer, Kafka, Produce, StreamError, Topic};
 use nearfield_edge::users::UserStore;
 use nearfield_edge::users::redis::RedisUsers;
 use nearfield_edge::{Edge, Options, UsersIn, system_now_ms};
@@ -11,7 +11,7 @@ use nearfield_engine::golden::Random;
 use nearfield_engine::{Event, Kind, Model, UserState};
 use nearfield_events::frame::SchemaId;
 use nearfield_events::registry::ReleasedSchemas;
-use nearfield_events::{Context, Encoder, StreamEvent};
+use nearfield_events::{Context, Encoder, Format, StreamEvent};
 use nearfield_services::{Server, streams_are_off};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -19,6 +19,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Headers;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ impl Broker {
     }
 
     /// Makes a topic and that of its dead letters, of which no other test knows, and returns what consumes it.
-    async fn topic(&self, name: &str) -> Kafka {
+    async fn topic(&self, name: &str) -> Consume {
         let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
         let dead_letters = format!("{name}.dead-letters");
         let topics = [(name, PARTITIONS), (&dead_letters, 1)]
@@ -51,13 +52,15 @@ impl Broker {
         for made in admin.create_topics(&topics, &AdminOptions::new()).await.unwrap() {
             made.unwrap();
         }
-        Kafka {
-            brokers: self.0.endpoint(),
+        Consume {
+            kafka: Kafka {
+                brokers: self.0.endpoint(),
+                registry: Arc::new(ReleasedSchemas),
+                settings: vec![("session.timeout.ms".to_owned(), "2000".to_owned())],
+            },
             group: format!("{name}-group"),
             topics: vec![Topic::parse(name).unwrap()],
             dead_letters,
-            registry: Arc::new(ReleasedSchemas),
-            settings: vec![("session.timeout.ms".to_owned(), "2000".to_owned())],
         }
     }
 
@@ -125,7 +128,7 @@ async fn produce_all(broker: &Broker, topic: &str, events: &[StreamEvent]) {
 }
 
 /// Waits until a group has committed everything of a topic.
-async fn consumed(broker: &Broker, kafka: &Kafka) {
+async fn consumed(broker: &Broker, kafka: &Consume) {
     let mut config = broker.config();
     let (group, topic) = (kafka.group.clone(), kafka.topics[0].name.clone());
     let wait = move || {
@@ -151,7 +154,11 @@ async fn consumed(broker: &Broker, kafka: &Kafka) {
 }
 
 /// Reads the dead letters: origin's offset → reason, schema id and message.
-async fn dead_letters(broker: &Broker, kafka: &Kafka, count: usize) -> Vec<(String, Option<String>, String)> {
+async fn dead_letters(
+    broker: &Broker,
+    kafka: &Consume,
+    count: usize,
+) -> Vec<(String, Option<String>, String)> {
     let mut config = broker.config();
     let topic = kafka.dead_letters.clone();
     let read = move || {
@@ -215,7 +222,7 @@ async fn every_event_counts_once_although_members_come_and_go() {
     }
 
     // Everything comes again, for a group that has not seen it: nothing changes.
-    let again = Kafka { group: "members-again".to_owned(), ..kafka };
+    let again = Consume { group: "members-again".to_owned(), ..kafka };
     let third = Consumer::start(Arc::clone(&edges[0]), again.clone()).await.unwrap();
     consumed(&broker, &again).await;
     third.stop().await;
@@ -325,14 +332,76 @@ async fn a_broker_or_topic_that_is_not_there_stops_the_start() {
     let (broker, central) = (Broker::open(), FakeCentral::start());
     let folder = tempfile::tempdir().unwrap();
     let edge = central.edge(folder.path()).await;
-    let kafka = broker.topic("there").await;
-    let elsewhere = Kafka { topics: vec![Topic::parse("nowhere").unwrap()], ..kafka.clone() };
+    let consume = broker.topic("there").await;
+    let elsewhere = Consume { topics: vec![Topic::parse("nowhere").unwrap()], ..consume.clone() };
     let error = Consumer::start(Arc::clone(&edge), elsewhere).await.err().unwrap();
     assert!(matches!(&error, StreamError::NoTopic { topic } if topic == "nowhere"), "{error}");
-    let away = Kafka { brokers: "127.0.0.1:1".to_owned(), ..kafka.clone() };
-    let error = Consumer::start(Arc::clone(&edge), away).await.err().unwrap();
+    let with = |kafka| Consume { kafka, ..consume.clone() };
+    let away = Kafka { brokers: "127.0.0.1:1".to_owned(), ..consume.kafka.clone() };
+    let error = Consumer::start(Arc::clone(&edge), with(away)).await.err().unwrap();
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
-    let wrong = Kafka { settings: vec![("no.such.setting".to_owned(), "1".to_owned())], ..kafka };
-    let error = Consumer::start(edge, wrong).await.err().unwrap();
+    let settings = vec![("no.such.setting".to_owned(), "1".to_owned())];
+    let error = Consumer::start(edge, with(Kafka { settings, ..consume.kafka.clone() })).await.err().unwrap();
     assert!(error.to_string().contains("no.such.setting"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_callers_go_through_kafka_and_observe_waits_for_them() {
+    if streams_are_off() {
+        return;
+    }
+    let (broker, central) = (Broker::open(), FakeCentral::start());
+    let consume = broker.topic("callers").await;
+    for (format, user) in [(Format::Avro, "ann"), (Format::Protobuf, "bob")] {
+        let folder = tempfile::tempdir().unwrap();
+        let produce = Produce {
+            kafka: consume.kafka.clone(),
+            topic: consume.topics[0].clone(),
+            format,
+            subject: "callers-value".to_owned(),
+        };
+        let options = Options { produce: Some(produce), ..central.options(folder.path()) };
+        let edge = Edge::start(options, &guest()).await.unwrap_or_else(|error| panic!("{error}"));
+        let app = nearfield_edge::app(Arc::clone(&edge));
+
+        // Nobody consumes yet: the events are durable, and the list says that it does not know them.
+        let view = json!({ "kind": "view", "item_id": "tent-1", "event_id": "e-1" });
+        let told = support::learn(&app, user, &json!([view])).await;
+        assert_eq!(told, json!({ "applied": 0, "duplicate": 0, "context_only": 0, "sent": 1 }));
+        let observe = async |item: &str| {
+            let body = json!({ "events": [{ "kind": "view", "item_id": item }], "list": { "count": 3 } });
+            let (status, body) =
+                support::call(&app, "POST", &format!("/v1/users/{user}/observe"), body.to_string()).await;
+            assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+            serde_json::from_slice::<Value>(&body).unwrap()
+        };
+        let early = observe("tent-2").await;
+        assert_eq!((&early["list"]["stale"], &early["list"]["rung"]), (&json!(true), &json!("live")));
+
+        let group = format!("callers-{user}");
+        let consumer =
+            Consumer::start(Arc::clone(&edge), Consume { group, ..consume.clone() }).await.unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        let list = loop {
+            let observed = observe("tent-3").await;
+            if observed["list"].get("stale").is_none() {
+                break observed["list"].clone();
+            }
+            assert!(Instant::now() < until, "{observed}");
+        };
+        let items: Vec<&str> =
+            list["items"].as_array().unwrap().iter().map(|item| item["item_id"].as_str().unwrap()).collect();
+        assert!(items.iter().all(|item| item.starts_with("tent-")), "{items:?}");
+        assert!(!items.contains(&"tent-3"), "the list knows the event before it: {items:?}");
+
+        // Forgotten here and in the topic: a replay does not bring the user back.
+        assert!(edge.forget(user).await.unwrap());
+        let group = format!("callers-{user}-again");
+        let again = Consume { group, ..consume.clone() };
+        let replay = Consumer::start(Arc::clone(&edge), again.clone()).await.unwrap();
+        consumed(&broker, &again).await;
+        assert!(edge.export(user).await.is_err());
+        replay.stop().await;
+        consumer.stop().await;
+    }
 }

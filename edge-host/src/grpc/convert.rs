@@ -143,15 +143,20 @@ taken_from_answer!(
 );
 
 impl From<Counts> for proto::EventsResponse {
-    fn from(Counts { applied, duplicate, context_only }: Counts) -> Self {
-        Self { applied, duplicate, context_only }
+    fn from(Counts { applied, duplicate, context_only, sent }: Counts) -> Self {
+        Self { applied, duplicate, context_only, sent }
     }
 }
 
 impl From<ListAnswer> for proto::List {
-    fn from(ListAnswer { rung, lineage, model_version, items }: ListAnswer) -> Self {
+    fn from(ListAnswer { rung, lineage, model_version, stale, items }: ListAnswer) -> Self {
         let model = lineage.zip(model_version).map(|(lineage, version)| proto::Model { lineage, version });
-        Self { rung: rung.to_owned(), model, items: items.into_iter().map(proto::Item::from).collect() }
+        Self {
+            rung: rung.to_owned(),
+            model,
+            stale,
+            items: items.into_iter().map(proto::Item::from).collect(),
+        }
     }
 }
 

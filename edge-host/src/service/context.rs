@@ -36,6 +36,12 @@ impl Context {
         Self { trace_parent: parent.map(str::to_owned), ..self }
     }
 
+    /// Returns a time before the deadline that leaves a quarter of what remains for what follows.
+    pub(crate) fn before_deadline(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.deadline.map(|deadline| now + deadline.saturating_duration_since(now) * 3 / 4)
+    }
+
     /// Waits for work until the deadline. Work that must not stop half-way runs in a task of its own.
     ///
     /// # Errors

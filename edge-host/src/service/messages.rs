@@ -230,7 +230,7 @@ impl Call {
 }
 
 /// What became of events.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Counts {
     /// Events that entered the history.
     pub applied: u32,
@@ -238,11 +238,25 @@ pub struct Counts {
     pub duplicate: u32,
     /// Impressions and searches: context only.
     pub context_only: u32,
+    /// Events that the stream has and that are taken in from there.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sent: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl Counts {
+    /// Returns the counts of events that went to a stream.
+    pub(crate) fn of_sent(sent: u32) -> Self {
+        Self { sent, ..Self::default() }
+    }
 }
 
 impl From<Learnt> for Counts {
     fn from(Learnt { applied, duplicate, context_only }: Learnt) -> Self {
-        Self { applied, duplicate, context_only }
+        Self { applied, duplicate, context_only, sent: 0 }
     }
 }
 
@@ -282,6 +296,9 @@ pub struct ListAnswer {
     pub lineage: Option<String>,
     /// Version of the model that ranked.
     pub model_version: Option<u64>,
+    /// Whether the call's own events had not been consumed from the stream when the list was made.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
     /// Best first.
     pub items: Vec<ItemOut>,
 }
@@ -292,6 +309,7 @@ impl From<Recommendations> for ListAnswer {
             rung: rung.as_str(),
             lineage: model.map(|model| model.lineage.to_string()),
             model_version: model.map(|model| model.version.0),
+            stale: false,
             items: items.into_iter().map(ItemOut::from).collect(),
         }
     }

@@ -92,6 +92,10 @@ impl EdgeService {
         context.principal.may(Scope::Write, Some(&call.user))?;
         messages::check_user(&call.user)?;
         let events = messages::events(call.events, self.edge.now_ms())?;
+        if let Some(producer) = &self.edge.producer {
+            let sent = context.in_time(producer.send(&call.user, events)).await?;
+            return Ok(Counts::of_sent(sent.count));
+        }
         let learnt = context.in_time(self.edge.learn(&call.user, events)).await?;
         Ok(learnt.into())
     }
@@ -112,7 +116,8 @@ impl EdgeService {
         Ok(list.into())
     }
 
-    /// Learns events and ranks the catalogue, in one step.
+    /// Learns events and ranks the catalogue, in one step. Events that go to a stream are waited for; a list that had
+    /// to be made before they were consumed says so.
     ///
     /// # Errors
     /// As [`EdgeService::call`].
@@ -122,6 +127,16 @@ impl EdgeService {
         messages::check_user(&call.user)?;
         let events = messages::events(call.events, self.edge.now_ms())?;
         let request = call.list.check()?;
+        if let Some(producer) = &self.edge.producer {
+            let sent = context.in_time(producer.send(&call.user, events)).await?;
+            let caught_up = match sent.position {
+                Some(position) => self.edge.reaches(&call.user, position, context.before_deadline()).await,
+                None => true,
+            };
+            let list = self.edge.recommend(&call.user, &request, context.deadline).await?;
+            let list = ListAnswer { stale: !caught_up, ..list.into() };
+            return Ok(Observed { events: Counts::of_sent(sent.count), list });
+        }
         let (learnt, list) = context.in_time(self.edge.observe(&call.user, events, request)).await?;
         Ok(Observed { events: learnt.into(), list: list.into() })
     }

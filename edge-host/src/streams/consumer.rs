@@ -3,13 +3,13 @@
 
 use super::dead_letters::DeadLetters;
 use super::partition::{Partition, Record};
-use super::{Kafka, StreamError, Topic};
+use super::{Consume, StreamError, Topic, check_topic, cluster_id, topic_key};
 use crate::edge::Edge;
 use nearfield_events::Decoder;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaResult;
 use rdkafka::message::BorrowedMessage;
-use rdkafka::{ClientContext, Message, Offset, Statistics, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,9 +29,6 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// Longest wait for a partition's work when it is handed over (choice: less than a session of the group). What is
 /// not done by then the next owner does, or finds done.
 const HAND_OVER: Duration = Duration::from_secs(4);
-/// Longest wait for an answer about topics.
-const METADATA: Duration = Duration::from_secs(10);
-
 /// A running member of the group.
 pub struct Consumer {
     stop: Arc<AtomicBool>,
@@ -43,10 +40,10 @@ impl Consumer {
     ///
     /// # Errors
     /// [`StreamError`] names what is missing.
-    pub async fn start(edge: Arc<Edge>, kafka: Kafka) -> Result<Self, StreamError> {
+    pub async fn start(edge: Arc<Edge>, consume: Consume) -> Result<Self, StreamError> {
         let runtime = Handle::current();
         // The client's calls block.
-        let opened = tokio::task::spawn_blocking(move || open(edge, &kafka, runtime)).await;
+        let opened = tokio::task::spawn_blocking(move || open(edge, &consume, runtime)).await;
         let consumer = opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
@@ -63,54 +60,42 @@ impl Consumer {
     }
 }
 
-fn open(edge: Arc<Edge>, kafka: &Kafka, runtime: Handle) -> Result<BaseConsumer<Member>, StreamError> {
-    let failed = |error| StreamError::Kafka { brokers: kafka.brokers.clone(), error };
-    let mut config = kafka.client();
+fn open(edge: Arc<Edge>, consume: &Consume, runtime: Handle) -> Result<BaseConsumer<Member>, StreamError> {
+    let Consume { kafka, group, topics, dead_letters } = consume;
+    let asked: BaseConsumer = kafka.client().create().map_err(kafka.failed())?;
+    for topic in topics.iter().map(|topic| &topic.name).chain([dead_letters]) {
+        check_topic(kafka, asked.client(), topic)?;
+    }
+    let cluster = cluster_id(asked.client());
+    let sources = topics.iter().map(|topic| Source {
+        topic: topic.clone(),
+        key: topic_key(&cluster, &topic.name),
+        decoder: Arc::new(Decoder::new(topic.framing, Arc::clone(&kafka.registry))),
+    });
+    let member = Member {
+        edge,
+        runtime,
+        dead_letters: Arc::new(DeadLetters::open(consume)?),
+        sources: sources.collect(),
+        partitions: Mutex::default(),
+    };
+    let mut config = ClientConfig::new();
     config
-        .set("group.id", &kafka.group)
-        .set("enable.auto.commit", "false")
+        .set("group.id", group)
         .set("auto.offset.reset", "earliest")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("isolation.level", "read_committed")
-        .set("statistics.interval.ms", "1000")
-        .set("session.timeout.ms", "10000");
-    kafka.settings.iter().for_each(|(name, value)| {
-        config.set(name, value);
-    });
-    let topics = kafka.topics.iter().map(|topic| Source {
-        topic: topic.clone(),
-        key: 0,
-        decoder: Arc::new(Decoder::new(topic.framing, Arc::clone(&kafka.registry))),
-    });
-    let mut member = Member {
-        edge,
-        runtime,
-        dead_letters: Arc::new(DeadLetters::open(kafka)?),
-        topics: topics.collect(),
-        partitions: Mutex::default(),
-    };
-    let asked: BaseConsumer = kafka.client().create().map_err(failed)?;
-    for topic in kafka.topics.iter().map(|topic| &topic.name).chain([&kafka.dead_letters]) {
-        let metadata = asked.fetch_metadata(Some(topic), METADATA).map_err(failed)?;
-        let there =
-            metadata.topics().iter().any(|found| found.error().is_none() && !found.partitions().is_empty());
-        if !there {
-            return Err(StreamError::NoTopic { topic: topic.clone() });
-        }
-    }
-    let cluster = asked.client().fetch_cluster_id(METADATA).unwrap_or_default();
-    member.topics.iter_mut().for_each(|source| source.key = topic_key(&cluster, &source.topic.name));
-    let consumer: BaseConsumer<Member> = config.create_with_context(member).map_err(failed)?;
-    let names: Vec<&str> = kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
-    consumer.subscribe(&names).map_err(failed)?;
+        .set("session.timeout.ms", "10000")
+        .set("statistics.interval.ms", "1000");
+    // The operator's settings come after the choices, and before what must be so.
+    config.extend(
+        kafka.client().config_map().iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
+    config.set("enable.auto.commit", "false");
+    let consumer: BaseConsumer<Member> = config.create_with_context(member).map_err(kafka.failed())?;
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+    consumer.subscribe(&names).map_err(kafka.failed())?;
     Ok(consumer)
-}
-
-/// Returns a topic of a cluster as users' positions have it.
-fn topic_key(cluster: &str, topic: &str) -> u64 {
-    let hash = blake3::hash(format!("{cluster}\0{topic}").as_bytes());
-    let first = hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
-    u64::from_le_bytes(*first)
 }
 
 fn poll(consumer: &BaseConsumer<Member>, stop: &AtomicBool) {
@@ -148,7 +133,7 @@ struct Member {
     edge: Arc<Edge>,
     runtime: Handle,
     dead_letters: Arc<DeadLetters>,
-    topics: Vec<Source>,
+    sources: Vec<Source>,
     partitions: Mutex<HashMap<(String, i32), Owned>>,
 }
 
@@ -169,7 +154,7 @@ const NONE: i64 = -1;
 impl Member {
     /// Starts the work of a partition.
     fn own(&self, topic: &str, number: i32) -> Option<Owned> {
-        let source = self.topics.iter().find(|source| source.topic.name == topic)?;
+        let source = self.sources.iter().find(|source| source.topic.name == topic)?;
         let (queue, records) = mpsc::channel(QUEUE_MAX);
         let (done, stop) = (Arc::new(AtomicI64::new(NONE)), Arc::new(AtomicBool::new(false)));
         let partition = Partition {

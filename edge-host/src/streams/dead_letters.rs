@@ -1,7 +1,7 @@
 //! What cannot be read or is refused: the record as it came, with the reason and the origin in its headers.
 
 use super::partition::Record;
-use super::{Kafka, StreamError};
+use super::{Consume, StreamError};
 use nearfield_events::frame;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -22,12 +22,11 @@ pub(super) struct DeadLetters {
 }
 
 impl DeadLetters {
-    pub(super) fn open(kafka: &Kafka) -> Result<Self, StreamError> {
+    pub(super) fn open(Consume { kafka, dead_letters, .. }: &Consume) -> Result<Self, StreamError> {
         let mut config = kafka.client();
         config.set("enable.idempotence", "true").set("acks", "all");
-        let made = config.create();
-        let producer = made.map_err(|error| StreamError::Kafka { brokers: kafka.brokers.clone(), error })?;
-        Ok(Self { topic: kafka.dead_letters.clone(), producer })
+        let producer = config.create().map_err(kafka.failed())?;
+        Ok(Self { topic: dead_letters.clone(), producer })
     }
 
     /// Puts a record aside; it is durable when this returns.

@@ -1,6 +1,8 @@
-//! Events from Kafka: a member of a consumer group, which takes the records of its partitions through the guest.
+//! Events from Kafka: a member of a consumer group, which takes the records of its partitions through the guest; and
+//! callers' events on their way there.
 //!
 //! ```text
+//! events, observe → producer → topic
 //! topic → consumer: one thread polls → a queue for each partition → partition: decode, check, by user → edge: step
 //!       ↘ what cannot be read or is refused → dead letters
 //! ```
@@ -16,32 +18,47 @@
 mod consumer;
 mod dead_letters;
 mod partition;
+mod producer;
 
 pub use consumer::Consumer;
+pub use producer::Produce;
+pub(crate) use producer::Producer;
 
 use nearfield_engine::Event;
 use nearfield_events::Framing;
-use nearfield_events::registry::Registry;
-use rdkafka::ClientConfig;
+use nearfield_events::registry::{Registry, RegistryError};
+use rdkafka::client::Client;
 use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, ClientContext};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// What is consumed, and from where.
+/// Longest wait for an answer about topics.
+const METADATA_WITHIN: Duration = Duration::from_secs(10);
+
+/// Brokers, and how they are spoken with.
 #[derive(Clone)]
 pub struct Kafka {
     /// Brokers to begin with, `host:port` separated by commas.
     pub brokers: String,
+    /// Where schemas are found.
+    pub registry: Arc<dyn Registry>,
+    /// Further settings of librdkafka, such as those of SASL.
+    pub settings: Vec<(String, String)>,
+}
+
+/// What is consumed.
+#[derive(Clone)]
+pub struct Consume {
+    /// The brokers.
+    pub kafka: Kafka,
     /// The consumer group, which hosts on one store of users share.
     pub group: String,
     /// The topics.
     pub topics: Vec<Topic>,
     /// The topic of what cannot be read or is refused.
     pub dead_letters: String,
-    /// Where schemas are found.
-    pub registry: Arc<dyn Registry>,
-    /// Further settings of librdkafka, such as those of SASL. They come last.
-    pub settings: Vec<(String, String)>,
 }
 
 /// A topic.
@@ -82,6 +99,32 @@ impl Kafka {
         });
         config
     }
+
+    fn failed(&self) -> impl Fn(KafkaError) -> StreamError {
+        let brokers = self.brokers.clone();
+        move |error| StreamError::Kafka { brokers: brokers.clone(), error }
+    }
+}
+
+/// Checks that a topic is there.
+fn check_topic(kafka: &Kafka, client: &Client<impl ClientContext>, topic: &str) -> Result<(), StreamError> {
+    let metadata = client.fetch_metadata(Some(topic), METADATA_WITHIN).map_err(kafka.failed())?;
+    let mut found = metadata.topics().iter();
+    if found.any(|found| found.error().is_none() && !found.partitions().is_empty()) {
+        return Ok(());
+    }
+    Err(StreamError::NoTopic { topic: topic.to_owned() })
+}
+
+fn cluster_id(client: &Client<impl ClientContext>) -> String {
+    client.fetch_cluster_id(METADATA_WITHIN).unwrap_or_default()
+}
+
+/// Returns a topic of a cluster as users' positions have it.
+fn topic_key(cluster: &str, topic: &str) -> u64 {
+    let hash = blake3::hash(format!("{cluster}\0{topic}").as_bytes());
+    let first = hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
+    u64::from_le_bytes(*first)
 }
 
 /// Why Kafka cannot be used.
@@ -99,6 +142,8 @@ pub enum StreamError {
         /// Its name.
         topic: String,
     },
+    /// The registry does not have the schema, or does not take it.
+    Registry(RegistryError),
     /// The thread that polls could not be started.
     Thread(std::io::Error),
 }
@@ -108,12 +153,19 @@ impl fmt::Display for StreamError {
         match self {
             Self::Kafka { brokers, error } => write!(f, "kafka at {brokers}: {error}"),
             Self::NoTopic { topic } => write!(f, "kafka has no topic {topic:?}: create it first"),
+            Self::Registry(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "no thread for kafka: {error}"),
         }
     }
 }
 
 impl std::error::Error for StreamError {}
+
+impl From<RegistryError> for StreamError {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(error)
+    }
+}
 
 /// Events of one user from one partition, each with its offset, in their order.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use super::dead_letters::DeadLetters;
 use crate::edge::Edge;
 use crate::error::Class;
 use crate::service::messages::EVENTS_MAX;
+use crate::users::Position;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::{StreamExt, stream};
 use nearfield_engine::Event;
@@ -54,7 +55,7 @@ pub(super) struct Partition {
 /// What a record asks for.
 enum Act<'a> {
     Learn(&'a Record, Event),
-    Forget,
+    Forget(&'a Record),
 }
 
 impl Partition {
@@ -77,7 +78,7 @@ impl Partition {
         for record in batch {
             let key = record.key.as_deref();
             if let (None, Some(user)) = (&record.value, key.and_then(|key| std::str::from_utf8(key).ok())) {
-                users.entry(user.to_owned()).or_default().push(Act::Forget);
+                users.entry(user.to_owned()).or_default().push(Act::Forget(record));
                 continue;
             }
             match self.decode(record).await? {
@@ -122,10 +123,12 @@ impl Partition {
                         self.learn(user, std::mem::take(&mut events)).await?;
                     }
                 }
-                Act::Forget => {
+                Act::Forget(record) => {
                     self.learn(user, std::mem::take(&mut events)).await?;
+                    let position =
+                        Position { topic: self.topic_key, partition: self.number, next: record.offset + 1 };
                     let mut waits = waits();
-                    while let Err(error) = self.edge.forget(user).await {
+                    while let Err(error) = self.edge.forget_once(user, position).await {
                         self.wait(&mut waits, error.code(), &error).await?;
                     }
                 }
