@@ -2,17 +2,19 @@
 
 use anyhow::{Context, Result, bail};
 use axum::http::HeaderValue;
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use nearfield_edge::auth::{Access, Grants, UserKeys};
 use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::listener::{self, Tls};
 use nearfield_edge::service::fallback::BuiltIn;
+use nearfield_edge::streams::letters::{self, Letter};
 use nearfield_edge::streams::{Consume, Consumer, Kafka, Produce, Topic};
 use nearfield_edge::telemetry::{Telemetry, Traces};
 use nearfield_edge::watched::Watched;
 use nearfield_edge::{Edge, Options, UsersIn, app};
 use nearfield_events::Format;
 use nearfield_events::registry::{HttpRegistry, Registry, ReleasedSchemas};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +25,87 @@ const GUEST_FILE: &str = "target/nearfield/nearfield_guest.wasm";
 
 /// Hosts Nearfield's core for many users: events in, recommendations out, sync with central.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version, about, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Program {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Option<Arguments>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Records of streams that could not be read or were refused.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+}
+
+#[derive(Subcommand)]
+enum DeadLetters {
+    /// Print them, oldest first, and how many there are of each reason.
+    List {
+        #[command(flatten)]
+        from: LettersFrom,
+        /// Only those of this reason.
+        #[arg(long, value_name = "REASON")]
+        reason: Option<String>,
+    },
+    /// Send those of a reason back to the topics that they came from, each once.
+    Replay {
+        #[command(flatten)]
+        from: LettersFrom,
+        /// The reason that has been mended, such as unknown_schema.
+        #[arg(long, value_name = "REASON")]
+        reason: String,
+    },
+}
+
+#[derive(Args)]
+struct LettersFrom {
+    /// Kafka brokers to begin with, host:port separated by commas.
+    #[arg(long, value_name = "BROKERS", env = "NEARFIELD_KAFKA")]
+    kafka: String,
+    /// A file of further settings of librdkafka, name=value a line.
+    #[arg(long, value_name = "FILE", env = "NEARFIELD_KAFKA_SETTINGS")]
+    kafka_settings: Option<PathBuf>,
+    /// The topic of the dead letters.
+    #[arg(long, value_name = "NAME", default_value = "nearfield.dead-letters")]
+    kafka_dead_letters: String,
+}
+
+impl DeadLetters {
+    fn run(&self) -> Result<()> {
+        let (Self::List { from, .. } | Self::Replay { from, .. }) = self;
+        let kafka = Kafka {
+            brokers: from.kafka.clone(),
+            registry: Arc::new(ReleasedSchemas),
+            settings: from.kafka_settings.as_deref().map(read_settings).transpose()?.unwrap_or_default(),
+        };
+        match self {
+            Self::List { reason: wanted, .. } => {
+                let mut counts = BTreeMap::new();
+                letters::list(&kafka, &from.kafka_dead_letters, |letter| {
+                    let Letter { reason, message, origin: (topic, partition, offset), key, .. } = letter;
+                    if wanted.as_ref().is_some_and(|wanted| *wanted != reason) {
+                        return;
+                    }
+                    let key =
+                        key.map_or_else(|| "-".to_owned(), |key| String::from_utf8_lossy(&key).into_owned());
+                    println!("{topic} {partition} {offset} {key:?} {reason}: {message}");
+                    *counts.entry(reason).or_insert(0u64) += 1;
+                })?;
+                counts.iter().for_each(|(reason, count)| eprintln!("{count:>9} {reason}"));
+            }
+            Self::Replay { reason, .. } => {
+                let sent = letters::replay(&kafka, &from.kafka_dead_letters, reason)?;
+                println!("{sent} dead letters of reason {reason} sent back");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Args)]
 struct Arguments {
     /// Base address of central, https:// or http://.
     #[arg(long, env = "NEARFIELD_CENTRAL", default_value = "http://127.0.0.1:7801")]
@@ -194,7 +276,12 @@ fn parse_share(text: &str) -> Result<f64, String> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+    let Program { command, serve } = Program::parse();
+    if let Some(Command::DeadLetters(letters)) = command {
+        // The client's calls block.
+        return tokio::task::spawn_blocking(move || letters.run()).await?;
+    }
+    let arguments = serve.context("nothing to do: see nearfield-edge --help")?;
     let traces = arguments.otlp.as_ref().map(|collector| Traces {
         collector: collector.clone(),
         share: arguments.otlp_share,

@@ -3,6 +3,7 @@
 
 mod support;
 
+use nearfield_edge::streams::letters;
 use nearfield_edge::streams::{Consume, Consumer, Kafka, Produce, StreamError, Topic};
 use nearfield_edge::users::UserStore;
 use nearfield_edge::users::redis::RedisUsers;
@@ -250,7 +251,7 @@ async fn what_is_no_event_becomes_a_dead_letter_with_its_reason() {
     let (broker, central) = (Broker::open(), FakeCentral::start());
     let folder = tempfile::tempdir().unwrap();
     let edge = central.edge(folder.path()).await;
-    let kafka = broker.topic("hostile").await;
+    let consume = broker.topic("hostile").await;
     let good = event("ann", Event::new(Kind::View, "tent-1", system_now_ms()));
     let avro = AVRO.encode(&good);
     let late = event("ann", Event::new(Kind::View, "tent-1", system_now_ms() + 10 * 86_400_000));
@@ -266,14 +267,14 @@ async fn what_is_no_event_becomes_a_dead_letter_with_its_reason() {
         (None, avro.clone(), "key", Some("1")),
     ];
     let producer = broker.producer();
-    let consumer = Consumer::start(Arc::clone(&edge), kafka.clone()).await.unwrap();
+    let consumer = Consumer::start(Arc::clone(&edge), consume.clone()).await.unwrap();
     for (key, value, ..) in &hostile {
         produce(&producer, "hostile", *key, Some(value)).await;
     }
     produce(&producer, "hostile", Some("ann"), Some(&avro)).await;
-    consumed(&broker, &kafka).await;
+    consumed(&broker, &consume).await;
 
-    let mut found = dead_letters(&broker, &kafka, hostile.len()).await;
+    let mut found = dead_letters(&broker, &consume, hostile.len()).await;
     let mut expected: Vec<(String, Option<String>)> = hostile
         .iter()
         .map(|(_, _, reason, schema)| ((*reason).to_owned(), schema.map(str::to_owned)))
@@ -288,9 +289,19 @@ async fn what_is_no_event_becomes_a_dead_letter_with_its_reason() {
     assert_eq!(kept.history.len(), 1);
     assert!(edge.export("bob").await.is_err());
 
+    // What is sent back goes to where it came from, once; nothing was mended, so it is put aside again.
+    consumer.stop().await;
+    let (brokers, aside) = (consume.kafka.clone(), consume.dead_letters.clone());
+    let replay = move || [(); 2].map(|()| letters::replay(&brokers, &aside, "key").unwrap());
+    assert_eq!(tokio::task::spawn_blocking(replay).await.unwrap(), [2, 0]);
+    let consumer = Consumer::start(Arc::clone(&edge), consume.clone()).await.unwrap();
+    consumed(&broker, &consume).await;
+    let again = dead_letters(&broker, &consume, hostile.len() + 2).await;
+    assert_eq!(again.iter().filter(|(reason, ..)| reason == "key").count(), 4);
+
     // A record without a value forgets the user.
     produce(&producer, "hostile", Some("ann"), None).await;
-    consumed(&broker, &kafka).await;
+    consumed(&broker, &consume).await;
     assert!(edge.export("ann").await.is_err());
     consumer.stop().await;
 }

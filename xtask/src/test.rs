@@ -162,25 +162,17 @@ fn run_suite(suite: Suite, options: &Options, tally: &mut Tally) -> Result<()> {
     let no_browser = options.no_browser;
     match suite {
         Suite::Edge => {
-            tools::need_servers()?;
+            let tests = Step::cargo("cargo test of the edge host");
             tally.runner(
-                Step::cargo("cargo test of the edge host")
-                    .args(["test", "--no-fail-fast", "--package", "nearfield-edge"])
-                    .env("NEARFIELD_GUEST", paths::guest()),
+                with_servers(tests.args(["test", "--no-fail-fast", "--package", "nearfield-edge"]))?,
                 cargo_line,
             )
         }
         Suite::Rust => {
-            tools::need_servers()?;
-            let streams_off = jars::for_tests()?;
             // Binaries and tests in one go: the fleet's tests start the binaries.
             Step::cargo("programs and tests").args(["build", "--bins", "--tests"]).args(SELECTION).run()?;
-            let mut all = Step::cargo("cargo test").args(["test", "--no-fail-fast"]).args(SELECTION);
-            all = all.env("NEARFIELD_GUEST", paths::guest());
-            if let Some((name, value)) = streams_off {
-                all = all.env(name, value);
-            }
-            tally.runner(all, cargo_line)?;
+            let tests = Step::cargo("cargo test").args(["test", "--no-fail-fast"]).args(SELECTION);
+            tally.runner(with_servers(tests)?, cargo_line)?;
             tally.runner(Step::cargo("cargo test of xtask").args(["test", "--package", "xtask"]), cargo_line)
         }
         Suite::Npm => tally.runner(
@@ -208,6 +200,17 @@ fn run_suite(suite: Suite, options: &Options, tally: &mut Tally) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Gets the servers that tests of the edge start, and tells the tests where the guest is.
+fn with_servers(tests: Step) -> Result<Step> {
+    tools::need_servers()?;
+    let streams_off = jars::for_tests()?;
+    let tests = tests.env("NEARFIELD_GUEST", paths::guest());
+    Ok(match streams_off {
+        Some((name, value)) => tests.env(name, value),
+        None => tests,
+    })
 }
 
 /// The inner loop: what finds most mistakes within two minutes of a warm build.

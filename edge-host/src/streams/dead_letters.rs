@@ -8,12 +8,12 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 
 /// Headers of a dead letter.
-const REASON: &str = "nearfield-reason";
-const MESSAGE: &str = "nearfield-message";
-const SCHEMA: &str = "nearfield-schema-id";
-const TOPIC: &str = "nearfield-topic";
-const PARTITION: &str = "nearfield-partition";
-const OFFSET: &str = "nearfield-offset";
+pub(super) const REASON: &str = "nearfield-reason";
+pub(super) const MESSAGE: &str = "nearfield-message";
+pub(super) const SCHEMA: &str = "nearfield-schema-id";
+pub(super) const TOPIC: &str = "nearfield-topic";
+pub(super) const PARTITION: &str = "nearfield-partition";
+pub(super) const OFFSET: &str = "nearfield-offset";
 
 /// The topic of the dead letters.
 pub(super) struct DeadLetters {

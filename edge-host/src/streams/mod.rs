@@ -17,6 +17,7 @@
 
 mod consumer;
 mod dead_letters;
+pub mod letters;
 mod partition;
 mod producer;
 
@@ -142,6 +143,13 @@ pub enum StreamError {
         /// Its name.
         topic: String,
     },
+    /// The brokers did not take records.
+    Lost {
+        /// How many.
+        records: u64,
+    },
+    /// The brokers give no records, although there are some.
+    Silent,
     /// The registry does not have the schema, or does not take it.
     Registry(RegistryError),
     /// The thread that polls could not be started.
@@ -153,6 +161,8 @@ impl fmt::Display for StreamError {
         match self {
             Self::Kafka { brokers, error } => write!(f, "kafka at {brokers}: {error}"),
             Self::NoTopic { topic } => write!(f, "kafka has no topic {topic:?}: create it first"),
+            Self::Lost { records } => write!(f, "kafka did not take {records} records"),
+            Self::Silent => f.write_str("kafka gives no records, although there are some"),
             Self::Registry(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "no thread for kafka: {error}"),
         }
