@@ -433,11 +433,12 @@ impl Edge {
     pub async fn forget(self: &Arc<Self>, user: &str) -> Result<bool, EdgeError> {
         let (edge, user) = (Arc::clone(self), user.to_owned());
         to_its_end(async move {
-            // First those who read the stream: what they have not read yet would bring the user back.
+            let known = edge.erase(&user).await?;
+            // What was told before and not read yet may bring the user back, until this is read too.
             if let Some(producer) = &edge.producer {
                 producer.forget(&user).await?;
             }
-            edge.erase(&user).await
+            Ok(known)
         })
         .await
     }

@@ -45,6 +45,8 @@ enum Suite {
     Rust,
     /// The edge host alone, on memory, redb, Redis, and Redis behind Memcached: a part of `rust`
     Edge,
+    /// Events through Kafka, and their contract: a part of `rust`
+    Streams,
     /// `npm test` of the package
     Npm,
     /// The packed npm package against a real central: in Node and Chromium, with `--all` in every host
@@ -63,6 +65,7 @@ impl Suite {
         match self {
             Self::Rust => "rust",
             Self::Edge => "edge",
+            Self::Streams => "streams",
             Self::Npm => "npm",
             Self::Package => "package",
             Self::Golden => "golden",
@@ -167,6 +170,13 @@ fn run_suite(suite: Suite, options: &Options, tally: &mut Tally) -> Result<()> {
                 with_servers(tests.args(["test", "--no-fail-fast", "--package", "nearfield-edge"]))?,
                 cargo_line,
             )
+        }
+        Suite::Streams => {
+            Step::cargo("programs").args(["build", "--bins"]).args(SELECTION).run()?;
+            let files = ["decoder", "registry", "released", "streams"];
+            let tests = Step::cargo("cargo test of streams").args(["test", "--no-fail-fast"]).args(SELECTION);
+            let tests = tests.args(files.iter().flat_map(|file| ["--test", file]));
+            tally.runner(with_servers(tests)?, cargo_line)
         }
         Suite::Rust => {
             // Binaries and tests in one go: the fleet's tests start the binaries.

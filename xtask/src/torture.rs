@@ -1,14 +1,15 @@
 //! `cargo xtask torture NAME`: brute tests that run on demand and print figures.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 
-use crate::{browser, paths, step::Step, tools};
+use crate::{browser, jars, paths, step::Step, tools};
 
 /// A brute test, and how long it goes on.
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Clone, Subcommand)]
 pub(crate) enum Torture {
     /// Kill central again and again at k = 10 while clients send deltas: none may be lost or counted twice
     Central {
@@ -27,6 +28,13 @@ pub(crate) enum Torture {
         /// How often they are killed
         #[arg(long, value_name = "N", default_value_t = EDGE_KILLS, value_parser = clap::value_parser!(u32).range(1..))]
         kills: u32,
+    },
+    /// Send events through Kafka at full speed into two edges, kill one and let another one join: every state must be,
+    /// to the byte, what one process makes of the events
+    Streams {
+        /// A CSV of user, item and timestamp in seconds, perhaps with gzip; without it 5,000 events are generated
+        #[arg(long, value_name = "FILE")]
+        events: Option<PathBuf>,
     },
     /// Kill the browser in mid-write, let 8 tabs write and forget, take its disk, database and consent away
     Browser {
@@ -89,10 +97,11 @@ const DELTAS: u32 = 1_000_000;
 
 impl Torture {
     /// All of them, at their default length.
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Central { kills: KILLS },
         Self::Start { deltas: DELTAS },
         Self::Edge { kills: EDGE_KILLS },
+        Self::Streams { events: None },
         Self::Browser { kills: BROWSER_KILLS, only: None },
     ];
 }
@@ -109,7 +118,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When it fails.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    torture(options.torture)?;
+    torture(options.torture.clone())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -126,6 +135,7 @@ pub(crate) fn torture(torture: Torture) -> Result<()> {
             .args(["--ignored", "after_many_deltas"])
             .env("NEARFIELD_DELTAS", deltas.to_string()),
         Torture::Edge { kills } => return edge(kills),
+        Torture::Streams { events } => return streams(events.as_deref()),
         Torture::Browser { kills, only } => return browser::torture(kills, only.map(Scenario::name)),
     };
     step.passed_through().run()?;
@@ -154,6 +164,34 @@ fn edge(kills: u32) -> Result<()> {
     test(format!("{HOSTILE_CALLS} calls of a hostile core"), "failures", "a_hostile_core")
         .env("NEARFIELD_HOSTILE_CALLS", HOSTILE_CALLS.to_string())
         .run()?;
+    Ok(())
+}
+
+/// Builds the programs, then sends events through a broker into edges that are killed and join.
+fn streams(events: Option<&Path>) -> Result<()> {
+    tools::need_servers()?;
+    jars::KAFKA.need()?;
+    Step::cargo("programs and tests")
+        .args(["build", "--workspace", "--exclude", "xtask", "--bins", "--tests"])
+        .run()?;
+    let mut test = Step::cargo("events through Kafka, an edge killed and another one joining")
+        .args([
+            "test",
+            "--workspace",
+            "--exclude",
+            "xtask",
+            "--test",
+            "streams",
+            "--",
+            "--nocapture",
+            "killed_edge",
+        ])
+        .env("NEARFIELD_GUEST", paths::guest())
+        .env("RUST_LOG", "off");
+    if let Some(events) = events {
+        test = test.env("NEARFIELD_EVENTS", std::path::absolute(events)?);
+    }
+    test.passed_through().run()?;
     Ok(())
 }
 
