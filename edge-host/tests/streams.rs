@@ -11,7 +11,7 @@ use nearfield_edge::{Edge, Options, UsersIn, system_now_ms};
 use nearfield_engine::golden::Random;
 use nearfield_engine::{Event, Kind, Model, UserState};
 use nearfield_events::frame::SchemaId;
-use nearfield_events::registry::ReleasedSchemas;
+use nearfield_events::registry::{HttpRegistry, ReleasedSchemas};
 use nearfield_events::{Context, Encoder, Format, StreamEvent};
 use nearfield_services::{Server, streams_are_off};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -351,6 +351,9 @@ async fn a_broker_or_topic_that_is_not_there_stops_the_start() {
     let away = Kafka { brokers: "127.0.0.1:1".to_owned(), ..consume.kafka.clone() };
     let error = Consumer::start(Arc::clone(&edge), with(away)).await.err().unwrap();
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    let registry = Arc::new(HttpRegistry::new("http://127.0.0.1:1/").unwrap());
+    let error = Consumer::start(Arc::clone(&edge), with(Kafka { registry, ..consume.kafka.clone() })).await;
+    assert!(matches!(error.err().unwrap(), StreamError::Registry(_)));
     let settings = vec![("no.such.setting".to_owned(), "1".to_owned())];
     let error = Consumer::start(edge, with(Kafka { settings, ..consume.kafka.clone() })).await.err().unwrap();
     assert!(error.to_string().contains("no.such.setting"), "{error}");

@@ -6,6 +6,7 @@ use super::partition::{Partition, Record};
 use super::{Consume, StreamError, Topic, check_topic, cluster_id, topic_key};
 use crate::edge::Edge;
 use nearfield_events::Decoder;
+use nearfield_events::frame::SchemaId;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaResult;
 use rdkafka::message::BorrowedMessage;
@@ -29,6 +30,7 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// Longest wait for a partition's work when it is handed over (choice: less than a session of the group). What is
 /// not done by then the next owner does, or finds done.
 const HAND_OVER: Duration = Duration::from_secs(4);
+
 /// A running member of the group.
 pub struct Consumer {
     stop: Arc<AtomicBool>,
@@ -36,11 +38,13 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Joins the group. The topics must be there.
+    /// Joins the group. The topics must be there, and the registry must answer.
     ///
     /// # Errors
     /// [`StreamError`] names what is missing.
     pub async fn start(edge: Arc<Edge>, consume: Consume) -> Result<Self, StreamError> {
+        // Whether it has a schema of this id is no matter.
+        consume.kafka.registry.schema(SchemaId(0)).await?;
         let runtime = Handle::current();
         // The client's calls block.
         let opened = tokio::task::spawn_blocking(move || open(edge, &consume, runtime)).await;
@@ -192,7 +196,9 @@ impl Member {
         drop(partitions);
         // What was fetched before the pause waits here.
         if queue.blocking_send(record).is_err() {
-            tracing::debug!(topic = place.0, partition = place.1, "kafka: a partition's work has ended");
+            // Its work panicked. Nothing of it is committed, so a restart reads it again.
+            self.edge.metrics.stream_waits("panic");
+            tracing::error!(topic = place.0, partition = place.1, "kafka: the work of a partition has ended");
         }
     }
 
