@@ -45,12 +45,14 @@ impl Jars {
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
-        let mvn = need_maven()?;
+        let (mvn, folder) = (need_maven()?, std::path::absolute(&folder)?);
         Step::new(format!("{} from Maven", self.server), mvn)
             .args(["-q", "-B", "-f"])
             .args([&pom])
             .args([self.goal, "-DincludeScope=runtime"])
-            .args([format!("-DoutputDirectory={}", std::path::absolute(&folder)?.display())])
+            .args([format!("-DoutputDirectory={}", folder.display())])
+            // What Maven notes of its work goes when the folder goes.
+            .args([format!("-DmarkersDirectory={}", folder.join("markers").display())])
             .run()?;
         std::fs::write(mark, wanted)?;
         Ok(())
