@@ -26,7 +26,6 @@ use lru::LruCache;
 use nearfield_engine::limits::DELTA_IDLE_MS;
 use nearfield_engine::model::manifest::issued_ms;
 use nearfield_engine::{Event, ItemKey, Model, PackError};
-use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -156,7 +155,7 @@ pub(crate) struct Ask {
     /// Events to learn from.
     pub(crate) events: Vec<Event>,
     /// Events of a stream to learn from, those that the record does not have yet.
-    pub(crate) streamed: Option<Streamed>,
+    pub(crate) streamed: Option<Arc<Streamed>>,
     /// A list to make.
     pub(crate) list: Option<ListRequest>,
     /// A sync body to make.
@@ -169,19 +168,17 @@ pub(crate) struct Ask {
 
 impl Ask {
     /// Returns the events that a record does not have yet.
-    fn new_events(&self, before: Option<&Record>) -> Cow<'_, [Event]> {
-        let Some(Streamed { topic, partition, events }) = &self.streamed else {
-            return Cow::Borrowed(&self.events);
-        };
+    fn new_events(&self, before: Option<&Record>) -> &[Event] {
+        let Some(streamed) = &self.streamed else { return &self.events };
+        let Streamed { topic, partition, offsets, events } = &**streamed;
         let next = before.map_or(0, |record| record.next_offset(*topic, *partition));
-        events.iter().filter(|(offset, _)| *offset >= next).map(|(_, event)| event.clone()).collect()
+        &events[offsets.partition_point(|offset| *offset < next)..]
     }
 
     /// Returns where the stream is after this.
     fn position(&self) -> Option<Position> {
-        let Streamed { topic, partition, events } = self.streamed.as_ref()?;
-        let (last, _) = events.last()?;
-        Some(Position { topic: *topic, partition: *partition, next: last + 1 })
+        let Streamed { topic, partition, offsets, .. } = &**self.streamed.as_ref()?;
+        Some(Position { topic: *topic, partition: *partition, next: offsets.last()? + 1 })
     }
 }
 
@@ -317,7 +314,7 @@ impl Edge {
     pub(crate) async fn consume(
         self: &Arc<Self>,
         user: &str,
-        streamed: Streamed,
+        streamed: Arc<Streamed>,
     ) -> Result<Learnt, EdgeError> {
         let stepped = self.told(user, Ask { streamed: Some(streamed), ..Ask::default() }).await?;
         Ok(stepped.learnt)
@@ -558,7 +555,7 @@ impl Edge {
             state: held.map_or(&[], |held| &held.record.state),
             shown: last.as_ref().and_then(LastList::shown),
             settle: ask.settle.as_deref(),
-            events: ask.new_events(held.map(|held| &held.record)),
+            events: ask.new_events(held.map(|held| &held.record)).into(),
             send: ask.send.clone(),
             list: ask.list.clone(),
             inspect: ask.inspect,

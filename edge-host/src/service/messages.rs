@@ -6,6 +6,7 @@ use crate::error::EdgeError;
 use crate::service::fallback::Recommendations;
 use nearfield_engine::limits::COUNT_MAX;
 use nearfield_engine::{Event, Kind, Scenario};
+pub use nearfield_events::event::USER_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,8 +14,6 @@ use utoipa::ToSchema;
 pub const EVENTS_MAX: usize = 1000;
 /// Most calls of a batch.
 pub const BATCH_MAX: usize = 100;
-/// Most bytes of a user's name.
-pub const USER_BYTES_MAX: usize = 128;
 /// Most items that a list may be restricted to, and most that it may leave out.
 pub const FILTER_MAX: usize = 10_000;
 

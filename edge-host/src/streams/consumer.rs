@@ -3,14 +3,14 @@
 
 use super::dead_letters::DeadLetters;
 use super::partition::{Partition, Record};
-use super::{Consume, StreamError, Topic, check_topic, cluster_id, topic_key};
+use super::{Consume, StreamError, Topic, cluster_id, partitions, topic_key};
 use crate::edge::Edge;
 use nearfield_events::Decoder;
 use nearfield_events::frame::SchemaId;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaResult;
 use rdkafka::message::BorrowedMessage;
-use rdkafka::{ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList};
+use rdkafka::{ClientContext, Message, Offset, Statistics, TopicPartitionList};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -66,9 +66,9 @@ impl Consumer {
 
 fn open(edge: Arc<Edge>, consume: &Consume, runtime: Handle) -> Result<BaseConsumer<Member>, StreamError> {
     let Consume { kafka, group, topics, dead_letters } = consume;
-    let asked: BaseConsumer = kafka.client().create().map_err(kafka.failed())?;
+    let asked: BaseConsumer = kafka.client(&[]).create().map_err(kafka.failed())?;
     for topic in topics.iter().map(|topic| &topic.name).chain([dead_letters]) {
-        check_topic(kafka, asked.client(), topic)?;
+        partitions(kafka, asked.client(), topic)?;
     }
     let cluster = cluster_id(asked.client());
     let sources = topics.iter().map(|topic| Source {
@@ -83,18 +83,15 @@ fn open(edge: Arc<Edge>, consume: &Consume, runtime: Handle) -> Result<BaseConsu
         sources: sources.collect(),
         partitions: Mutex::default(),
     };
-    let mut config = ClientConfig::new();
-    config
-        .set("group.id", group)
-        .set("auto.offset.reset", "earliest")
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("isolation.level", "read_committed")
-        .set("session.timeout.ms", "10000")
-        .set("statistics.interval.ms", "1000");
-    // The operator's settings come after the choices, and before what must be so.
-    config.extend(
-        kafka.client().config_map().iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-    );
+    let mut config = kafka.client(&[
+        ("group.id", group),
+        ("auto.offset.reset", "earliest"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("isolation.level", "read_committed"),
+        ("session.timeout.ms", "10000"),
+        ("statistics.interval.ms", "1000"),
+    ]);
+    // No setting may change this.
     config.set("enable.auto.commit", "false");
     let consumer: BaseConsumer<Member> = config.create_with_context(member).map_err(kafka.failed())?;
     let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
@@ -272,10 +269,10 @@ impl Member {
 
 impl ClientContext for Member {
     fn stats(&self, statistics: Statistics) {
+        let partitions = self.partitions.lock().expect("no holder panics");
         for (topic, found) in &statistics.topics {
             for (number, partition) in found.partitions.iter().filter(|(number, _)| **number >= 0) {
-                let owned =
-                    self.partitions.lock().expect("no holder panics").contains_key(&(topic.clone(), *number));
+                let owned = partitions.contains_key(&(topic.clone(), *number));
                 let lag = if owned { partition.consumer_lag.max(0) } else { 0 };
                 self.edge.metrics.stream_lag(topic, *number, lag as u64);
             }

@@ -23,9 +23,7 @@ pub(super) struct DeadLetters {
 
 impl DeadLetters {
     pub(super) fn open(Consume { kafka, dead_letters, .. }: &Consume) -> Result<Self, StreamError> {
-        let mut config = kafka.client();
-        config.set("enable.idempotence", "true").set("acks", "all");
-        let producer = config.create().map_err(kafka.failed())?;
+        let producer = kafka.producer().create().map_err(kafka.failed())?;
         Ok(Self { topic: dead_letters.clone(), producer })
     }
 

@@ -1,7 +1,7 @@
 //! What an operator does with dead letters: reads them, and sends them back to where they came from.
 
 use super::dead_letters::{MESSAGE, OFFSET, PARTITION, REASON, SCHEMA, TOPIC};
-use super::{Kafka, StreamError, check_topic};
+use super::{Kafka, StreamError, partitions};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
@@ -60,8 +60,7 @@ impl Letter {
 ///
 /// # Errors
 /// [`StreamError`].
-pub fn list(kafka: &Kafka, topic: &str, visit: impl FnMut(Letter)) -> Result<(), StreamError> {
-    let mut visit = visit;
+pub fn list(kafka: &Kafka, topic: &str, mut visit: impl FnMut(Letter)) -> Result<(), StreamError> {
     read(kafka, topic, None, |letter| {
         visit(letter);
         Ok(())
@@ -76,8 +75,8 @@ pub fn list(kafka: &Kafka, topic: &str, visit: impl FnMut(Letter)) -> Result<(),
 /// [`StreamError`]. The next call then sends all of them, so an event without an id may count twice.
 pub fn replay(kafka: &Kafka, topic: &str, reason: &str) -> Result<u64, StreamError> {
     let lost = Arc::new(AtomicU64::new(0));
-    let mut config = kafka.client();
-    config.set("enable.idempotence", "true").set("acks", "all").set("partitioner", "murmur2_random");
+    let mut config = kafka.producer();
+    config.set("partitioner", "murmur2_random");
     let producer: ThreadedProducer<Deliveries> =
         config.create_with_context(Deliveries(Arc::clone(&lost))).map_err(kafka.failed())?;
     let mut sent = HashSet::new();
@@ -130,17 +129,14 @@ fn read(
     mut visit: impl FnMut(Letter) -> Result<(), StreamError>,
 ) -> Result<(BaseConsumer, TopicPartitionList), StreamError> {
     let failed = kafka.failed();
-    let mut config = kafka.client();
+    let mut config = kafka.client(&[]);
     config.set("group.id", format!("{REPLAYED}{}", replayed.unwrap_or_default()));
     config.set("enable.auto.commit", "false").set("isolation.level", "read_committed");
     let consumer: BaseConsumer = config.create().map_err(&failed)?;
-    check_topic(kafka, consumer.client(), topic)?;
-    let metadata = consumer.fetch_metadata(Some(topic), WITHIN).map_err(&failed)?;
-    let partitions = metadata.topics().iter().flat_map(|found| found.partitions());
     let mut asked = TopicPartitionList::new();
-    partitions.for_each(|partition| {
-        asked.add_partition(topic, partition.id());
-    });
+    for number in partitions(kafka, consumer.client(), topic)? {
+        asked.add_partition(topic, number);
+    }
     let stopped = consumer.committed_offsets(asked, WITHIN).map_err(&failed)?;
 
     let (mut begin, mut ends) = (TopicPartitionList::new(), TopicPartitionList::new());

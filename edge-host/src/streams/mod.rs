@@ -91,13 +91,22 @@ impl Topic {
 }
 
 impl Kafka {
-    /// Returns what every client of these brokers is made with.
-    fn client(&self) -> ClientConfig {
+    /// Returns what a client of these brokers is made with: what is chosen here, then the operator's settings.
+    fn client(&self, chosen: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.brokers);
-        self.settings.iter().for_each(|(name, value)| {
+        let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in
+            chosen.iter().copied().chain([("bootstrap.servers", self.brokers.as_str())]).chain(settings)
+        {
             config.set(name, value);
-        });
+        }
+        config
+    }
+
+    /// Returns what a producer is made with whose answer means that the brokers have a record, once.
+    fn producer(&self) -> ClientConfig {
+        let mut config = self.client(&[]);
+        config.set("enable.idempotence", "true").set("acks", "all");
         config
     }
 
@@ -107,14 +116,17 @@ impl Kafka {
     }
 }
 
-/// Checks that a topic is there.
-fn check_topic(kafka: &Kafka, client: &Client<impl ClientContext>, topic: &str) -> Result<(), StreamError> {
+/// Returns the partitions of a topic, which must be there.
+fn partitions(
+    kafka: &Kafka,
+    client: &Client<impl ClientContext>,
+    topic: &str,
+) -> Result<Vec<i32>, StreamError> {
     let metadata = client.fetch_metadata(Some(topic), METADATA_WITHIN).map_err(kafka.failed())?;
-    let mut found = metadata.topics().iter();
-    if found.any(|found| found.error().is_none() && !found.partitions().is_empty()) {
-        return Ok(());
-    }
-    Err(StreamError::NoTopic { topic: topic.to_owned() })
+    let found =
+        metadata.topics().iter().find(|found| found.error().is_none() && !found.partitions().is_empty());
+    let found = found.ok_or_else(|| StreamError::NoTopic { topic: topic.to_owned() })?;
+    Ok(found.partitions().iter().map(|partition| partition.id()).collect())
 }
 
 fn cluster_id(client: &Client<impl ClientContext>) -> String {
@@ -177,13 +189,15 @@ impl From<RegistryError> for StreamError {
     }
 }
 
-/// Events of one user from one partition, each with its offset, in their order.
-#[derive(Clone, Debug)]
+/// Events of one user from one partition, in their order.
+#[derive(Debug)]
 pub(crate) struct Streamed {
     /// The topic, as [`crate::users::Position`] has it.
     pub(crate) topic: u64,
     /// The partition.
     pub(crate) partition: i32,
+    /// The offset of each event, ascending.
+    pub(crate) offsets: Vec<i64>,
     /// The events.
-    pub(crate) events: Vec<(i64, Event)>,
+    pub(crate) events: Vec<Event>,
 }

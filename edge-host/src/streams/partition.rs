@@ -141,19 +141,21 @@ impl Partition {
         if events.is_empty() {
             return Ok(());
         }
-        let streamed = Streamed {
+        let (records, events): (Vec<&Record>, Vec<Event>) = events.into_iter().unzip();
+        let streamed = Arc::new(Streamed {
             topic: self.topic_key,
             partition: self.number,
-            events: events.iter().map(|(record, event)| (record.offset, event.clone())).collect(),
-        };
+            offsets: records.iter().map(|record| record.offset).collect(),
+            events,
+        });
         let (mut waits, mut failures) = (waits(), 0);
         loop {
-            let Err(error) = self.edge.consume(user, streamed.clone()).await else { break };
+            let Err(error) = self.edge.consume(user, Arc::clone(&streamed)).await else { break };
             match error.class() {
                 Class::Unavailable | Class::Late => {}
                 Class::Internal if failures + 1 < GUEST_TRIES => failures += 1,
                 _ => {
-                    for (record, _) in events {
+                    for record in records {
                         self.put_aside(record, error.code(), &error.to_string()).await?;
                     }
                     return Ok(());
@@ -162,7 +164,7 @@ impl Partition {
             self.wait(&mut waits, error.code(), &error).await?;
         }
         let now_ms = self.edge.now_ms();
-        for (record, _) in events {
+        for record in records {
             if let Some(time_ms) = record.time_ms.and_then(|time_ms| u64::try_from(time_ms).ok()) {
                 self.edge.metrics.produced_to_list(Duration::from_millis(now_ms.saturating_sub(time_ms)));
             }

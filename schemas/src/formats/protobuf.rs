@@ -43,9 +43,8 @@ impl Reader {
         let refused = |error: String| Refusal::new(Reason::Schema, error);
         let files = compile(text).map_err(refused)?;
         let file = files.get_file_by_name(FILE).expect("it was compiled");
-        let place = file.messages().position(|message| message.full_name() == NAME);
-        let place = place.ok_or_else(|| refused(format!("the file has no message {NAME}")))?;
-        let writer = files.get_message_by_name(NAME).expect("it was found");
+        let found = file.messages().enumerate().find(|(_, message)| message.full_name() == NAME);
+        let (place, writer) = found.ok_or_else(|| refused(format!("the file has no message {NAME}")))?;
         compatibility::protobuf(&writer, &OURS).map_err(|error| refused(error.to_string()))?;
         Ok(Self { place })
     }
