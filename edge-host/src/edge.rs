@@ -23,9 +23,10 @@ use crate::users::{LastList, Outbox, Position, Record, StoreError, UserStore, Ve
 use crate::watched::Watched;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use lru::LruCache;
+use nearfield_engine::features::Features;
 use nearfield_engine::limits::DELTA_IDLE_MS;
 use nearfield_engine::model::manifest::issued_ms;
-use nearfield_engine::{Event, ItemKey, Model, PackError};
+use nearfield_engine::{Context, Event, ItemKey, Model, PackError};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -167,12 +168,13 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    /// Returns the events that a record does not have yet.
-    fn new_events(&self, before: Option<&Record>) -> &[Event] {
-        let Some(streamed) = &self.streamed else { return &self.events };
-        let Streamed { topic, partition, offsets, events } = &**streamed;
-        let next = before.map_or(0, |record| record.next_offset(*topic, *partition));
-        &events[offsets.partition_point(|offset| *offset < next)..]
+    /// Returns the events that a record does not have yet, and what was known around each of them where their
+    /// features are asked for.
+    fn new_events(&self, before: Option<&Record>) -> (&[Event], &[Context]) {
+        let Some(streamed) = &self.streamed else { return (&self.events, &[]) };
+        let passed_over = streamed.passed_over(before);
+        let contexts = streamed.contexts.as_deref().unwrap_or_default();
+        (&streamed.events[passed_over..], contexts.get(passed_over..).unwrap_or_default())
     }
 
     /// Returns where the stream is after this.
@@ -307,7 +309,8 @@ impl Edge {
     }
 
     /// Learns events of one user that come from a stream, as [`Edge::learn`], each once: those that the record has
-    /// already are passed over.
+    /// already are passed over. Returns the features of each event, where they are asked for: also of one that is
+    /// passed over, if it is of the step before.
     ///
     /// # Errors
     /// As [`Edge::learn`].
@@ -315,9 +318,9 @@ impl Edge {
         self: &Arc<Self>,
         user: &str,
         streamed: Arc<Streamed>,
-    ) -> Result<Learnt, EdgeError> {
+    ) -> Result<Vec<Option<Features>>, EdgeError> {
         let stepped = self.told(user, Ask { streamed: Some(streamed), ..Ask::default() }).await?;
-        Ok(stepped.learnt)
+        Ok(stepped.features)
     }
 
     async fn told(self: &Arc<Self>, user: &str, ask: Ask) -> Result<Stepped, EdgeError> {
@@ -545,6 +548,9 @@ impl Edge {
     ) -> Result<Stepped, EdgeError> {
         let last = self.lists.lock().expect("no holder panics").get(user).cloned();
         let last = last.or_else(|| held.and_then(|held| held.record.last.clone()));
+        let record = held.map(|held| &held.record);
+        let (events, contexts) = ask.new_events(record);
+        let profile = record.and_then(|record| record.profile.as_ref());
         let step = Step {
             now_ms: self.now_ms(),
             name: StateName {
@@ -552,15 +558,21 @@ impl Edge {
                 version: held.map_or([0; 16], |held| held.version.0),
             },
             next_version: next.0,
-            state: held.map_or(&[], |held| &held.record.state),
+            state: record.map_or(&[], |record| &record.state),
             shown: last.as_ref().and_then(LastList::shown),
             settle: ask.settle.as_deref(),
-            events: ask.new_events(held.map(|held| &held.record)).into(),
+            events: events.into(),
+            contexts: contexts.into(),
+            profile: profile.map_or(&[], |held| &held.profile),
             send: ask.send.clone(),
             list: ask.list.clone(),
             inspect: ask.inspect,
         };
-        self.pool.step(user, &step).instrument(debug_span!("guest")).await
+        let mut stepped = self.pool.step(user, &step).instrument(debug_span!("guest")).await?;
+        if let Some(streamed) = &ask.streamed {
+            stepped.features = streamed.features(record, std::mem::take(&mut stepped.features));
+        }
+        Ok(stepped)
     }
 
     /// Keeps the list that a step made, and whether a choice has been counted by the one before. A step without the
@@ -591,7 +603,8 @@ impl Edge {
         let token_before = before.and_then(|record| record.token.as_ref());
         let token = ask.send.as_ref().and_then(|send| send.token.as_ref()).or(token_before);
         // What was there already moves the position too: someone may wait for it.
-        let moved = ask.streamed.is_some() && stepped.learnt.applied + stepped.learnt.duplicate > 0;
+        let told = stepped.learnt.applied + stepped.learnt.duplicate > 0 || stepped.profile.is_some();
+        let moved = ask.streamed.is_some() && told;
         let changed = stepped.state.is_some()
             || moved
             || (before.is_some() && (outbox != outbox_before || token != token_before));
@@ -611,6 +624,12 @@ impl Edge {
                 token: token.cloned(),
                 outbox,
                 positions: before.map(|record| record.positions.clone()).unwrap_or_default(),
+                profile: match (&ask.streamed, &stepped.profile) {
+                    (Some(streamed), Some(profile)) => {
+                        Some(streamed.profiled(profile.clone(), before, &stepped.features))
+                    }
+                    _ => before.and_then(|record| record.profile.clone()),
+                },
             };
             if let Some(position) = ask.position() {
                 record.move_to(position);

@@ -8,12 +8,12 @@ use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::listener::{self, Tls};
 use nearfield_edge::service::fallback::BuiltIn;
 use nearfield_edge::streams::letters::{self, Letter};
-use nearfield_edge::streams::{Consume, Consumer, Kafka, Produce, Topic};
+use nearfield_edge::streams::{Consume, Consumer, Kafka, Produce, PublishFeatures, Topic};
 use nearfield_edge::telemetry::{Telemetry, Traces};
 use nearfield_edge::watched::Watched;
 use nearfield_edge::{Edge, Options, UsersIn, app};
+use nearfield_engine::features::Baseline;
 use nearfield_events::Format;
-use nearfield_events::registry::{HttpRegistry, Registry, ReleasedSchemas};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -76,11 +76,7 @@ struct LettersFrom {
 impl DeadLetters {
     fn run(&self) -> Result<()> {
         let (Self::List { from, .. } | Self::Replay { from, .. }) = self;
-        let kafka = Kafka {
-            brokers: from.kafka.clone(),
-            registry: Arc::new(ReleasedSchemas),
-            settings: from.kafka_settings.as_deref().map(read_settings).transpose()?.unwrap_or_default(),
-        };
+        let kafka = Kafka::of(&from.kafka, None, from.kafka_settings.as_deref())?;
         match self {
             Self::List { reason: wanted, .. } => {
                 let mut counts = BTreeMap::new();
@@ -217,6 +213,15 @@ struct Arguments {
     /// The topic of records that cannot be read or are refused.
     #[arg(long, value_name = "NAME", default_value = "nearfield.dead-letters")]
     kafka_dead_letters: String,
+    /// A topic to which the features of consumed events go, for rankers [default: features are not made].
+    #[arg(long, value_name = "NAME", requires = "consume")]
+    kafka_features: Option<String>,
+    /// What features were in training, as `nearfield-trainer features --baseline` writes it, to be compared with.
+    #[arg(long, value_name = "FILE", requires = "kafka_features")]
+    features_baseline: Option<PathBuf>,
+    /// Events of a window whose features are compared with those of training.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=100_000_000))]
+    features_window: u64,
     /// A file of further settings of librdkafka, name=value a line, such as those of SASL.
     #[arg(long, value_name = "FILE", env = "NEARFIELD_KAFKA_SETTINGS")]
     kafka_settings: Option<PathBuf>,
@@ -348,16 +353,20 @@ async fn main() -> Result<()> {
     let read_ca = |file: &PathBuf| std::fs::read(file).with_context(|| file.display().to_string());
     options.central_ca = arguments.central_ca.as_ref().map(read_ca).transpose()?;
 
-    let registry: Arc<dyn Registry> = match &arguments.registry {
-        Some(address) => Arc::new(HttpRegistry::new(address)?),
-        None => Arc::new(ReleasedSchemas),
-    };
-    let kafka = Kafka {
-        brokers: arguments.kafka.unwrap_or_default(),
-        registry,
-        settings: arguments.kafka_settings.as_deref().map(read_settings).transpose()?.unwrap_or_default(),
-    };
+    let kafka = Kafka::of(
+        arguments.kafka.as_deref().unwrap_or_default(),
+        arguments.registry.as_deref(),
+        arguments.kafka_settings.as_deref(),
+    )?;
+    let baseline = arguments.features_baseline.as_deref().map(read_baseline).transpose()?;
+    let features = arguments.kafka_features.map(|topic| PublishFeatures {
+        subject: format!("{topic}-value"),
+        topic,
+        baseline,
+        window_events: arguments.features_window,
+    });
     let consume = arguments.consume.map(|Streams::Kafka| Consume {
+        features,
         kafka: kafka.clone(),
         group: arguments.kafka_group.unwrap_or_else(|| format!("nearfield-{}", arguments.site)),
         topics: arguments.kafka_topics.clone(),
@@ -406,18 +415,10 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Reads settings, `name=value` a line.
-fn read_settings(file: &Path) -> Result<Vec<(String, String)>> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
-    let settings =
-        lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).map(|(number, line)| {
-            let (name, value) = line
-                .split_once('=')
-                .with_context(|| format!("{} line {number} is not name=value", file.display()))?;
-            Ok((name.trim().to_owned(), value.trim().to_owned()))
-        });
-    settings.collect()
+/// Reads what features were in training.
+fn read_baseline(file: &Path) -> Result<Baseline> {
+    let read = || -> Result<Baseline> { Ok(serde_json::from_slice(&std::fs::read(file)?)?) };
+    read().with_context(|| file.display().to_string())
 }
 
 /// Returns the guest module's path.

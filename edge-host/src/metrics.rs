@@ -201,15 +201,38 @@ impl Metrics {
         self.record(|| counter!("nearfield_edge_stream_rebalances_total", "partitions" => how).increment(1));
     }
 
-    /// Notes how many records of a partition have not been read yet.
-    pub(crate) fn stream_lag(&self, topic: &str, partition: i32, records: u64) {
+    /// Notes how many records of a partition are not done and committed, and how long ago the oldest one under way was
+    /// produced.
+    pub(crate) fn stream_lag(&self, topic: &str, partition: i32, records: u64, age: Duration) {
         let labels = [("topic", topic.to_owned()), ("partition", partition.to_string())];
-        self.record(|| gauge!("nearfield_edge_stream_lag_events", &labels).set(records as f64));
+        self.record(|| {
+            gauge!("nearfield_edge_stream_lag_events", &labels).set(records as f64);
+            gauge!("nearfield_edge_stream_lag_seconds", &labels).set(age.as_secs_f64());
+        });
     }
 
     /// Times how long an event took from when it was produced to when the user's list follows from it.
     pub(crate) fn produced_to_list(&self, time: Duration) {
         self.record(|| histogram!("nearfield_edge_produced_to_list_seconds").record(time.as_secs_f64()));
+    }
+
+    /// Counts a row of features that was published.
+    pub(crate) fn feature_row(&self) {
+        self.record(|| counter!("nearfield_edge_feature_rows_total").increment(1));
+    }
+
+    /// Counts a failure of a feature beside what it was in training, by its reason: `range`, `missing`, `drift`.
+    pub(crate) fn feature_failed(&self, feature: &'static str, reason: &'static str) {
+        let labels = [("feature", feature), ("reason", reason)];
+        self.record(|| counter!("nearfield_edge_feature_failures_total", &labels).increment(1));
+    }
+
+    /// Notes how a feature stood in the window that ended last.
+    pub(crate) fn feature_window(&self, feature: &'static str, psi: f64, missing: f64) {
+        self.record(|| {
+            gauge!("nearfield_edge_feature_psi", "feature" => feature).set(psi);
+            gauge!("nearfield_edge_feature_missing_share", "feature" => feature).set(missing);
+        });
     }
 
     /// Counts an instance that was given up.
@@ -231,6 +254,11 @@ fn describe() {
         ("nearfield_edge_dead_letters_total", "records of streams that were put aside, by reason"),
         ("nearfield_edge_stream_waits_total", "waits of streams before a new try, by what did not answer"),
         ("nearfield_edge_stream_rebalances_total", "changes of the partitions that this host owns"),
+        ("nearfield_edge_feature_rows_total", "rows of features that were published"),
+        (
+            "nearfield_edge_feature_failures_total",
+            "features that are not as in training: values out of its range, windows with too many missing or drifted",
+        ),
     ] {
         describe_counter!(name, help);
     }
@@ -242,8 +270,17 @@ fn describe() {
         ("nearfield_edge_manifest_age_seconds", "age of the manifest that was accepted last"),
         (
             "nearfield_edge_stream_lag_events",
-            "records of a partition that this host owns and has not read yet",
+            "records of a partition that this host owns and has not committed yet",
         ),
+        (
+            "nearfield_edge_stream_lag_seconds",
+            "time since the oldest record of a partition that is under way was produced",
+        ),
+        (
+            "nearfield_edge_feature_psi",
+            "population stability index of a feature beside training, of the last window",
+        ),
+        ("nearfield_edge_feature_missing_share", "share of the events of the last window without a feature"),
         ("nearfield_edge_users_quarantined", "users whose states made the guest trap twice"),
     ] {
         describe_gauge!(name, help);

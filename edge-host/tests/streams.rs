@@ -3,21 +3,22 @@
 
 mod support;
 
-use nearfield_edge::streams::letters;
-use nearfield_edge::streams::{Consume, Consumer, Kafka, Produce, StreamError, Topic};
+use nearfield_edge::streams::letters::{self, Letter};
+use nearfield_edge::streams::{
+    ClusterError, Consume, Consumer, Kafka, Produce, PublishFeatures, StreamError, Topic,
+};
 use nearfield_edge::users::UserStore;
 use nearfield_edge::users::redis::RedisUsers;
 use nearfield_edge::{Edge, Options, UsersIn, system_now_ms};
+use nearfield_engine::features::{Baseline, Features, Profile};
 use nearfield_engine::golden::Random;
 use nearfield_engine::{Event, Kind, Model, UserState};
 use nearfield_events::frame::SchemaId;
+use nearfield_events::kafka::NewTopic;
 use nearfield_events::registry::{HttpRegistry, ReleasedSchemas};
-use nearfield_events::{Context, Encoder, Format, StreamEvent};
+use nearfield_events::{Context, Encoder, FeatureRow, Format, StreamEvent, VALUE_BYTES_MAX};
 use nearfield_services::{Server, streams_are_off};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::Headers;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::{Value, json};
@@ -28,7 +29,12 @@ use support::{FakeCentral, GROUP, guest};
 
 const AVRO: Encoder = Encoder::Avro(SchemaId(1));
 const PROTOBUF: Encoder = Encoder::Protobuf(SchemaId(2));
+/// How events are written, by turns.
+const ENCODERS: [Encoder; 2] = [AVRO, PROTOBUF];
+const FEATURES: SchemaId = SchemaId(3);
 const PARTITIONS: i32 = 4;
+/// Records that are no events.
+const HOSTILE: usize = 10_000;
 
 /// The broker that the tests of this run share.
 struct Broker(Arc<Server>);
@@ -46,22 +52,24 @@ impl Broker {
 
     /// Makes a topic and that of its dead letters, of which no other test knows, and returns what consumes it.
     async fn topic(&self, name: &str) -> Consume {
-        let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
         let dead_letters = format!("{name}.dead-letters");
-        let topics = [(name, PARTITIONS), (&dead_letters, 1)]
-            .map(|(name, partitions)| NewTopic::new(name, partitions, TopicReplication::Fixed(1)));
-        for made in admin.create_topics(&topics, &AdminOptions::new()).await.unwrap() {
-            made.unwrap();
-        }
+        let kafka = Kafka {
+            brokers: self.0.endpoint(),
+            registry: Arc::new(ReleasedSchemas),
+            settings: vec![("session.timeout.ms".to_owned(), "2000".to_owned())],
+        };
+        let topics = [(name, PARTITIONS), (&dead_letters, 1)].map(|(name, partitions)| NewTopic {
+            name,
+            partitions,
+            replicas: 1,
+        });
+        kafka.create(&topics).await.unwrap();
         Consume {
-            kafka: Kafka {
-                brokers: self.0.endpoint(),
-                registry: Arc::new(ReleasedSchemas),
-                settings: vec![("session.timeout.ms".to_owned(), "2000".to_owned())],
-            },
+            kafka,
             group: format!("{name}-group"),
             topics: vec![Topic::parse(name).unwrap()],
             dead_letters,
+            features: None,
         }
     }
 
@@ -110,7 +118,7 @@ async fn produce_all(broker: &Broker, topic: &str, events: &[StreamEvent]) {
     let producer = broker.producer();
     let mut sent = Vec::new();
     for (index, event) in events.iter().enumerate() {
-        let value = if index % 2 == 0 { AVRO } else { PROTOBUF }.encode(event);
+        let value = ENCODERS[index % 2].encode(event);
         let record = FutureRecord::to(topic).key(&event.user_id).payload(&value);
         let mut record = Some(record);
         loop {
@@ -154,34 +162,76 @@ async fn consumed(broker: &Broker, kafka: &Consume) {
     tokio::task::spawn_blocking(wait).await.unwrap();
 }
 
-/// Reads the dead letters: origin's offset → reason, schema id and message.
-async fn dead_letters(
-    broker: &Broker,
-    kafka: &Consume,
-    count: usize,
-) -> Vec<(String, Option<String>, String)> {
-    let mut config = broker.config();
-    let topic = kafka.dead_letters.clone();
+/// Reads the dead letters that are there now.
+async fn dead_letters(kafka: &Consume) -> Vec<Letter> {
+    let (brokers, topic) = (kafka.kafka.clone(), kafka.dead_letters.clone());
     let read = move || {
-        let consumer: BaseConsumer = config.set("group.id", "reader").create().unwrap();
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&topic, 0, Offset::Beginning).unwrap();
-        consumer.assign(&list).unwrap();
         let mut letters = Vec::new();
-        let until = Instant::now() + Duration::from_secs(30);
-        while letters.len() < count && Instant::now() < until {
-            let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) else { continue };
-            let headers = message.headers().unwrap();
-            let header = |key: &str| {
-                let found = headers.iter().find(|header| header.key == key)?;
-                Some(String::from_utf8(found.value?.to_vec()).unwrap())
-            };
-            let reason = header("nearfield-reason").unwrap();
-            letters.push((reason, header("nearfield-schema-id"), header("nearfield-message").unwrap()));
-        }
+        letters::list(&brokers, &topic, |letter| letters.push(letter)).unwrap();
         letters
     };
     tokio::task::spawn_blocking(read).await.unwrap()
+}
+
+/// An event of Ann, whose last field is her session.
+fn ann(time_ms: u64) -> StreamEvent {
+    let session_id = Some("session-of-ann".to_owned());
+    event("ann", Event { session_id, ..Event::new(Kind::View, "tent-1", time_ms) })
+}
+
+/// A record that is no event: its key and value, and the reason and schema that its dead letter must name.
+struct Hostile {
+    key: Option<&'static str>,
+    value: Vec<u8>,
+    reason: &'static str,
+    schema: Option<&'static str>,
+}
+
+/// Returns the record of one of twelve kinds, with a draw of where it is broken.
+fn hostile(index: usize, random: &mut Random) -> Hostile {
+    let now = system_now_ms();
+    let good = ann(now);
+    let (avro, protobuf) = (AVRO.encode(&good), PROTOBUF.encode(&good));
+    let cut = |mut value: Vec<u8>, last: usize, random: &mut Random| {
+        value.truncate(value.len() - 1 - random.below(last));
+        value
+    };
+    let (key, value, reason, schema) = match index % 12 {
+        // The bytes after the head are cut anywhere; in Protobuf, where any field may be absent, within the last one.
+        0 => (Some("ann"), cut(avro.clone(), avro.len() - 6, random), "malformed", Some("1")),
+        1 => (Some("ann"), cut(protobuf, "session-of-ann".len(), random), "malformed", Some("2")),
+        2 => (Some("ann"), avro[..random.below(5)].to_vec(), "frame", None),
+        3 => (Some("ann"), [&[0, 0, 0, 0, 99], &avro[5..]].concat(), "unknown_schema", Some("99")),
+        // A text of a negative length, and a text where the time belongs.
+        4 => (Some("ann"), [&avro[..5], &[1], &avro[6..]].concat(), "malformed", Some("1")),
+        5 => {
+            let text = [0x22, 3, b'n', b'o', b'w'];
+            (Some("ann"), [&protobuf[..], &text].concat(), "malformed", Some("2"))
+        }
+        6 => (Some("ann"), vec![0; VALUE_BYTES_MAX + 1 + random.below(10_000)], "too_large", Some("0")),
+        7 => {
+            let late = ann(now + (2 + random.below(1000) as u64) * 86_400_000);
+            (Some("ann"), ENCODERS[random.below(2)].encode(&late), "future", None)
+        }
+        // The last one of a field that is there twice counts.
+        8 => {
+            let kind = 9 + random.below(100) as u8;
+            (Some("ann"), [&protobuf[..], &[0x10, kind]].concat(), "unknown_kind", Some("2"))
+        }
+        9 => {
+            let mut wrong = ann(now);
+            match random.below(3) {
+                0 => wrong.event.item_id = String::new(),
+                1 => wrong.event.value = Some(f32::NAN),
+                _ => wrong.context.price = Some(-1.0),
+            }
+            (Some("ann"), PROTOBUF.encode(&wrong), "field", Some("2"))
+        }
+        10 => (Some("bob"), avro.clone(), "key", Some("1")),
+        _ => (None, avro.clone(), "key", Some("1")),
+    };
+    let schema = if reason == "future" { Some(if value[4] == 1 { "1" } else { "2" }) } else { schema };
+    Hostile { key, value, reason, schema }
 }
 
 fn on_redis(central: &FakeCentral, data: &std::path::Path, redis: &Server) -> Options {
@@ -243,6 +293,135 @@ mod redis {
     }
 }
 
+/// Events with what was known around them, many of them without one thing or another.
+fn events_with_context(users: usize, count: usize) -> Vec<StreamEvent> {
+    let mut random = Random(23);
+    let mut events = events(users, count);
+    for event in &mut events {
+        let mut known = |text: &str| (random.below(4) > 0).then(|| text.to_owned());
+        let (device, referrer) = (known("phone"), known("https://www.bing.com/search?q=tent"));
+        let category = known(&event.event.item_id[..3]);
+        event.context = Context {
+            utc_offset_minutes: (random.below(3) > 0).then(|| random.below(1200) as i32 - 600),
+            device,
+            referrer,
+            price: (random.below(5) > 0).then(|| random.below(30_000) as f64 / 100.0),
+            category,
+        };
+        if random.below(10) == 0 {
+            event.event = Event { item_id: String::new(), kind: Kind::Search, ..event.event.clone() };
+        }
+    }
+    events
+}
+
+/// Reads the rows of a topic of features that are there now: user → row, `None` where the user is forgotten.
+async fn feature_rows(broker: &Broker, topic: &str) -> Vec<(String, Option<FeatureRow>)> {
+    let (mut config, topic) = (broker.config(), topic.to_owned());
+    let read = move || {
+        let consumer: BaseConsumer = config.set("group.id", "rankers").create().unwrap();
+        let (mut from, mut left) = (TopicPartitionList::new(), BTreeMap::new());
+        for number in 0..PARTITIONS {
+            let (_, end) = consumer.fetch_watermarks(&topic, number, Duration::from_secs(10)).unwrap();
+            if end > 0 {
+                from.add_partition_offset(&topic, number, Offset::Beginning).unwrap();
+                left.insert(number, end);
+            }
+        }
+        consumer.assign(&from).unwrap();
+        let mut rows = Vec::new();
+        while !left.is_empty() {
+            let message = consumer.poll(Duration::from_secs(10)).expect("there are rows left").unwrap();
+            let user = String::from_utf8(message.key().unwrap().to_vec()).unwrap();
+            let row = message.payload().map(|value| FeatureRow::decode(value, FEATURES).unwrap());
+            rows.push((user, row));
+            if message.offset() + 1 >= left[&message.partition()] {
+                left.remove(&message.partition());
+            }
+        }
+        rows
+    };
+    tokio::task::spawn_blocking(read).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn features_are_those_of_one_process_and_each_is_published() {
+    if streams_are_off() {
+        return;
+    }
+    let (broker, central) = (Broker::open(), FakeCentral::start());
+    let folder = tempfile::tempdir().unwrap();
+    let edge = central.edge(folder.path()).await;
+    let events = events_with_context(30, 2000);
+    let mut expected: BTreeMap<String, Vec<Features>> = BTreeMap::new();
+    let mut profiles: BTreeMap<String, Profile> = BTreeMap::new();
+    for StreamEvent { user_id, event, context, .. } in &events {
+        let features = profiles.entry(user_id.clone()).or_default().observe(event, context);
+        expected.entry(user_id.clone()).or_default().push(features);
+    }
+    // In training everything cost a tenth, and nobody was without a price.
+    let trained = expected.values().flatten().map(|features| {
+        let price = Some(features.price.unwrap_or(100.0) / 10.0);
+        Features { price, ..features.clone() }
+    });
+    let baseline = Baseline::of(&trained.collect::<Vec<_>>());
+
+    let mut consume = broker.topic("featured").await;
+    let topic = broker.topic("features").await.topics[0].name.clone();
+    let subject = "features-value".to_owned();
+    let publish =
+        PublishFeatures { topic: topic.clone(), subject, baseline: Some(baseline), window_events: 1000 };
+    consume.features = Some(publish);
+    let consumer = Consumer::start(Arc::clone(&edge), consume.clone()).await.unwrap();
+    produce_all(&broker, "featured", &events).await;
+    consumed(&broker, &consume).await;
+    consumer.stop().await;
+
+    let mut found: BTreeMap<String, BTreeMap<i64, Features>> = BTreeMap::new();
+    for (user, row) in feature_rows(&broker, &topic).await {
+        let row = row.unwrap();
+        assert_eq!(row.user_id, user);
+        assert_eq!(found.entry(user).or_default().insert(row.offset, row.features), None, "published once");
+    }
+    let in_order = |rows: BTreeMap<i64, Features>| rows.into_values().collect::<Vec<_>>();
+    let found: BTreeMap<String, Vec<Features>> =
+        found.into_iter().map(|(user, rows)| (user, in_order(rows))).collect();
+    assert_eq!(found, expected);
+
+    let metrics = edge.metrics_text();
+    let counted = |feature: &str, reason: &str| {
+        metrics.contains(&format!(
+            r#"nearfield_edge_feature_failures_total{{feature="{feature}",reason="{reason}"}}"#
+        ))
+    };
+    assert!(metrics.contains("nearfield_edge_feature_rows_total 2000"), "{metrics}");
+    for reason in ["range", "missing", "drift"] {
+        assert!(counted("price", reason), "{reason}: {metrics}");
+        assert!(!counted("session_events", reason), "{reason}: {metrics}");
+    }
+
+    // Everything comes again: what the records have of their last step is told again, as it was.
+    let again = Consume { group: "featured-again".to_owned(), ..consume.clone() };
+    let consumer = Consumer::start(Arc::clone(&edge), again.clone()).await.unwrap();
+    consumed(&broker, &again).await;
+    let rows = feature_rows(&broker, &topic).await;
+    assert!(rows.len() > events.len(), "the last step of each user comes twice");
+    let mut places = BTreeMap::new();
+    for (_, row) in rows {
+        let row = row.unwrap();
+        let before = places.entry((row.partition, row.offset)).or_insert_with(|| row.clone());
+        assert_eq!(*before, row);
+    }
+    assert_eq!(places.len(), events.len());
+
+    // Who is forgotten is forgotten here, too.
+    produce(&broker.producer(), "featured", Some("user-1"), None).await;
+    consumed(&broker, &again).await;
+    consumer.stop().await;
+    let rows = feature_rows(&broker, &topic).await;
+    assert!(matches!(rows.iter().rfind(|(user, _)| user == "user-1"), Some((_, None))));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_event_becomes_a_dead_letter_with_its_reason() {
     if streams_are_off() {
@@ -251,53 +430,75 @@ async fn what_is_no_event_becomes_a_dead_letter_with_its_reason() {
     let (broker, central) = (Broker::open(), FakeCentral::start());
     let folder = tempfile::tempdir().unwrap();
     let edge = central.edge(folder.path()).await;
-    let consume = broker.topic("hostile").await;
-    let good = event("ann", Event::new(Kind::View, "tent-1", system_now_ms()));
-    let avro = AVRO.encode(&good);
-    let late = event("ann", Event::new(Kind::View, "tent-1", system_now_ms() + 10 * 86_400_000));
-    let foreign = [&[0, 0, 0, 0, 99][..], &avro[5..]].concat();
-    type Hostile = (Option<&'static str>, Vec<u8>, &'static str, Option<&'static str>);
-    let hostile: [Hostile; 7] = [
-        (Some("ann"), avro[..9].to_vec(), "malformed", Some("1")),
-        (Some("ann"), foreign, "unknown_schema", Some("99")),
-        (Some("ann"), b"{}".to_vec(), "frame", None),
-        (Some("ann"), vec![0; 100_000], "too_large", Some("0")),
-        (Some("ann"), PROTOBUF.encode(&late), "future", Some("2")),
-        (Some("bob"), avro.clone(), "key", Some("1")),
-        (None, avro.clone(), "key", Some("1")),
-    ];
-    let producer = broker.producer();
+    let mut consume = broker.topic("hostile").await;
+    // Nobody comes or goes, so each letter is written once.
+    consume.kafka.settings.clear();
+    let good = events(10, HOSTILE / 100);
+    let expected_states = replay(&central.shared.lock().unwrap().model, &good);
     let consumer = Consumer::start(Arc::clone(&edge), consume.clone()).await.unwrap();
-    for (key, value, ..) in &hostile {
-        produce(&producer, "hostile", *key, Some(value)).await;
+
+    let (producer, mut random) = (broker.producer(), Random(11));
+    let hostile: Vec<Hostile> = (0..HOSTILE).map(|index| hostile(index, &mut random)).collect();
+    let mut sent = Vec::new();
+    for (index, Hostile { key, value, .. }) in hostile.iter().enumerate() {
+        let mut record = FutureRecord::<str, [u8]>::to("hostile").payload(value);
+        record.key = *key;
+        sent.push(producer.send_result(record).unwrap());
+        if index % 100 == 0 {
+            let good = &good[index / 100];
+            let value = ENCODERS[index / 100 % 2].encode(good);
+            produce(&producer, "hostile", Some(&good.user_id), Some(&value)).await;
+        }
     }
-    produce(&producer, "hostile", Some("ann"), Some(&avro)).await;
+    let mut expected = BTreeMap::new();
+    for (hostile, delivery) in hostile.iter().zip(sent) {
+        let at = delivery.await.unwrap().unwrap();
+        expected.insert((at.partition.to_string(), at.offset.to_string()), hostile);
+    }
     consumed(&broker, &consume).await;
 
-    let mut found = dead_letters(&broker, &consume, hostile.len()).await;
-    let mut expected: Vec<(String, Option<String>)> = hostile
-        .iter()
-        .map(|(_, _, reason, schema)| ((*reason).to_owned(), schema.map(str::to_owned)))
-        .collect();
-    found.sort();
-    expected.sort();
-    assert!(found.iter().all(|(_, _, message)| !message.is_empty()));
-    assert_eq!(found.into_iter().map(|(reason, schema, _)| (reason, schema)).collect::<Vec<_>>(), expected);
+    let letters = dead_letters(&consume).await;
+    assert_eq!(letters.len(), HOSTILE);
+    for letter in &letters {
+        let (topic, partition, offset) = letter.origin.clone();
+        let hostile =
+            expected.remove(&(partition, offset)).unwrap_or_else(|| panic!("{letter:?} was not sent"));
+        assert_eq!(
+            (topic.as_str(), letter.reason.as_str()),
+            ("hostile", hostile.reason),
+            "{}",
+            letter.message
+        );
+        assert_eq!(letter.schema.as_deref(), hostile.schema, "{}", letter.message);
+        assert_eq!(letter.key.as_deref(), hostile.key.map(str::as_bytes));
+        assert_eq!(letter.value.as_ref(), Some(&hostile.value));
+        assert!(!letter.message.is_empty());
+    }
+    let keys = hostile.iter().filter(|hostile| hostile.reason == "key").count();
     let metrics = edge.metrics_text();
-    assert!(metrics.contains(r#"nearfield_edge_dead_letters_total{reason="key"} 2"#), "{metrics}");
-    let (kept, _) = edge.export("ann").await.unwrap();
-    assert_eq!(kept.history.len(), 1);
+    let counted = format!(r#"nearfield_edge_dead_letters_total{{reason="key"}} {keys}"#);
+    assert!(metrics.contains(&counted), "{metrics}");
+    assert!(metrics.contains("nearfield_edge_stream_lag_seconds{"), "{metrics}");
+    // Nothing else changed: the users who sent events have just those, and nobody else is there.
+    for (user, state) in &expected_states {
+        let (kept, _) = edge.export(user).await.unwrap();
+        assert_eq!(kept.history.len(), UserState::from_bytes(state).unwrap().len(), "{user}");
+    }
+    assert!(edge.export("ann").await.is_err());
     assert!(edge.export("bob").await.is_err());
+    produce(&producer, "hostile", Some("ann"), Some(&AVRO.encode(&ann(system_now_ms())))).await;
+    consumed(&broker, &consume).await;
+    assert_eq!(edge.export("ann").await.unwrap().0.history.len(), 1);
 
     // What is sent back goes to where it came from, once; nothing was mended, so it is put aside again.
     consumer.stop().await;
     let (brokers, aside) = (consume.kafka.clone(), consume.dead_letters.clone());
     let replay = move || [(); 2].map(|()| letters::replay(&brokers, &aside, "key").unwrap());
-    assert_eq!(tokio::task::spawn_blocking(replay).await.unwrap(), [2, 0]);
+    assert_eq!(tokio::task::spawn_blocking(replay).await.unwrap(), [keys as u64, 0]);
     let consumer = Consumer::start(Arc::clone(&edge), consume.clone()).await.unwrap();
     consumed(&broker, &consume).await;
-    let again = dead_letters(&broker, &consume, hostile.len() + 2).await;
-    assert_eq!(again.iter().filter(|(reason, ..)| reason == "key").count(), 4);
+    let again = dead_letters(&consume).await;
+    assert_eq!(again.iter().filter(|letter| letter.reason == "key").count(), 2 * keys);
 
     // A record without a value forgets the user.
     produce(&producer, "hostile", Some("ann"), None).await;
@@ -346,7 +547,10 @@ async fn a_broker_or_topic_that_is_not_there_stops_the_start() {
     let consume = broker.topic("there").await;
     let elsewhere = Consume { topics: vec![Topic::parse("nowhere").unwrap()], ..consume.clone() };
     let error = Consumer::start(Arc::clone(&edge), elsewhere).await.err().unwrap();
-    assert!(matches!(&error, StreamError::NoTopic { topic } if topic == "nowhere"), "{error}");
+    assert!(
+        matches!(&error, StreamError::Cluster(ClusterError::NoTopic { topic }) if topic == "nowhere"),
+        "{error}"
+    );
     let with = |kafka| Consume { kafka, ..consume.clone() };
     let away = Kafka { brokers: "127.0.0.1:1".to_owned(), ..consume.kafka.clone() };
     let error = Consumer::start(Arc::clone(&edge), with(away)).await.err().unwrap();

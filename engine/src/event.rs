@@ -160,6 +160,22 @@ impl Event {
     }
 }
 
+/// What was known around an event. Ranking does not look at it; [`crate::features`] does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Context {
+    /// The person's clock less UTC, -1080 to 1080 minutes.
+    pub utc_offset_minutes: Option<i32>,
+    /// desktop, phone, tablet, tv or another word.
+    pub device: Option<String>,
+    /// The address or host that the person came from.
+    pub referrer: Option<String>,
+    /// The item's price in the site's currency, 0 to 1e9.
+    pub price: Option<f64>,
+    /// The item's category.
+    pub category: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

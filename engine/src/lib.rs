@@ -26,6 +26,7 @@ extern crate alloc;
 mod encoding;
 pub mod error;
 pub mod event;
+pub mod features;
 pub mod golden;
 pub mod ids;
 pub mod limits;
@@ -34,6 +35,7 @@ pub mod model;
 mod once;
 pub mod person;
 pub mod rank;
+mod session;
 pub mod sync;
 
 pub use nearfield_kernels::algebra;
@@ -42,7 +44,7 @@ pub use error::{
     CatalogError, DecodeError, EventError, ManifestError, MergeError, PackError, PatchError, Refusal,
     StateError, UpdateError, WireError,
 };
-pub use event::{Event, Kind};
+pub use event::{Context, Event, Kind};
 pub use ids::{DeltaId, ItemKey, Lineage, ModelVersion, Row};
 pub use merge::{Policy, Preview, Publication, RowVersions, Statistics, Threshold, Window};
 pub use model::Model;

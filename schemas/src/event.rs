@@ -1,8 +1,8 @@
 //! An event as the rest of Nearfield takes it, whatever it was written in.
 
 use crate::refusal::{Reason, Refusal};
+pub use nearfield_engine::Context;
 use nearfield_engine::{Event, EventError};
-use serde::{Deserialize, Serialize};
 
 /// Most bytes of a person's id.
 pub const USER_BYTES_MAX: usize = 128;
@@ -30,22 +30,6 @@ pub struct StreamEvent {
     pub query: Option<String>,
     /// What was known around it.
     pub context: Context,
-}
-
-/// What was known around an event.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Context {
-    /// The person's clock less UTC, -1080 to 1080 minutes.
-    pub utc_offset_minutes: Option<i32>,
-    /// desktop, phone, tablet, tv or another word.
-    pub device: Option<String>,
-    /// The address or host that the person came from.
-    pub referrer: Option<String>,
-    /// The item's price in the site's currency, 0 to 1e9.
-    pub price: Option<f64>,
-    /// The item's category.
-    pub category: Option<String>,
 }
 
 impl StreamEvent {

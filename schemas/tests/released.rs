@@ -1,29 +1,34 @@
 //! The contract against its released versions: what they wrote, it reads.
 
 use nearfield_events::compatibility::backward;
-use nearfield_events::registry::{Registry, ReleasedSchemas, Schema, SchemaType, released};
+use nearfield_events::registry::{Of, Registry, ReleasedSchemas, Schema, SchemaType, released};
 
-fn current(kind: SchemaType) -> Schema {
-    match kind {
-        SchemaType::Avro => Schema::avro(),
-        SchemaType::Protobuf => Schema::protobuf(),
+const CURRENT: [(Of, SchemaType); 3] =
+    [(Of::Event, SchemaType::Avro), (Of::Event, SchemaType::Protobuf), (Of::Features, SchemaType::Avro)];
+
+fn current(of: Of, kind: SchemaType) -> Schema {
+    match (of, kind) {
+        (Of::Event, SchemaType::Avro) => Schema::avro(),
+        (Of::Event, SchemaType::Protobuf) => Schema::protobuf(),
+        (Of::Features, _) => Schema::features(),
     }
 }
 
 #[test]
 fn the_contract_reads_what_every_released_version_wrote() {
-    for (version, old) in released() {
-        if let Err(error) = backward(&old, &current(old.kind)) {
-            panic!("the {} schema cannot follow its released version {version}: {error}", old.kind.as_str());
+    for (of, version, old) in released() {
+        if let Err(error) = backward(&old, &current(of, old.kind)) {
+            let kind = old.kind.as_str();
+            panic!("the {kind} schema of {of:?} cannot follow its released version {version}: {error}");
         }
     }
 }
 
 #[tokio::test]
 async fn the_contract_is_released_itself() {
-    for kind in [SchemaType::Avro, SchemaType::Protobuf] {
-        let id = ReleasedSchemas.register("any", &current(kind)).await.expect("a producer may start");
-        assert_eq!(ReleasedSchemas.schema(id).await.unwrap(), Some(current(kind)));
+    for (of, kind) in CURRENT {
+        let id = ReleasedSchemas.register("any", &current(of, kind)).await.expect("a producer may start");
+        assert_eq!(ReleasedSchemas.schema(id).await.unwrap(), Some(current(of, kind)));
     }
 }
 

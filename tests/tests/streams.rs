@@ -10,11 +10,10 @@ use nearfield_edge::users::UserStore;
 use nearfield_edge::users::redis::RedisUsers;
 use nearfield_engine::{Event, Kind, Model, UserState};
 use nearfield_events::frame::SchemaId;
+use nearfield_events::kafka::{Kafka, NewTopic};
 use nearfield_events::{Context, Encoder, StreamEvent};
 use nearfield_services::{Server, streams_are_off};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use std::collections::HashMap;
@@ -121,14 +120,12 @@ async fn a_killed_edge_and_a_new_one_leave_every_state_as_one_process_would() {
     let fleet = Fleet::trained();
     let redis = Server::redis().unwrap_or_else(|error| panic!("{error}"));
     let kafka = Server::kafka().unwrap_or_else(|error| panic!("{error}"));
-    let mut config = ClientConfig::new();
-    let admin: AdminClient<DefaultClientContext> =
-        config.set("bootstrap.servers", kafka.endpoint()).create().unwrap();
-    let topics = [(TOPIC, PARTITIONS), (DEAD_LETTERS, 1)];
-    let topics = topics.map(|(name, partitions)| NewTopic::new(name, partitions, TopicReplication::Fixed(1)));
-    for made in admin.create_topics(&topics, &AdminOptions::new()).await.unwrap() {
-        made.unwrap();
-    }
+    let topics = [(TOPIC, PARTITIONS), (DEAD_LETTERS, 1)].map(|(name, partitions)| NewTopic {
+        name,
+        partitions,
+        replicas: 1,
+    });
+    Kafka::of(&kafka.endpoint(), None, None).unwrap().create(&topics).await.unwrap();
     let settings = fleet.folder.path().join("kafka.settings");
     fs::write(&settings, "# A member that is gone is noticed soon.\nsession.timeout.ms=2000\n").unwrap();
     let (users, broker) = (format!("redis://{}", redis.endpoint()), kafka.endpoint());

@@ -11,7 +11,9 @@
 
 pub mod evaluate;
 pub mod event_log;
+pub mod features;
 mod numpy;
 pub mod progress;
+pub mod recorded;
 pub mod replay;
 pub mod train;

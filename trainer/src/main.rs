@@ -1,4 +1,4 @@
-//! `nearfield-trainer`: train a model, evaluate recommendations.
+//! `nearfield-trainer`: train a model, evaluate recommendations, make features, replay events.
 
 #![expect(unreachable_pub, reason = "the modules of a binary are seen by it alone")]
 
@@ -22,12 +22,18 @@ enum Command {
     Train(commands::train::Args),
     /// Measure the quality of recommendations.
     Evaluate(commands::evaluate::Args),
+    /// Write the features of events as Parquet, and how they are distributed.
+    Features(commands::features::Args),
+    /// Send recorded events to a stream.
+    Replay(commands::replay::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => commands::train::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
+        Command::Features(args) => commands::features::run(&args),
+        Command::Replay(args) => commands::replay::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

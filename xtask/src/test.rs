@@ -173,7 +173,7 @@ fn run_suite(suite: Suite, options: &Options, tally: &mut Tally) -> Result<()> {
         }
         Suite::Streams => {
             Step::cargo("programs").args(["build", "--bins"]).args(SELECTION).run()?;
-            let files = ["decoder", "registry", "released", "streams"];
+            let files = ["decoder", "features", "registry", "released", "streams"];
             let tests = Step::cargo("cargo test of streams").args(["test", "--no-fail-fast"]).args(SELECTION);
             let tests = tests.args(files.iter().flat_map(|file| ["--test", file]));
             tally.runner(with_servers(tests)?, cargo_line)

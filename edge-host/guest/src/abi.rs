@@ -1,12 +1,13 @@
 //! The messages between host and guest, as postcard. One file, included by both, so that they
 //! cannot disagree unnoticed: whoever changes a message raises [`ABI_VERSION`].
 
-use nearfield_engine::{DeltaId, Event, Lineage, ModelVersion, Outcome, Row, Scenario};
+use nearfield_engine::features::Features;
+use nearfield_engine::{Context, DeltaId, Event, Lineage, ModelVersion, Outcome, Row, Scenario};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Version of exports and messages. The host refuses a guest that answers another number.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// The outcome of a call: the first byte of every answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,10 @@ pub struct Step<'a> {
     pub settle: Option<&'a [u8]>,
     /// Events to learn from, in order.
     pub events: Cow<'a, [Event]>,
+    /// What was known around each event, where their features are asked for; empty where they are not.
+    pub contexts: Cow<'a, [Context]>,
+    /// What the features of earlier events left, empty for nothing.
+    pub profile: &'a [u8],
     /// Asks for a sync body.
     pub send: Option<Send>,
     /// Asks for a list.
@@ -240,6 +245,10 @@ pub struct Stepped {
     pub learnt: Learnt,
     /// The choices among them.
     pub choices: Vec<Choice>,
+    /// The features of each event, if they were asked for; none of an event that was counted before.
+    pub features: Vec<Option<Features>>,
+    /// What is to be remembered for the features of later events, if features were asked for.
+    pub profile: Option<Vec<u8>>,
     /// What became of the deltas that central's reply names.
     pub outcomes: Vec<(DeltaId, Outcome)>,
     /// Deltas in the outbox now.
@@ -291,4 +300,25 @@ pub struct Similar {
     pub item_id: String,
     /// Length of the list.
     pub count: u32,
+}
+
+/// Input of `nf_features`: events whose features alone are wanted, without a model.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Featuring<'a> {
+    /// What the features of earlier events left, empty for nothing.
+    #[serde(borrow)]
+    pub profile: &'a [u8],
+    /// The events, in order.
+    pub events: Cow<'a, [Event]>,
+    /// What was known around each of them.
+    pub contexts: Cow<'a, [Context]>,
+}
+
+/// Output of `nf_features`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Featured {
+    /// The features of each event.
+    pub features: Vec<Features>,
+    /// What is to be remembered for the features of later events.
+    pub profile: Vec<u8>,
 }

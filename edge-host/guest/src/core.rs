@@ -1,14 +1,15 @@
 //! What the exports do, on bytes: no pointer is seen here.
 
 use crate::abi::{
-    Choice, Inspection, Learnt, List, ListRequest, ModelInfo, Recommended, Seen, Shown, Similar, StateName,
-    Status, Step, Stepped, Why,
+    Choice, Featured, Featuring, Inspection, Learnt, List, ListRequest, ModelInfo, Recommended, Seen, Shown,
+    Similar, StateName, Status, Step, Stepped, Why,
 };
 use crate::warm::Warm;
+use nearfield_engine::features::Profile;
 use nearfield_engine::model::pack::Arriving;
 use nearfield_engine::sync::wire;
 use nearfield_engine::{
-    Learned, Model, Part, Reason, Request, Row, Scored, SyncRequest, UserState, Workspace,
+    Context, Event, Learned, Model, Part, Reason, Request, Row, Scored, SyncRequest, UserState, Workspace,
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +95,16 @@ impl Core {
         Ok(())
     }
 
+    pub(crate) fn features(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
+        let Featuring { profile, events, contexts } = read(input)?;
+        one_context_each(&events, &contexts)?;
+        let mut profile = read_profile(profile)?;
+        let features = events.iter().zip(contexts.iter());
+        let features = features.map(|(event, context)| profile.observe(event, context)).collect();
+        write(&Featured { features, profile: profile.to_bytes() }, output);
+        Ok(())
+    }
+
     /// Does a step. Where it is refused the warm state is dropped, so that nothing of the step stays.
     pub(crate) fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
         let step: Step<'_> = read(input)?;
@@ -116,6 +127,8 @@ impl Core {
             state: None,
             learnt: Learnt::default(),
             choices: Vec::new(),
+            features: Vec::new(),
+            profile: None,
             outcomes: Vec::new(),
             outbox: 0,
             unsent: 0,
@@ -135,7 +148,12 @@ impl Core {
             changed = !reply.results.is_empty();
             stepped.outcomes = reply.results;
         }
-        for event in step.events.iter() {
+        let mut profile = None;
+        if !step.contexts.is_empty() {
+            one_context_each(&step.events, &step.contexts)?;
+            profile = Some(read_profile(step.profile)?);
+        }
+        for (index, event) in step.events.iter().enumerate() {
             let (made_by, before) = (user.shown().map(|(_, version, _)| version), *user.quality());
             let learned = user
                 .learn(model, event, step.now_ms)
@@ -145,6 +163,10 @@ impl Core {
                 Learned::Duplicate => stepped.learnt.duplicate += 1,
                 Learned::ContextOnly => stepped.learnt.context_only += 1,
             }
+            if let Some(profile) = &mut profile {
+                let is_new = learned != Learned::Duplicate;
+                stepped.features.push(is_new.then(|| profile.observe(event, &step.contexts[index])));
+            }
             let bins = user.quality().bins.iter().zip(before.bins);
             let counted = bins.enumerate().find(|(_, (after, before))| **after > *before);
             if let (Some(version), Some((bin, _))) = (made_by, counted) {
@@ -152,6 +174,7 @@ impl Core {
             }
         }
         changed |= stepped.learnt.applied > 0;
+        stepped.profile = profile.map(|profile| profile.to_bytes());
         if let Some(send) = step.send {
             // What waits may have been sent; what is new gets its delta when that has been answered. What a delta
             // passes over is marked in the history, so the state changes also where none comes out.
@@ -181,6 +204,18 @@ impl Core {
         self.warm.keep(StateName { version, ..step.name }, user, bytes);
         Ok(())
     }
+}
+
+fn one_context_each(events: &[Event], contexts: &[Context]) -> Result<(), Refused> {
+    if events.len() == contexts.len() {
+        return Ok(());
+    }
+    let message = format!("{} contexts for {} events", contexts.len(), events.len());
+    Err(Refused::new(Status::BadMessage, "bad_message", message))
+}
+
+fn read_profile(bytes: &[u8]) -> Result<Profile, Refused> {
+    Profile::from_bytes(bytes).map_err(|error| Refused::new(Status::State, error.reason(), error))
 }
 
 fn shown(user: &UserState) -> Option<Shown> {

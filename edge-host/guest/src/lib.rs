@@ -22,6 +22,7 @@
 //! |---|---|---|
 //! | `nf_step` | `Step` | `Stepped` |
 //! | `nf_similar` | `Similar` | `List` |
+//! | `nf_features` | `Featuring` | `Featured` |
 //! | `nf_pack_begin` | length of a pack, `u64` | none |
 //! | `nf_pack_push` | the next bytes of the pack | none |
 //! | `nf_pack_finish` | none | `ModelInfo`; the model replaces the one before |
@@ -100,6 +101,12 @@ pub extern "C" fn nf_step(len: u32) -> u64 {
 #[unsafe(no_mangle)]
 pub extern "C" fn nf_similar(len: u32) -> u64 {
     call(len, Core::similar)
+}
+
+/// Answers the features of events, without a model.
+#[unsafe(no_mangle)]
+pub extern "C" fn nf_features(len: u32) -> u64 {
+    call(len, Core::features)
 }
 
 /// Starts to take a pack.

@@ -2,8 +2,9 @@
 //! partitions over.
 
 use super::dead_letters::DeadLetters;
-use super::partition::{Partition, Record};
-use super::{Consume, StreamError, Topic, cluster_id, partitions, topic_key};
+use super::features::{self, FeatureTopic};
+use super::partition::{NONE, Partition, Record};
+use super::{Consume, StreamError, Topic, cluster_id, topic_key};
 use crate::edge::Edge;
 use nearfield_events::Decoder;
 use nearfield_events::frame::SchemaId;
@@ -45,9 +46,10 @@ impl Consumer {
     pub async fn start(edge: Arc<Edge>, consume: Consume) -> Result<Self, StreamError> {
         // Whether it has a schema of this id is no matter.
         consume.kafka.registry.schema(SchemaId(0)).await?;
+        let schema = features::register(&consume).await?;
         let runtime = Handle::current();
         // The client's calls block.
-        let opened = tokio::task::spawn_blocking(move || open(edge, &consume, runtime)).await;
+        let opened = tokio::task::spawn_blocking(move || open(edge, &consume, schema, runtime)).await;
         let consumer = opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
@@ -64,11 +66,16 @@ impl Consumer {
     }
 }
 
-fn open(edge: Arc<Edge>, consume: &Consume, runtime: Handle) -> Result<BaseConsumer<Member>, StreamError> {
-    let Consume { kafka, group, topics, dead_letters } = consume;
+fn open(
+    edge: Arc<Edge>,
+    consume: &Consume,
+    schema: Option<SchemaId>,
+    runtime: Handle,
+) -> Result<BaseConsumer<Member>, StreamError> {
+    let Consume { kafka, group, topics, dead_letters, features } = consume;
     let asked: BaseConsumer = kafka.client(&[]).create().map_err(kafka.failed())?;
     for topic in topics.iter().map(|topic| &topic.name).chain([dead_letters]) {
-        partitions(kafka, asked.client(), topic)?;
+        kafka.partitions(asked.client(), topic)?;
     }
     let cluster = cluster_id(asked.client());
     let sources = topics.iter().map(|topic| Source {
@@ -76,8 +83,15 @@ fn open(edge: Arc<Edge>, consume: &Consume, runtime: Handle) -> Result<BaseConsu
         key: topic_key(&cluster, &topic.name),
         decoder: Arc::new(Decoder::new(topic.framing, Arc::clone(&kafka.registry))),
     });
+    let features = match (features, schema) {
+        (Some(publish), Some(schema)) => {
+            Some(Arc::new(FeatureTopic::open(kafka, publish, schema, Arc::clone(&edge.metrics))?))
+        }
+        _ => None,
+    };
     let member = Member {
         edge,
+        features,
         runtime,
         dead_letters: Arc::new(DeadLetters::open(consume)?),
         sources: sources.collect(),
@@ -134,6 +148,7 @@ struct Member {
     edge: Arc<Edge>,
     runtime: Handle,
     dead_letters: Arc<DeadLetters>,
+    features: Option<Arc<FeatureTopic>>,
     sources: Vec<Source>,
     partitions: Mutex<HashMap<(String, i32), Owned>>,
 }
@@ -144,32 +159,34 @@ struct Owned {
     paused: bool,
     done: Arc<AtomicI64>,
     committed: i64,
+    oldest_ms: Arc<AtomicI64>,
     stop: Arc<AtomicBool>,
     /// None once it is asked to end.
     task: Option<JoinHandle<()>>,
 }
-
-/// Stands for no offset.
-const NONE: i64 = -1;
 
 impl Member {
     /// Starts the work of a partition.
     fn own(&self, topic: &str, number: i32) -> Option<Owned> {
         let source = self.sources.iter().find(|source| source.topic.name == topic)?;
         let (queue, records) = mpsc::channel(QUEUE_MAX);
-        let (done, stop) = (Arc::new(AtomicI64::new(NONE)), Arc::new(AtomicBool::new(false)));
+        let [done, oldest_ms] = [(); 2].map(|()| Arc::new(AtomicI64::new(NONE)));
+        let stop = Arc::new(AtomicBool::new(false));
         let partition = Partition {
             edge: Arc::clone(&self.edge),
             decoder: Arc::clone(&source.decoder),
             dead_letters: Arc::clone(&self.dead_letters),
+            features: self.features.clone(),
             topic: topic.to_owned(),
             topic_key: source.key,
             number,
             done: Arc::clone(&done),
+            oldest_ms: Arc::clone(&oldest_ms),
             stop: Arc::clone(&stop),
         };
         let task = self.runtime.spawn(partition.run(records));
-        Some(Owned { queue, paused: false, done, committed: NONE, stop, task: Some(task) })
+        let task = Some(task);
+        Some(Owned { queue, paused: false, done, committed: NONE, oldest_ms, stop, task })
     }
 
     /// Hands a record to its partition, and pauses the partition where its queue is full.
@@ -269,12 +286,15 @@ impl Member {
 
 impl ClientContext for Member {
     fn stats(&self, statistics: Statistics) {
+        let now_ms = self.edge.now_ms();
         let partitions = self.partitions.lock().expect("no holder panics");
         for (topic, found) in &statistics.topics {
             for (number, partition) in found.partitions.iter().filter(|(number, _)| **number >= 0) {
-                let owned = partitions.contains_key(&(topic.clone(), *number));
-                let lag = if owned { partition.consumer_lag.max(0) } else { 0 };
-                self.edge.metrics.stream_lag(topic, *number, lag as u64);
+                let owned = partitions.get(&(topic.clone(), *number));
+                let records = owned.map_or(0, |_| partition.consumer_lag.max(0)) as u64;
+                let oldest_ms = owned.map_or(NONE, |owned| owned.oldest_ms.load(Ordering::Acquire));
+                let age_ms = u64::try_from(oldest_ms).map_or(0, |time_ms| now_ms.saturating_sub(time_ms));
+                self.edge.metrics.stream_lag(topic, *number, records, Duration::from_millis(age_ms));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What an operator does with dead letters: reads them, and sends them back to where they came from.
 
 use super::dead_letters::{MESSAGE, OFFSET, PARTITION, REASON, SCHEMA, TOPIC};
-use super::{Kafka, StreamError, partitions};
+use super::{Kafka, StreamError};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
@@ -75,8 +75,7 @@ pub fn list(kafka: &Kafka, topic: &str, mut visit: impl FnMut(Letter)) -> Result
 /// [`StreamError`]. The next call then sends all of them, so an event without an id may count twice.
 pub fn replay(kafka: &Kafka, topic: &str, reason: &str) -> Result<u64, StreamError> {
     let lost = Arc::new(AtomicU64::new(0));
-    let mut config = kafka.producer();
-    config.set("partitioner", "murmur2_random");
+    let config = kafka.producer();
     let producer: ThreadedProducer<Deliveries> =
         config.create_with_context(Deliveries(Arc::clone(&lost))).map_err(kafka.failed())?;
     let mut sent = HashSet::new();
@@ -89,7 +88,7 @@ pub fn replay(kafka: &Kafka, topic: &str, reason: &str) -> Result<u64, StreamErr
         record.payload = letter.value.as_deref();
         while let Err((error, again)) = producer.send(record) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                return Err(kafka.failed()(error));
+                return Err(kafka.failed()(error).into());
             }
             producer.poll(Duration::from_millis(100));
             record = again;
@@ -134,7 +133,7 @@ fn read(
     config.set("enable.auto.commit", "false").set("isolation.level", "read_committed");
     let consumer: BaseConsumer = config.create().map_err(&failed)?;
     let mut asked = TopicPartitionList::new();
-    for number in partitions(kafka, consumer.client(), topic)? {
+    for number in kafka.partitions(consumer.client(), topic)? {
         asked.add_partition(topic, number);
     }
     let stopped = consumer.committed_offsets(asked, WITHIN).map_err(&failed)?;

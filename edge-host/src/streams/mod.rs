@@ -4,7 +4,7 @@
 //! ```text
 //! events, observe → producer → topic
 //! topic → consumer: one thread polls → a queue for each partition → partition: decode, check, by user → edge: step
-//!       ↘ what cannot be read or is refused → dead letters
+//!       ↘ what cannot be read or is refused → dead letters              ↘ features → topic
 //! ```
 //!
 //! # What holds
@@ -17,6 +17,7 @@
 
 mod consumer;
 mod dead_letters;
+mod features;
 pub mod letters;
 mod partition;
 mod producer;
@@ -25,29 +26,16 @@ pub use consumer::Consumer;
 pub use producer::Produce;
 pub(crate) use producer::Producer;
 
-use nearfield_engine::Event;
-use nearfield_events::Framing;
-use nearfield_events::registry::{Registry, RegistryError};
+use crate::users::{Profiled, Record};
+use nearfield_engine::features::{Baseline, Features};
+use nearfield_engine::{Context, Event};
+pub use nearfield_events::kafka::{ClusterError, Kafka, Topic};
+
+use nearfield_events::kafka::METADATA_WITHIN;
+use nearfield_events::registry::RegistryError;
+use rdkafka::ClientContext;
 use rdkafka::client::Client;
-use rdkafka::error::KafkaError;
-use rdkafka::{ClientConfig, ClientContext};
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
-
-/// Longest wait for an answer about topics.
-const METADATA_WITHIN: Duration = Duration::from_secs(10);
-
-/// Brokers, and how they are spoken with.
-#[derive(Clone)]
-pub struct Kafka {
-    /// Brokers to begin with, `host:port` separated by commas.
-    pub brokers: String,
-    /// Where schemas are found.
-    pub registry: Arc<dyn Registry>,
-    /// Further settings of librdkafka, such as those of SASL.
-    pub settings: Vec<(String, String)>,
-}
 
 /// What is consumed.
 #[derive(Clone)]
@@ -60,73 +48,22 @@ pub struct Consume {
     pub topics: Vec<Topic>,
     /// The topic of what cannot be read or is refused.
     pub dead_letters: String,
+    /// Where the features of the events go (none: they are not made).
+    pub features: Option<PublishFeatures>,
 }
 
-/// A topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Topic {
-    /// Its name.
-    pub name: String,
-    /// How its records say what they are written with.
-    pub framing: Framing,
-}
-
-impl Topic {
-    /// Reads `NAME`, or `NAME=json` for a topic whose records are JSON.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (name, framing) = match text.split_once('=') {
-            None => (text, Framing::Confluent),
-            Some((name, "json")) => (name, Framing::Json),
-            Some((_, other)) => return Err(format!("{other:?} is not json")),
-        };
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if name.is_empty() || name.len() > 249 || !name.bytes().all(fits) {
-            return Err(format!("{name:?} is no topic: 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'"));
-        }
-        Ok(Self { name: name.to_owned(), framing })
-    }
-}
-
-impl Kafka {
-    /// Returns what a client of these brokers is made with: what is chosen here, then the operator's settings.
-    fn client(&self, chosen: &[(&str, &str)]) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in
-            chosen.iter().copied().chain([("bootstrap.servers", self.brokers.as_str())]).chain(settings)
-        {
-            config.set(name, value);
-        }
-        config
-    }
-
-    /// Returns what a producer is made with whose answer means that the brokers have a record, once.
-    fn producer(&self) -> ClientConfig {
-        let mut config = self.client(&[]);
-        config.set("enable.idempotence", "true").set("acks", "all");
-        config
-    }
-
-    fn failed(&self) -> impl Fn(KafkaError) -> StreamError {
-        let brokers = self.brokers.clone();
-        move |error| StreamError::Kafka { brokers: brokers.clone(), error }
-    }
-}
-
-/// Returns the partitions of a topic, which must be there.
-fn partitions(
-    kafka: &Kafka,
-    client: &Client<impl ClientContext>,
-    topic: &str,
-) -> Result<Vec<i32>, StreamError> {
-    let metadata = client.fetch_metadata(Some(topic), METADATA_WITHIN).map_err(kafka.failed())?;
-    let found =
-        metadata.topics().iter().find(|found| found.error().is_none() && !found.partitions().is_empty());
-    let found = found.ok_or_else(|| StreamError::NoTopic { topic: topic.to_owned() })?;
-    Ok(found.partitions().iter().map(|partition| partition.id()).collect())
+/// Where the features of events go.
+#[derive(Clone)]
+pub struct PublishFeatures {
+    /// The topic.
+    pub topic: String,
+    /// The subject under which the registry has their schema (usually the topic's name and `-value`).
+    pub subject: String,
+    /// What they were in training, to be compared with.
+    pub baseline: Option<Baseline>,
+    /// Events of a window whose features are compared with those of training (10,000 tell a share of a hundredth to a
+    /// tenth of itself). Smaller tells a drift sooner; larger is less often wrong.
+    pub window_events: u64,
 }
 
 fn cluster_id(client: &Client<impl ClientContext>) -> String {
@@ -143,22 +80,17 @@ fn topic_key(cluster: &str, topic: &str) -> u64 {
 /// Why Kafka cannot be used.
 #[derive(Debug)]
 pub enum StreamError {
-    /// A client cannot be made of the settings, or no broker answers.
-    Kafka {
-        /// The brokers that were asked.
-        brokers: String,
-        /// What the client said.
-        error: KafkaError,
-    },
-    /// A topic is not there.
-    NoTopic {
-        /// Its name.
-        topic: String,
-    },
+    /// The cluster does not answer, or lacks a topic.
+    Cluster(ClusterError),
     /// The brokers did not take records.
     Lost {
         /// How many.
         records: u64,
+    },
+    /// A baseline is not one of these features.
+    Baseline {
+        /// What does not fit.
+        what: &'static str,
     },
     /// The brokers give no records, although there are some.
     Silent,
@@ -171,9 +103,9 @@ pub enum StreamError {
 impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kafka { brokers, error } => write!(f, "kafka at {brokers}: {error}"),
-            Self::NoTopic { topic } => write!(f, "kafka has no topic {topic:?}: create it first"),
+            Self::Cluster(error) => error.fmt(f),
             Self::Lost { records } => write!(f, "kafka did not take {records} records"),
+            Self::Baseline { what } => write!(f, "baseline of features: {what}"),
             Self::Silent => f.write_str("kafka gives no records, although there are some"),
             Self::Registry(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "no thread for kafka: {error}"),
@@ -182,6 +114,12 @@ impl fmt::Display for StreamError {
 }
 
 impl std::error::Error for StreamError {}
+
+impl From<ClusterError> for StreamError {
+    fn from(error: ClusterError) -> Self {
+        Self::Cluster(error)
+    }
+}
 
 impl From<RegistryError> for StreamError {
     fn from(error: RegistryError) -> Self {
@@ -200,4 +138,40 @@ pub(crate) struct Streamed {
     pub(crate) offsets: Vec<i64>,
     /// The events.
     pub(crate) events: Vec<Event>,
+    /// What was known around each event, where their features are asked for.
+    pub(crate) contexts: Option<Vec<Context>>,
+}
+
+impl Streamed {
+    /// Returns how many of the events a record has already.
+    pub(crate) fn passed_over(&self, before: Option<&Record>) -> usize {
+        let next = before.map_or(0, |record| record.next_offset(self.topic, self.partition));
+        self.offsets.partition_point(|offset| *offset < next)
+    }
+
+    /// Returns the features of each event: of those that are passed over what the record has kept, then the new ones.
+    pub(crate) fn features(
+        &self,
+        before: Option<&Record>,
+        new: Vec<Option<Features>>,
+    ) -> Vec<Option<Features>> {
+        if self.contexts.is_none() {
+            return Vec::new();
+        }
+        let passed_over = &self.offsets[..self.passed_over(before)];
+        let kept = |offset: &i64| before?.last_features(self.topic, self.partition, *offset).cloned();
+        passed_over.iter().map(kept).chain(new).collect()
+    }
+
+    /// Returns what a record keeps for features after a step that told those of the events.
+    pub(crate) fn profiled(
+        &self,
+        profile: Vec<u8>,
+        before: Option<&Record>,
+        features: &[Option<Features>],
+    ) -> Profiled {
+        let new = self.offsets.iter().zip(features).skip(self.passed_over(before));
+        let last = new.filter_map(|(offset, features)| Some((*offset, features.clone()?))).collect();
+        Profiled { profile, topic: self.topic, partition: self.partition, last }
+    }
 }

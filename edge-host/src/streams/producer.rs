@@ -1,6 +1,6 @@
 //! Events of callers, on their way to Kafka: an answer means that the brokers have them.
 
-use super::{Kafka, StreamError, Topic, cluster_id, partitions, topic_key};
+use super::{Kafka, StreamError, Topic, cluster_id, topic_key};
 use crate::error::EdgeError;
 use crate::users::Position;
 use nearfield_engine::Event;
@@ -54,11 +54,9 @@ impl Producer {
         let open = move || {
             let mut config = kafka.producer();
             config.set("message.timeout.ms", DELIVERY_MS);
-            // The partitioner of Kafka's own clients, so that a user has one partition whoever produces.
-            config.set("partitioner", "murmur2_random");
             let producer: FutureProducer = config.create().map_err(kafka.failed())?;
             let client = rdkafka::producer::Producer::client(&producer);
-            partitions(&kafka, client, &topic)?;
+            kafka.partitions(client, &topic)?;
             let key = topic_key(&cluster_id(client), &topic);
             Ok(Self { topic, key, encoder, producer })
         };

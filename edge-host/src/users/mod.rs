@@ -10,6 +10,7 @@ pub mod redis;
 
 use crate::abi::Shown;
 use async_trait::async_trait;
+use nearfield_engine::features::Features;
 use nearfield_engine::{Lineage, ModelVersion, Row};
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,7 @@ impl Version {
 }
 
 /// What is kept of a user.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The engine's state, with its own schema version inside.
     pub state: Vec<u8>,
@@ -43,6 +44,22 @@ pub struct Record {
     pub outbox: Outbox,
     /// How far the streams are taken in that the user's events come from, the one that moved last at the end.
     pub positions: Vec<Position>,
+    /// What the features of the user's events follow from, where a stream's are asked for.
+    pub profile: Option<Profiled>,
+}
+
+/// What is kept for features: what the next ones follow from, and those of the last step, so that they can be told
+/// again if the host ended before the topic of features had them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Profiled {
+    /// The engine's profile, with its own schema version inside.
+    pub profile: Vec<u8>,
+    /// Hash of the topic that the events of the last step came from, as in [`Position`].
+    pub topic: u64,
+    /// The partition.
+    pub partition: i32,
+    /// Offset and features of each.
+    pub last: Vec<(i64, Features)>,
 }
 
 /// Most positions that are kept of a user (choice: with the user as key, a user's events of one topic come from one
@@ -65,6 +82,12 @@ impl Record {
     pub fn next_offset(&self, topic: u64, partition: i32) -> i64 {
         let of_partition = |held: &&Position| held.topic == topic && held.partition == partition;
         self.positions.iter().find(of_partition).map_or(0, |held| held.next)
+    }
+
+    /// Returns the features of an event of the last step.
+    pub fn last_features(&self, topic: u64, partition: i32, offset: i64) -> Option<&Features> {
+        let held = self.profile.as_ref().filter(|held| (held.topic, held.partition) == (topic, partition))?;
+        held.last.iter().find(|(last, _)| *last == offset).map(|(_, features)| features)
     }
 
     /// Moves a position on.
@@ -129,7 +152,7 @@ impl Outbox {
 }
 
 /// A record and the version of the write that made it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Versioned {
     /// The version.
     pub version: Version,
@@ -222,13 +245,23 @@ fn encode(record: &Record) -> Vec<u8> {
 
 /// Reads a record's bytes.
 fn decode(bytes: &[u8]) -> Result<Record, StoreError> {
-    // A record of the time before streams ends before its positions.
-    let without = |_| {
-        let (state, last, token, outbox) = postcard::from_bytes(bytes)?;
-        Ok(Record { state, last, token, outbox, positions: Vec::new() })
+    // Records of earlier versions end before the profile, or before the positions.
+    let before_profiles = |_: postcard::Error| {
+        let (state, last, token, outbox, positions) = decode_whole(bytes)?;
+        Ok(Record { state, last, token, outbox, positions, profile: None })
     };
-    let read = postcard::from_bytes(bytes).or_else(without);
+    let before_streams = |_: postcard::Error| {
+        let (state, last, token, outbox) = decode_whole(bytes)?;
+        Ok(Record { state, last, token, outbox, positions: Vec::new(), profile: None })
+    };
+    let read = decode_whole(bytes).or_else(before_profiles).or_else(before_streams);
     read.map_err(|error: postcard::Error| StoreError::new("decode a record", error))
+}
+
+/// Reads bytes that hold a value and nothing else.
+fn decode_whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> postcard::Result<T> {
+    let (value, rest) = postcard::take_from_bytes(bytes)?;
+    if rest.is_empty() { Ok(value) } else { Err(postcard::Error::SerdeDeCustom) }
 }
 
 /// Returns a record as the backends keep it: version (16 bytes), time of the outbox (8 bytes, big-endian, all ones for
@@ -253,16 +286,22 @@ mod tests {
     fn record() -> Record {
         let outbox = Outbox::Due { at_ms: 7 };
         let positions = vec![Position { topic: 1, partition: 2, next: 3 }];
-        Record { state: vec![1, 2], token: Some(vec![9]), outbox, positions, ..Record::default() }
+        let last = vec![(5, Features { hour: Some(7), ..Features::default() })];
+        let profile = Some(Profiled { profile: vec![3], topic: 1, partition: 2, last });
+        Record { state: vec![1, 2], token: Some(vec![9]), outbox, positions, profile, ..Record::default() }
     }
 
     #[test]
-    fn a_record_of_the_time_before_streams_has_no_positions() {
-        let Record { state, last, token, outbox, .. } = record();
+    fn records_of_earlier_versions_are_read() {
+        let Record { state, last, token, outbox, positions, .. } = record();
+        let before = postcard::to_allocvec(&(&state, &last, &token, outbox, positions)).unwrap();
+        assert_eq!(decode(&before).unwrap(), Record { profile: None, ..record() });
         let before = postcard::to_allocvec(&(&state, &last, &token, outbox)).unwrap();
-        assert_eq!(decode(&before).unwrap(), Record { positions: Vec::new(), ..record() });
+        assert_eq!(decode(&before).unwrap(), Record { positions: Vec::new(), profile: None, ..record() });
         assert_eq!(decode(&encode(&record())).unwrap(), record());
         assert!(decode(&before[..before.len() - 1]).is_err());
+        let now = encode(&record());
+        assert!(decode(&now[..now.len() - 1]).is_err(), "what is cut off is no earlier version");
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) fn core(model: ModelInfo) -> Vec<u8> {
         state: Some(vec![7]),
         learnt: Learnt { applied: 1, ..Learnt::default() },
         choices: vec![],
+        features: vec![],
+        profile: None,
         outcomes: vec![],
         outbox: 0,
         unsent: 0,

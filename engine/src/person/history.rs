@@ -1,8 +1,9 @@
 //! A person's past events, by stable item key: it outlives rows, versions and lineages.
 
 use crate::event::{Event, Kind};
-use crate::ids::{ItemKey, short_hash};
-use crate::limits::{HISTORY_MAX, HISTORY_STEP, SESSION_GAP_MS};
+use crate::ids::ItemKey;
+use crate::limits::{HISTORY_MAX, HISTORY_STEP};
+use crate::session::{self, hash_of};
 use alloc::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
@@ -58,13 +59,10 @@ impl History {
             return None;
         }
         let session_hash = hash_of(event.session_id.as_deref());
-        let starts_session = self.entries.back().is_none_or(|last| {
-            if session_hash != 0 || self.session_hash != 0 {
-                session_hash != self.session_hash
-            } else {
-                gap_ends_session(last, event)
-            }
-        });
+        let starts_session = self
+            .entries
+            .back()
+            .is_none_or(|last| session::starts(self.session_hash, last.time_ms, session_hash, event.time_ms));
         let key = ItemKey::of(&event.item_id);
         Some(HistoryEntry {
             key,
@@ -84,7 +82,8 @@ impl History {
 
     /// Appends an event that the trained model has learned already, so that no delta will carry it.
     pub(super) fn remember(&mut self, event: &Event) {
-        let starts_session = self.entries.back().is_none_or(|last| gap_ends_session(last, event));
+        let starts_session =
+            self.entries.back().is_none_or(|last| session::starts(0, last.time_ms, 0, event.time_ms));
         let key = ItemKey::of(&event.item_id);
         let kind = event.kind as u8;
         let progress = Progress::Done;
@@ -107,13 +106,4 @@ impl History {
             (0..HISTORY_STEP).for_each(|_| _ = self.entries.pop_front());
         }
     }
-}
-
-/// Returns a hash of an id that is never 0, and 0 for none.
-fn hash_of(id: Option<&str>) -> u64 {
-    id.map_or(0, |id| short_hash(id.as_bytes()).max(1))
-}
-
-fn gap_ends_session(last: &HistoryEntry, event: &Event) -> bool {
-    event.time_ms.saturating_sub(last.time_ms) > SESSION_GAP_MS
 }

@@ -103,11 +103,11 @@ pub(crate) fn write(event: &StreamEvent, output: &mut Vec<u8>) {
     WRITER.write_ser(output, &fields).expect("the fields are those of the contract");
 }
 
-fn malformed(error: Error) -> Refusal {
+pub(crate) fn malformed(error: Error) -> Refusal {
     Refusal::new(Reason::Malformed, error)
 }
 
-fn all_read(rest: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn all_read(rest: &[u8]) -> Result<(), Refusal> {
     if rest.is_empty() {
         return Ok(());
     }

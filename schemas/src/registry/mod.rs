@@ -5,7 +5,7 @@ mod http;
 mod released;
 
 pub use http::HttpRegistry;
-pub use released::{ReleasedSchemas, released};
+pub use released::{Of, ReleasedSchemas, released};
 
 use crate::compatibility::Incompatible;
 use crate::frame::SchemaId;
@@ -15,6 +15,8 @@ use async_trait::async_trait;
 pub const AVRO: &str = include_str!("../../event.avsc");
 /// The contract in Protobuf.
 pub const PROTOBUF: &str = include_str!("../../event.proto");
+/// The contract of the rows of features, in Avro.
+pub const FEATURES: &str = include_str!("../../features.avsc");
 
 /// What a schema is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,11 @@ impl Schema {
     /// Returns the contract in Protobuf.
     pub fn protobuf() -> Self {
         Self { kind: SchemaType::Protobuf, text: PROTOBUF.to_owned() }
+    }
+
+    /// Returns the contract of the rows of features.
+    pub fn features() -> Self {
+        Self { kind: SchemaType::Avro, text: FEATURES.to_owned() }
     }
 }
 

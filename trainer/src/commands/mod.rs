@@ -1,5 +1,7 @@
 //! The commands of `nearfield-trainer`.
 
 pub mod evaluate;
+pub mod features;
 mod gate;
+pub mod replay;
 pub mod train;
