@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// Put an edge host under load instead, beside serenade
     #[arg(long, conflicts_with_all = ["events", "pairs", "before", "json"])]
     edge: bool,
+    /// Send events through a Kafka into edges instead, beside a reader that only decodes
+    #[arg(long, conflicts_with_all = ["edge", "events", "pairs", "before", "json", "only"])]
+    streams: bool,
     /// Fill a store of the edge with so many users, and load those
     #[arg(long, value_name = "N", requires = "edge", value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     users: Option<u32>,
@@ -51,8 +54,13 @@ const LOADED_ITEMS: u32 = 100_000;
 
 /// A page loads; then builds module, peers and driver, and starts the driver.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    if options.edge {
-        load::run(options.users, options.only.as_deref(), options.quick)?;
+    if options.edge || options.streams {
+        let what = match options.users {
+            _ if options.streams => load::What::Streams,
+            Some(users) => load::What::Users(users),
+            None => load::What::Edge,
+        };
+        load::run(what, options.only.as_deref(), options.quick)?;
         return Ok(ExitCode::SUCCESS);
     }
     let peers = paths::root().join("tests/bench/peers");

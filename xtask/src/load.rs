@@ -1,4 +1,5 @@
 //! `cargo xtask bench --edge`: an edge host under load beside serenade, and, with `--users N`, very many users in redb.
+//! `--streams`: events through Kafka into edges.
 //!
 //! Guest → servers and generator in the release profile → serenade from crates.io, against Debian's RocksDB →
 //! `nearfield-load`, which starts them all and measures → a section of `docs/benchmarks.md`.
@@ -7,18 +8,29 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::{page, paths, step::Step, tools, wasm};
+use crate::{jars, page, paths, step::Step, tools, wasm};
 
 /// The peer. Its version is what the figures are beside.
 const SERENADE: &str = "serenade@=0.3.1";
 /// What the peer is built against, from Debian: RocksDB, and the library that reads its headers.
 const SERENADE_PACKAGES: [&str; 2] = ["librocksdb-dev", "libclang-dev"];
 
+/// What is measured.
+#[derive(Clone, Copy)]
+pub(crate) enum What {
+    /// Latency over rate, beside a peer
+    Edge,
+    /// So many users
+    Users(u32),
+    /// Events through Kafka
+    Streams,
+}
+
 /// Measures; writes the page unless the run is a quick one or of a part.
 ///
 /// # Errors
 /// When a tool is missing and cannot be installed, or a step fails.
-pub(crate) fn run(users: Option<u32>, only: Option<&str>, quick: bool) -> Result<()> {
+pub(crate) fn run(what: What, only: Option<&str>, quick: bool) -> Result<()> {
     let work = paths::target().join("bench/edge");
     std::fs::create_dir_all(&work).context("cannot make the folder of the benches")?;
     wasm::build()?;
@@ -29,20 +41,25 @@ pub(crate) fn run(users: Option<u32>, only: Option<&str>, quick: bool) -> Result
         .run()?;
     let programs = paths::target().join("release");
     let generator = programs.join(format!("nearfield-load{}", std::env::consts::EXE_SUFFIX));
-    let (section, title) = match users {
-        None => ("edge", "an edge under load, beside serenade"),
-        Some(_) => ("users", "many users in redb"),
+    let (section, title) = match what {
+        What::Edge => ("edge", "an edge under load, beside serenade"),
+        What::Users(_) => ("users", "many users in redb"),
+        What::Streams => ("streams", "events through Kafka"),
     };
+    if matches!(what, What::Streams) {
+        tools::need_servers()?;
+        jars::KAFKA.need()?;
+    }
     let (table, picture) = (work.join(format!("{section}.md")), work.join("benchmarks-edge.svg"));
     let mut step = Step::new(title, generator)
         .args(["--programs".as_ref(), programs.as_os_str(), "--guest".as_ref(), paths::guest().as_os_str()])
         .args(["--work".as_ref(), work.as_os_str(), "--table".as_ref(), table.as_os_str()])
         .args(["--picture".as_ref(), picture.as_os_str()]);
-    if let Some(users) = users {
-        step = step.args(["--users", &users.to_string()]);
-    } else {
-        step = step.args(["--serenade".as_ref(), serenade()?.as_os_str()]);
-    }
+    step = match what {
+        What::Edge => step.args(["--serenade".as_ref(), serenade()?.as_os_str()]),
+        What::Users(users) => step.args(["--users", &users.to_string()]),
+        What::Streams => step.args(["--streams"]),
+    };
     if let Some(only) = only {
         step = step.args(["--only", only]);
     }
@@ -52,7 +69,7 @@ pub(crate) fn run(users: Option<u32>, only: Option<&str>, quick: bool) -> Result
     step.passed_through().run()?;
     if !quick && only.is_none() {
         page::put(section, &std::fs::read_to_string(&table)?)?;
-        if users.is_none() {
+        if matches!(what, What::Edge) {
             std::fs::copy(&picture, paths::root().join("docs/benchmarks-edge.svg"))?;
         }
     }

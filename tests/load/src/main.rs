@@ -20,6 +20,7 @@ mod open_loop;
 mod report;
 mod servers;
 mod shop;
+mod streams;
 #[path = "../../../edge-host/guest/src/warm.rs"]
 mod warm;
 
@@ -42,6 +43,9 @@ struct Args {
     /// Fill a store with so many users and load those, instead of the rest.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     users: Option<u32>,
+    /// Send events through a Kafka into edges, instead of the rest.
+    #[arg(long, conflicts_with = "users")]
+    streams: bool,
     /// Only what answers these: words of a line of the table, such as "observe HTTP/1.1 memory".
     #[arg(long, value_name = "WORDS")]
     only: Option<String>,
@@ -65,6 +69,7 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let text = runtime.block_on(async {
         match args.users {
+            _ if args.streams => streams::run(&args).await,
             Some(users) => million::run(&args, users).await,
             None => curve::run(&args).await,
         }

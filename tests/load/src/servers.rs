@@ -57,27 +57,32 @@ impl Server {
 
     /// Processors' time of the process until now, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let text = self.proc("stat")?;
-        // The name, in parentheses, may hold blanks.
-        let (_, cells) = text.rsplit_once(')').context("a process's stat has a name")?;
-        let cells: Vec<&str> = cells.split_whitespace().collect();
-        let ticks = |at: usize| cells.get(at).and_then(|cell| cell.parse::<f64>().ok());
-        let (user, system) = ticks(11).zip(ticks(12)).context("a process's stat has its time")?;
-        Ok((user + system) / TICKS_A_SECOND)
+        cpu_seconds(self.child.id())
     }
 
     /// Memory of the process now, in MB.
     pub(crate) fn memory_mb(&self) -> Result<f64> {
-        let text = self.proc("status")?;
+        let text = proc(self.child.id(), "status")?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
         Ok(kib.context("a process's status has its memory")? * 1024.0 / 1e6)
     }
+}
 
-    fn proc(&self, name: &str) -> Result<String> {
-        let file = format!("/proc/{}/{name}", self.child.id());
-        fs::read_to_string(&file).with_context(|| format!("{file}: the bench reads it on Linux"))
-    }
+/// Processors' time of a process until now, in seconds.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let text = proc(pid, "stat")?;
+    // The name, in parentheses, may hold blanks.
+    let (_, cells) = text.rsplit_once(')').context("a process's stat has a name")?;
+    let cells: Vec<&str> = cells.split_whitespace().collect();
+    let ticks = |at: usize| cells.get(at).and_then(|cell| cell.parse::<f64>().ok());
+    let (user, system) = ticks(11).zip(ticks(12)).context("a process's stat has its time")?;
+    Ok((user + system) / TICKS_A_SECOND)
+}
+
+fn proc(pid: u32, name: &str) -> Result<String> {
+    let file = format!("/proc/{pid}/{name}");
+    fs::read_to_string(&file).with_context(|| format!("{file}: the bench reads it on Linux"))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -154,14 +159,25 @@ impl<'a> Site<'a> {
 
     /// Starts an edge whose users are in `users`.
     pub(crate) fn edge(&self, central: &Server, users: &str) -> Result<Server> {
-        let folder = self.folder.path().join(format!("edge-{users}"));
+        self.edge_named(users, central, users, &[])
+    }
+
+    /// Starts an edge by a name of its own, with further arguments.
+    pub(crate) fn edge_named(
+        &self,
+        name: &str,
+        central: &Server,
+        users: &str,
+        more: &[&str],
+    ) -> Result<Server> {
+        let folder = self.folder.path().join(format!("edge-{name}"));
         fs::create_dir_all(&folder)?;
         let address = free()?;
         let key = fs::read_to_string(self.folder.path().join("central/keys/online.pub"))?;
         let mut command = Command::new(self.programs.join("nearfield-edge"));
         command.args(["--insecure", "--site", "shop", "--users", users, "--public-key", key.trim()]);
         command.args(["--central", &format!("http://{}", central.address)]);
-        command.args(["--listen", &address.to_string()]);
+        command.args(["--listen", &address.to_string()]).args(more);
         command.arg("--guest").arg(self.guest).arg("--data").arg(&folder);
         Server::start(command, folder, address, "listening ")
     }

@@ -1,0 +1,362 @@
+//! Events through Kafka: how many a second one edge takes in and two of a group, what an event costs, beside a reader
+//! that decodes and does nothing else; and how soon a list follows an event at half of that.
+
+use crate::Args;
+use crate::curve::name;
+use crate::open_loop;
+use crate::servers::{Server, Site};
+use crate::shop::Shop;
+use anyhow::{Context, Result, ensure};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use indicatif::{ProgressBar, ProgressStyle};
+use nearfield_edge::grpc::proto;
+use nearfield_edge::grpc::proto::edge_client::EdgeClient;
+use nearfield_edge::system_now_ms;
+use nearfield_engine::golden::Random;
+use nearfield_engine::{Event, Kind};
+use nearfield_events::frame::SchemaId;
+use nearfield_events::kafka::{Kafka, NewTopic};
+use nearfield_events::{Context as Known, Decoder, Encoder, Framing, StreamEvent};
+use nearfield_services as services;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{
+    BaseRecord, DefaultProducerContext, FutureProducer, FutureRecord, Producer, ThreadedProducer,
+};
+use rdkafka::{Message, Offset, TopicPartitionList};
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Write;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tonic::transport::Endpoint;
+
+/// People whose events are in the topic.
+const PEOPLE: usize = 2000;
+/// Partitions of the topic.
+const PARTITIONS: i32 = 8;
+/// How the events are written, by turns.
+const ENCODERS: [Encoder; 2] = [Encoder::Avro(SchemaId(1)), Encoder::Protobuf(SchemaId(2))];
+const DEAD_LETTERS: &str = "nearfield.dead-letters";
+/// The share of the events between which a rate is taken: members have joined, and none is at the end.
+const MIDDLE: (f64, f64) = (0.15, 0.85);
+/// Time between two looks at what has been taken in.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Longest wait for all events of a trial.
+const WITHIN: Duration = Duration::from_secs(300);
+/// People whose lists are followed.
+const FOLLOWED: usize = 50;
+/// Seconds of the trial at half of the rate.
+const SECONDS: f64 = 20.0;
+
+/// Who takes the events in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taker {
+    /// A reader that decodes and checks, in this process.
+    Decoder,
+    /// One edge, its users in a file.
+    Redb,
+    /// So many edges of a group, their users in one Redis.
+    Redis(usize),
+}
+
+impl Taker {
+    const ALL: [Self; 4] = [Self::Decoder, Self::Redb, Self::Redis(1), Self::Redis(2)];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Decoder => "decodes only",
+            Self::Redb => "one edge, redb",
+            Self::Redis(1) => "one edge, Redis",
+            Self::Redis(_) => "two edges, Redis",
+        }
+    }
+}
+
+/// What came of a trial.
+#[derive(Clone, Copy)]
+struct Taken {
+    /// Events a second.
+    rate: f64,
+    /// Processors' time an event of the takers, in microseconds.
+    cpu_us: f64,
+}
+
+/// What all trials share.
+struct Bench<'a> {
+    site: &'a Site<'a>,
+    central: &'a Server,
+    kafka: Kafka,
+    brokers: String,
+    redis: String,
+    /// Events in the topic of the first trials.
+    events: usize,
+    /// Numbers of groups and stores: each trial has its own.
+    trials: usize,
+}
+
+/// Measures, and returns the table.
+pub(crate) async fn run(args: &Args) -> Result<String> {
+    let (events, rounds, seconds) = if args.quick { (10_000, 1, 5.0) } else { (100_000, 3, SECONDS) };
+    let shop = Shop::open()?;
+    let site = Site::open(args, &shop)?;
+    let central = site.central()?;
+    let broker = services::Server::kafka()?;
+    let redis = services::Server::redis()?;
+    let brokers = broker.endpoint();
+    let kafka = Kafka::of(&brokers, None, None)?;
+    let topic = |name, partitions| NewTopic { name, partitions, replicas: 1 };
+    kafka.create(&[topic("full", PARTITIONS), topic("paced", PARTITIONS), topic(DEAD_LETTERS, 1)]).await?;
+    fill(&kafka, &shop, events)?;
+    let redis = redis.endpoint();
+    let mut bench = Bench { site: &site, central: &central, kafka, brokers, redis, events, trials: 0 };
+
+    let bar = ProgressBar::new((rounds * Taker::ALL.len() + 1) as u64);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} trials, {eta} left  {msg}")?);
+    let mut taken: Vec<(Taker, Vec<Taken>)> = Taker::ALL.map(|taker| (taker, Vec::new())).into();
+    for _ in 0..rounds {
+        for (taker, trials) in &mut taken {
+            bar.set_message(taker.name());
+            trials.push(bench.take_in(*taker).await?);
+            bar.inc(1);
+        }
+    }
+    let one = median(&taken[2].1, |taken| taken.rate);
+    bar.set_message("lists at half of the rate");
+    let mut latencies = bench.lists(&shop, one / 2.0, seconds).await?;
+    bar.finish_and_clear();
+    latencies.sort_unstable();
+    Ok(table(events, &taken, one / 2.0, &latencies))
+}
+
+fn median(trials: &[Taken], of: impl Fn(&Taken) -> f64) -> f64 {
+    let mut sorted: Vec<f64> = trials.iter().map(of).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// Returns an event of a person of the shop, which happens now.
+fn event(shop: &Shop, draw: usize) -> StreamEvent {
+    let mut random = Random(draw as u64);
+    let person = random.below(PEOPLE);
+    let kind = [Kind::View, Kind::Click, Kind::Cart][random.below(3)];
+    let event = Event::new(kind, shop.item(person, random.below(1 << 20)), system_now_ms());
+    StreamEvent { user_id: name(person), event, query: None, context: Known::default() }
+}
+
+/// Fills a topic before anyone reads it.
+fn fill(kafka: &Kafka, shop: &Shop, events: usize) -> Result<()> {
+    let producer: ThreadedProducer<DefaultProducerContext> = kafka.producer().create()?;
+    for index in 0..events {
+        let event = event(shop, index);
+        let value = ENCODERS[index % 2].encode(&event);
+        let mut record = BaseRecord::to("full").key(&event.user_id).payload(&value);
+        while let Err((error, again)) = producer.send(record) {
+            ensure!(error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull), "{error}");
+            std::thread::sleep(Duration::from_millis(1));
+            record = again;
+        }
+    }
+    Ok(producer.flush(WITHIN)?)
+}
+
+/// Processors' time of this process until now, in seconds.
+fn own_cpu_seconds() -> Result<f64> {
+    crate::servers::cpu_seconds(std::process::id())
+}
+
+impl Bench<'_> {
+    async fn take_in(&mut self, taker: Taker) -> Result<Taken> {
+        self.trials += 1;
+        match taker {
+            Taker::Decoder => self.decode().await,
+            Taker::Redb => {
+                let edge = self.edge("redb", "full", "north")?;
+                self.watch(&[edge]).await
+            }
+            Taker::Redis(edges) => {
+                let users = self.users();
+                let names = ["north", "south"];
+                let edges = names[..edges].iter().map(|name| self.edge(&users, "full", name));
+                let edges = edges.collect::<Result<Vec<_>>>()?;
+                self.watch(&edges).await
+            }
+        }
+    }
+
+    /// Users of whom nothing is kept: a database of the Redis that no trial has had.
+    fn users(&self) -> String {
+        format!("redis://{}/{}", self.redis, self.trials % 16)
+    }
+
+    fn edge(&self, users: &str, topic: &str, name: &str) -> Result<Server> {
+        let group = format!("group-{}", self.trials);
+        let streams = ["--consume", "kafka", "--kafka", &self.brokers, "--kafka-topic", topic];
+        let streams = [&streams[..], &["--kafka-group", &group]].concat();
+        self.site.edge_named(&format!("{name}-{}", self.trials), self.central, users, &streams)
+    }
+
+    /// Reads the topic from its beginning, and decodes and checks every event as an edge does.
+    async fn decode(&self) -> Result<Taken> {
+        let consumer: BaseConsumer = self.kafka.client(&[("group.id", "decoder")]).create()?;
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition_offset("full", partition, Offset::Beginning)?;
+        }
+        consumer.assign(&list)?;
+        let decoder = Decoder::new(Framing::Confluent, Arc::clone(&self.kafka.registry));
+        let [from, to] = self.middle();
+        let (mut begun, mut ended) = (None, None);
+        for index in 0..self.events {
+            let message = consumer.poll(WITHIN).context("the topic has all events")??;
+            let value = message.payload().unwrap_or_default();
+            decoder.decode(message.key(), value, system_now_ms()).await?;
+            if index == from {
+                begun = Some((Instant::now(), own_cpu_seconds()?));
+            } else if index == to {
+                ended = Some((Instant::now(), own_cpu_seconds()?));
+            }
+        }
+        let ((begun, cpu_before), (ended, cpu_after)) = begun.zip(ended).context("the middle was passed")?;
+        Ok(taken(to - from, ended - begun, cpu_after - cpu_before))
+    }
+
+    fn middle(&self) -> [usize; 2] {
+        [MIDDLE.0, MIDDLE.1].map(|share| (self.events as f64 * share) as usize)
+    }
+
+    /// Watches edges until they have taken everything in.
+    async fn watch(&self, edges: &[Server]) -> Result<Taken> {
+        let [from, to] = self.middle();
+        let (until, mut begun) = (Instant::now() + WITHIN, None);
+        let cpu = || edges.iter().map(Server::cpu_seconds).sum::<Result<f64>>();
+        loop {
+            let applied = applied(edges).await?;
+            match begun {
+                None if applied >= from => begun = Some((Instant::now(), applied, cpu()?)),
+                Some((since, before, cpu_before)) if applied >= to => {
+                    return Ok(taken(applied - before, since.elapsed(), cpu()? - cpu_before));
+                }
+                _ => {}
+            }
+            ensure!(Instant::now() < until, "{applied} of {} events were taken in", self.events);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Produces at a rate, and returns how long after it was due an event's list came, in microseconds.
+    async fn lists(&mut self, shop: &Shop, rate: f64, seconds: f64) -> Result<Vec<u32>> {
+        self.trials += 1;
+        let edge = self.edge(&self.users(), "paced", "north")?;
+        // Each event is sent at once: what waits for company would be counted here.
+        let producer: FutureProducer = self.kafka.producer().set("linger.ms", "0").create()?;
+        let waiting: Rc<RefCell<HashMap<String, VecDeque<Instant>>>> = Rc::default();
+        let latencies: Rc<RefCell<Vec<u32>>> = Rc::default();
+        let local = tokio::task::LocalSet::new();
+        for person in 0..FOLLOWED {
+            let endpoint = Endpoint::from_shared(format!("http://{}", edge.address))?;
+            let mut client = EdgeClient::new(endpoint.connect().await?);
+            let list = Some(proto::ListRequest { count: 20, ..Default::default() });
+            let asked = proto::RecommendationsRequest { user: name(person), list };
+            let mut lists = client.follow(asked).await?.into_inner();
+            // The list before any event.
+            lists.message().await?;
+            let (waiting, latencies) = (Rc::clone(&waiting), Rc::clone(&latencies));
+            local.spawn_local(async move {
+                while let Ok(Some(_)) = lists.message().await {
+                    // Of events that came together there is one list, which the first of them has waited for longest.
+                    let due = waiting.borrow_mut().remove(&name(person)).unwrap_or_default();
+                    latencies.borrow_mut().extend(due.iter().map(|due| due.elapsed().as_micros() as u32));
+                }
+            });
+        }
+        let trial = local.run_until(async {
+            // A warm-up, of which nothing is kept: the group forms, records are made.
+            for (share, length, kept) in [(0.5, seconds / 4.0, false), (1.0, seconds, true)] {
+                let call = |index: usize| {
+                    let event = event(shop, index + usize::from(kept) * (1 << 30));
+                    let value = ENCODERS[index % 2].encode(&event);
+                    let record = FutureRecord::to("paced").key(&event.user_id).payload(&value);
+                    waiting.borrow_mut().entry(event.user_id.clone()).or_default().push_back(Instant::now());
+                    let sent = producer.send_result(record).map_err(|(error, _)| error);
+                    async move {
+                        let delivered = sent?.await?;
+                        delivered.map_err(|(error, _): (KafkaError, _)| error)?;
+                        Ok(())
+                    }
+                };
+                let trial = open_loop::run(rate * share, length, u64::from(kept), call).await;
+                ensure!(trial.failed() == 0, "{}", trial.failure.unwrap_or_default());
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if !kept {
+                    latencies.borrow_mut().clear();
+                    waiting.borrow_mut().clear();
+                }
+            }
+            Ok(())
+        });
+        trial.await?;
+        let followed = |(person, due): (&String, &VecDeque<Instant>)| {
+            (0..FOLLOWED).any(|index| name(index) == *person).then_some(due.len())
+        };
+        let without: usize = waiting.borrow().iter().filter_map(followed).sum();
+        ensure!(without == 0, "{without} events had no list within a second");
+        Ok(latencies.take())
+    }
+}
+
+fn taken(events: usize, time: Duration, cpu_seconds: f64) -> Taken {
+    Taken { rate: events as f64 / time.as_secs_f64(), cpu_us: cpu_seconds * 1e6 / events as f64 }
+}
+
+/// Returns how many events edges have taken in, by their metrics.
+async fn applied(edges: &[Server]) -> Result<usize> {
+    const METRIC: &str = r#"nearfield_edge_events_total{outcome="applied"} "#;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let mut applied = 0;
+    for edge in edges {
+        let answer = client.get(format!("http://{}/metrics", edge.address).parse()?).await?;
+        let text = answer.into_body().collect().await?.to_bytes();
+        let text = std::str::from_utf8(&text)?;
+        let line = text.lines().find_map(|line| line.strip_prefix(METRIC));
+        applied += line.map_or(Ok(0), str::parse)?;
+    }
+    Ok(applied)
+}
+
+fn table(events: usize, taken: &[(Taker, Vec<Taken>)], rate: f64, latencies: &[u32]) -> String {
+    let mut text = format!(
+        "## Events through Kafka\n\nWritten by `cargo xtask bench --streams`: {events} events of {PEOPLE} people, half in Avro, half in Protobuf, lie in a\n\
+         topic of {PARTITIONS} partitions; 10,004 items, d = 64. Whoever takes them in begins at their beginning, with no user known, and\n\
+         takes turns with the others; medians of {} rounds. The rate is that between 15 and 85 % of the events. The broker, Redis\n\
+         and the edges share one machine's processors. CPU: of the edges or the reader, an event. \"Decodes only\" reads the topic in\n\
+         one thread, decodes and checks each event as an edge does, and drops it.\n\n\
+         | | events/s | × decodes only | CPU µs an event |\n|---|--:|--:|--:|\n",
+        taken[0].1.len()
+    );
+    let limit = median(&taken[0].1, |taken| taken.rate);
+    for (taker, trials) in taken {
+        let (rate, cpu_us) = (median(trials, |taken| taken.rate), median(trials, |taken| taken.cpu_us));
+        let _ = writeln!(text, "| {} | {rate:.0} | {:.3} | {cpu_us:.0} |", taker.name(), rate / limit);
+    }
+    let at = |share: f64| {
+        let at = ((latencies.len() as f64 * share).ceil() as usize).clamp(1, latencies.len().max(1)) - 1;
+        latencies.get(at).map_or(f64::NAN, |us| f64::from(*us) / 1e3)
+    };
+    let _ = write!(
+        text,
+        "\nFrom an event that is handed to the producer to the list that follows from it, pushed to a stream that follows the user\n\
+         (one edge, Redis, {rate:.0} events/s, half of its rate above, in an open loop; {} lists of {FOLLOWED} people; the producer does\n\
+         not wait for company, `acks=all`):\n\n| p50 ms | p90 ms | p99 ms | p99.9 ms |\n|--:|--:|--:|--:|\n| {:.2} | {:.2} | {:.2} | {:.2} |\n",
+        latencies.len(),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(0.999)
+    );
+    text
+}
