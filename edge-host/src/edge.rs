@@ -567,6 +567,7 @@ impl Edge {
             send: ask.send.clone(),
             list: ask.list.clone(),
             inspect: ask.inspect,
+            factor: false,
         };
         let mut stepped = self.pool.step(user, &step).instrument(debug_span!("guest")).await?;
         if let Some(streamed) = &ask.streamed {

@@ -1,4 +1,5 @@
-//! The servers in Java: their jars, copied by Maven as `deploy/services/` names them.
+//! The servers in Java, and what Spark needs to speak with one: their jars, copied by Maven as `deploy/services/`
+//! names them.
 
 use std::path::PathBuf;
 
@@ -27,7 +28,15 @@ pub(crate) const KAFKA: Jars = Jars { server: "kafka", goal: "dependency:copy-de
 /// The Apicurio registry, which comes as an archive.
 pub(crate) const APICURIO: Jars = Jars { server: "apicurio", goal: "dependency:unpack-dependencies" };
 
+/// What Spark speaks with Kafka by.
+pub(crate) const SPARK: Jars = Jars { server: "spark", goal: "dependency:copy-dependencies" };
+
 impl Jars {
+    /// Where they are.
+    pub(crate) fn folder(self) -> PathBuf {
+        jars_folder(self.server)
+    }
+
     /// Copies the jars, unless those that the checked-in file names are there.
     ///
     /// # Errors

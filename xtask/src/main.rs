@@ -18,6 +18,7 @@ mod page;
 mod paths;
 mod services;
 mod site;
+mod spark;
 mod step;
 mod supervise;
 mod test;
@@ -58,6 +59,8 @@ enum Command {
     },
     /// Build the npm package and the guest module of the edge host
     Wasm,
+    /// Build the wheel of the Python package nearfield-spark
+    Spark,
     /// Time the engine on every host, or with --edge an edge host under load, beside peers; write docs/benchmarks.md
     Bench(bench::Options),
     /// Formatting, floors of the engine, lints, then every test
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Torture(options) => torture::run(&options),
         Command::Services { what } => services::run(&what),
         Command::Wasm => wasm::build().and_then(|built| built.check_size()).map(|()| ExitCode::SUCCESS),
+        Command::Spark => spark::wheel().map(|()| ExitCode::SUCCESS),
         Command::Bench(options) => bench::run(&options),
         Command::Ci => ci::run(),
         Command::Doctor => Ok(doctor::run()),

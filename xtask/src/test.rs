@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     browser::{self, Runtime},
-    changed, demo, floors, jars, package, paths, site,
+    changed, demo, floors, jars, package, paths, site, spark,
     step::Step,
     tools,
     torture::{self, Torture},
@@ -47,6 +47,8 @@ enum Suite {
     Edge,
     /// Events through Kafka, and their contract: a part of `rust`
     Streams,
+    /// Spark on a real Kafka, beside an edge: in a whole run with `--all` only
+    Spark,
     /// `npm test` of the package
     Npm,
     /// The packed npm package against a real central: in Node and Chromium, with `--all` in every host
@@ -66,6 +68,7 @@ impl Suite {
             Self::Rust => "rust",
             Self::Edge => "edge",
             Self::Streams => "streams",
+            Self::Spark => "spark",
             Self::Npm => "npm",
             Self::Package => "package",
             Self::Golden => "golden",
@@ -148,6 +151,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             times.note(suite.name(), || run_suite(suite, options, &mut tally))?;
         }
         if options.all && options.only.is_none() {
+            times.note("spark", || run_suite(Suite::Spark, options, &mut tally))?;
             for name in Torture::ALL {
                 times.note("torture", || {
                     tally.check(torture::torture(name));
@@ -177,6 +181,12 @@ fn run_suite(suite: Suite, options: &Options, tally: &mut Tally) -> Result<()> {
             let tests = Step::cargo("cargo test of streams").args(["test", "--no-fail-fast"]).args(SELECTION);
             let tests = tests.args(files.iter().flat_map(|file| ["--test", file]));
             tally.runner(with_servers(tests)?, cargo_line)
+        }
+        Suite::Spark => {
+            Step::cargo("programs").args(["build", "--bins"]).args(SELECTION).run()?;
+            let tests = Step::cargo("cargo test of Spark").args(["test"]).args(SELECTION);
+            let tests = tests.args(["--test", "spark", "--", "--include-ignored", "--nocapture"]);
+            tally.runner(spark::with_spark(with_servers(tests)?)?, cargo_line)
         }
         Suite::Rust => {
             // Binaries and tests in one go: the fleet's tests start the binaries.

@@ -122,6 +122,8 @@ pub struct Step<'a> {
     pub list: Option<ListRequest>,
     /// Asks for what is kept of the user.
     pub inspect: bool,
+    /// Asks for the user's factor.
+    pub factor: bool,
 }
 
 /// The head of a list that was shown.
@@ -249,6 +251,8 @@ pub struct Stepped {
     pub features: Vec<Option<Features>>,
     /// What is to be remembered for the features of later events, if features were asked for.
     pub profile: Option<Vec<u8>>,
+    /// The factor by which the user's lists are ranked, d numbers, if it was asked for and there is one.
+    pub factor: Option<Vec<f32>>,
     /// What became of the deltas that central's reply names.
     pub outcomes: Vec<(DeltaId, Outcome)>,
     /// Deltas in the outbox now.

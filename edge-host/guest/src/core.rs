@@ -129,6 +129,7 @@ impl Core {
             choices: Vec::new(),
             features: Vec::new(),
             profile: None,
+            factor: None,
             outcomes: Vec::new(),
             outbox: 0,
             unsent: 0,
@@ -188,6 +189,9 @@ impl Core {
         }
         if let Some(request) = &step.list {
             stepped.list = Some(list(&mut user, model, request, &mut self.workspace));
+        }
+        if step.factor {
+            stepped.factor = user.factor(model, &mut self.workspace);
         }
         if step.inspect {
             stepped.inspection = Some(inspection(&user, model));

@@ -33,6 +33,7 @@ pub(crate) fn core(model: ModelInfo) -> Vec<u8> {
         choices: vec![],
         features: vec![],
         profile: None,
+        factor: None,
         outcomes: vec![],
         outbox: 0,
         unsent: 0,

@@ -288,6 +288,13 @@ impl UserState {
         crate::rank::factor_scores(model, p, out);
     }
 
+    /// Returns the factor by which this person's lists are ranked, d numbers: the fold-in with the recent past at its
+    /// weight. `None` where nothing of the model's items was touched.
+    pub fn factor(&mut self, model: &Model, workspace: &mut Workspace) -> Option<Vec<f32>> {
+        let equations = Equations::current(&mut self.equations, model, &self.stored.history);
+        equations.factor(model, true, &mut workspace.solver).map(<[f32]>::to_vec)
+    }
+
     /// Returns all that a blend weighs: the person's vectors, and the candidates with their features in
     /// rising order of rows, the person's own items included.
     pub fn features(&mut self, model: &Model, workspace: &mut Workspace) -> (Vectors, Vec<Candidate>) {
