@@ -14,6 +14,7 @@ use nearfield_edge::watched::Watched;
 use nearfield_edge::{Edge, Options, UsersIn, app};
 use nearfield_engine::features::Baseline;
 use nearfield_events::Format;
+use nearfield_events::kafka::NewTopic;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,49 @@ enum Command {
     /// Records of streams that could not be read or were refused.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Make the topics that an edge needs, those that are not there yet.
+    CreateTopics(CreateTopics),
+}
+
+#[derive(Args)]
+struct CreateTopics {
+    /// Kafka brokers to begin with, host:port separated by commas.
+    #[arg(long, value_name = "BROKERS", env = "NEARFIELD_KAFKA")]
+    kafka: String,
+    /// A file of further settings of librdkafka, name=value a line.
+    #[arg(long, value_name = "FILE", env = "NEARFIELD_KAFKA_SETTINGS")]
+    kafka_settings: Option<PathBuf>,
+    /// A topic for events; may be given several times.
+    #[arg(long = "kafka-topic", value_name = "NAME", value_parser = Topic::parse, required = true)]
+    kafka_topics: Vec<Topic>,
+    /// A topic for the features of events [default: none].
+    #[arg(long, value_name = "NAME")]
+    kafka_features: Option<String>,
+    /// The topic of the dead letters, which has one partition.
+    #[arg(long, value_name = "NAME", default_value = "nearfield.dead-letters")]
+    kafka_dead_letters: String,
+    /// Partitions of the topics of events and features: as many edges share the work at most.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: i32,
+    /// Brokers that keep each record.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=100))]
+    replicas: i32,
+}
+
+impl CreateTopics {
+    async fn run(&self) -> Result<()> {
+        let kafka = Kafka::of(&self.kafka, None, self.kafka_settings.as_deref())?;
+        let replicas = self.replicas;
+        let names = self.kafka_topics.iter().map(|topic| topic.name.as_str());
+        let names = names.chain(self.kafka_features.as_deref());
+        let topics = names.map(|name| NewTopic { name, partitions: self.partitions, replicas });
+        let dead_letters = NewTopic { name: &self.kafka_dead_letters, partitions: 1, replicas };
+        for topic in topics.chain([dead_letters]) {
+            let made = if kafka.create_missing(topic).await? { "made" } else { "is there" };
+            println!("{} {made}", topic.name);
+        }
+        Ok(())
+    }
 }
 
 #[derive(Subcommand)]
@@ -282,9 +326,13 @@ fn parse_share(text: &str) -> Result<f64, String> {
 #[tokio::main]
 async fn main() -> Result<()> {
     let Program { command, serve } = Program::parse();
-    if let Some(Command::DeadLetters(letters)) = command {
+    match command {
         // The client's calls block.
-        return tokio::task::spawn_blocking(move || letters.run()).await?;
+        Some(Command::DeadLetters(letters)) => {
+            return tokio::task::spawn_blocking(move || letters.run()).await?;
+        }
+        Some(Command::CreateTopics(topics)) => return topics.run().await,
+        None => {}
     }
     let arguments = serve.context("nothing to do: see nearfield-edge --help")?;
     let traces = arguments.otlp.as_ref().map(|collector| Traces {

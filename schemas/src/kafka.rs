@@ -6,7 +6,7 @@ use crate::registry::{HttpRegistry, Registry, RegistryError, ReleasedSchemas};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{self, AdminClient, AdminOptions, TopicReplication};
 use rdkafka::client::{Client, ClientContext, DefaultClientContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,6 +149,21 @@ impl Kafka {
             metadata.topics().iter().find(|found| found.error().is_none() && !found.partitions().is_empty());
         let found = found.ok_or_else(|| ClusterError::NoTopic { topic: topic.to_owned() })?;
         Ok(found.partitions().iter().map(|partition| partition.id()).collect())
+    }
+
+    /// Makes a topic unless it is there; returns whether it was made.
+    ///
+    /// # Errors
+    /// [`ClusterError::Client`].
+    pub async fn create_missing(&self, topic: NewTopic<'_>) -> Result<bool, ClusterError> {
+        match self.create(&[topic]).await {
+            Ok(()) => Ok(true),
+            Err(ClusterError::Client {
+                error: KafkaError::AdminOp(RDKafkaErrorCode::TopicAlreadyExists),
+                ..
+            }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes topics.

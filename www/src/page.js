@@ -8,6 +8,7 @@ import { Fleet } from './fleet.js';
 import { RankedList } from './ranked-list.js';
 import { Shelf } from './shelf.js';
 import { Stage } from './stage.js';
+import { Streams } from './streams.js';
 
 const LIST_LENGTH = 10;
 // Choices for a demo that is watched; a shop keeps the defaults of a minute each.
@@ -51,6 +52,7 @@ async function open() {
     at('latency').textContent = count(took * 1000);
     forYou.show(list);
     panels.show();
+    streams?.newest();
     if (kind === 'select_item') stage.show(item);
     else stage.note(kind);
   };
@@ -60,6 +62,8 @@ async function open() {
   const panels = new DevicePanels(nf, catalogue);
   const stage = new Stage(at('stage'), nf, catalogue, choose, (item) => act('add_to_cart', item));
   const shelf = new Shelf(catalogue, choose, (item) => nf.model.row(item.id) !== undefined);
+
+  const streams = config.streams ? new Streams(config.edge, nf, catalogue, LIST_LENGTH) : undefined;
 
   const refresh = () => {
     forYou.show(nf.recommend({ count: LIST_LENGTH }));
@@ -74,6 +78,7 @@ async function open() {
   });
   nf.on('model', (arrived) => {
     panels.arrived(arrived);
+    streams?.model();
     shelf.newcomers();
   });
   nf.on('sync', () => panels.show());
@@ -95,11 +100,13 @@ async function open() {
     await nf.forget();
     stage.welcome();
     refresh();
+    streams?.forget();
   });
 
   refresh();
   stage.welcome();
   shelf.show();
+  streams?.begin();
   demo.fleet = new Fleet(config, catalogue);
   at('foot').textContent = `${count(catalogue.items.length)} items · ${crossOriginIsolated ? 'cross-origin isolated: the microseconds are the browser’s finest clock' : 'not cross-origin isolated: the browser rounds its clock'} · every picture is drawn here, nothing is fetched`;
   return nf;

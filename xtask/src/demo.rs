@@ -17,9 +17,12 @@ use clap::Args;
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use nearfield_services::Server;
+
 use crate::{
-    paths,
+    jars, paths,
     site::{self, Scale},
+    step::{Spinner, Step},
     supervise::{Change, Service},
     tools, wasm,
 };
@@ -33,6 +36,9 @@ pub(crate) struct Options {
     /// Real events (.csv or .csv.gz with user,item,timestamp) instead of generated ones
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
+    /// Send the page's events through a Kafka to the edge as well, and show its list beside the device's
+    #[arg(long)]
+    kafka: bool,
     /// Visit the demo with a headless browser, print what it saw, and exit 0 or 1
     #[arg(long)]
     check: bool,
@@ -58,6 +64,7 @@ struct Ports {
 /// What can be wrong before anything is built: ports, the file of events, the browser.
 struct Plan {
     ports: Ports,
+    kafka: bool,
     events: Option<PathBuf>,
     chromium: Option<PathBuf>,
 }
@@ -73,7 +80,10 @@ impl Plan {
         };
         let events = options.events.as_deref().map(absolute).transpose()?;
         let chromium = if options.check { Some(tools::CHROMIUM.need()?) } else { None };
-        Ok(Self { ports, events, chromium })
+        if options.kafka {
+            jars::KAFKA.need()?;
+        }
+        Ok(Self { ports, kafka: options.kafka, events, chromium })
     }
 }
 
@@ -87,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
 /// Runs the demo from modules and programs that are built.
 fn run_built(options: &Options, plan: Plan) -> Result<ExitCode> {
-    let Plan { ports, events, chromium } = plan;
+    let Plan { ports, kafka, events, chromium } = plan;
     tools::npm_ci(&paths::root().join("www"))?;
 
     // A check starts from nothing, and leaves the state of the demo alone.
@@ -98,7 +108,9 @@ fn run_built(options: &Options, plan: Plan) -> Result<ExitCode> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    let mut services = start(&state, &ports)?;
+    // It ends last.
+    let broker = if kafka { Some(start_kafka(&state)?) } else { None };
+    let mut services = start(&state, &ports, broker.as_ref())?;
     let shop = format!("http://127.0.0.1:{}/", ports.shop);
     println!();
     println!("  Nearfield's demo shop:  {shop}");
@@ -112,7 +124,7 @@ fn run_built(options: &Options, plan: Plan) -> Result<ExitCode> {
     match chromium {
         Some(chromium) => {
             tools::npm_ci(&paths::browser())?;
-            visit(&state, &ports, &chromium, &mut services, &stop)
+            visit(&state, &ports, kafka, &chromium, &mut services, &stop)
         }
         None => {
             println!("Ctrl-C ends it.");
@@ -159,59 +171,77 @@ fn ports_from(first: u16) -> Result<Ports> {
     Ok(Ports { shop: port(0)?, central: port(1)?, admin: port(2)?, edge: port(3)?, metrics: port(4)? })
 }
 
+/// The topic of the page's events.
+const TOPIC: &str = "demo.events";
+
+/// Starts a Kafka with the topics that the edge needs; it keeps what it has in the demo's state.
+fn start_kafka(state: &Path) -> Result<Server> {
+    let spinner = Spinner::start("Kafka");
+    let server = Server::kafka_in(&state.join("kafka"));
+    spinner.end(server.is_ok());
+    let server = server?;
+    Step::new("topics", paths::binary("nearfield-edge"))
+        .args(["create-topics", "--kafka", &server.endpoint(), "--kafka-topic", TOPIC, "--partitions", "4"])
+        .run()?;
+    Ok(server)
+}
+
 /// Starts central, then the edge host and the shop, which need its public key.
-fn start(state: &Path, ports: &Ports) -> Result<Vec<Service>> {
+fn start(state: &Path, ports: &Ports, kafka: Option<&Server>) -> Result<Vec<Service>> {
     let logs = state.join("logs");
     let central_url = format!("http://127.0.0.1:{}", ports.central);
     let edge_url = format!("http://127.0.0.1:{}", ports.edge);
     let (central, key) = site::start_central(state, [ports.central, ports.admin, ports.metrics])?;
-    let edge = Service::start(
-        "edge",
-        paths::binary("nearfield-edge"),
-        site::arguments([
-            "--insecure".into(),
-            "--central".into(),
-            central_url.clone().into(),
-            "--public-key".into(),
-            key.clone().into(),
-            "--site".into(),
-            site::NAME.into(),
-            "--listen".into(),
-            format!("127.0.0.1:{}", ports.edge).into(),
-            "--data".into(),
-            state.join("edge").into(),
-            "--guest".into(),
-            paths::guest().into(),
-        ]),
-        &logs,
-    )?;
+    let mut edge_arguments = site::arguments([
+        "--insecure".into(),
+        "--central".into(),
+        central_url.clone().into(),
+        "--public-key".into(),
+        key.clone().into(),
+        "--site".into(),
+        site::NAME.into(),
+        "--listen".into(),
+        format!("127.0.0.1:{}", ports.edge).into(),
+        "--data".into(),
+        state.join("edge").into(),
+        "--guest".into(),
+        paths::guest().into(),
+    ]);
+    if let Some(kafka) = kafka {
+        let words = ["--consume", "kafka", "--events", "kafka", "--kafka-topic", TOPIC, "--kafka"];
+        edge_arguments.extend(words.map(Into::into));
+        edge_arguments.push(kafka.endpoint().into());
+        // The page asks the edge itself.
+        edge_arguments.push("--allow-origin".into());
+        edge_arguments.push(format!("http://127.0.0.1:{}", ports.shop).into());
+    }
+    let edge = Service::start("edge", paths::binary("nearfield-edge"), edge_arguments, &logs)?;
     let root = paths::root();
-    let shop = Service::start(
-        "shop",
-        paths::binary("nearfield-shop"),
-        site::arguments([
-            "serve".into(),
-            "--www".into(),
-            root.join("www").into(),
-            "--package".into(),
-            paths::package_dist().into(),
-            "--data".into(),
-            state.join("data").into(),
-            "--vendor".into(),
-            root.join("www/node_modules").into(),
-            "--endpoint".into(),
-            central_url.into(),
-            "--public-key".into(),
-            key.into(),
-            "--site".into(),
-            site::NAME.into(),
-            "--edge".into(),
-            edge_url.into(),
-            "--listen".into(),
-            format!("127.0.0.1:{}", ports.shop).into(),
-        ]),
-        &logs,
-    )?;
+    let mut shop_arguments = site::arguments([
+        "serve".into(),
+        "--www".into(),
+        root.join("www").into(),
+        "--package".into(),
+        paths::package_dist().into(),
+        "--data".into(),
+        state.join("data").into(),
+        "--vendor".into(),
+        root.join("www/node_modules").into(),
+        "--endpoint".into(),
+        central_url.into(),
+        "--public-key".into(),
+        key.into(),
+        "--site".into(),
+        site::NAME.into(),
+        "--edge".into(),
+        edge_url.into(),
+        "--listen".into(),
+        format!("127.0.0.1:{}", ports.shop).into(),
+    ]);
+    if kafka.is_some() {
+        shop_arguments.push("--streams".into());
+    }
+    let shop = Service::start("shop", paths::binary("nearfield-shop"), shop_arguments, &logs)?;
     // Dropped in this order: the page goes first, central last.
     Ok(vec![shop, edge, central])
 }
@@ -230,6 +260,7 @@ fn look_after(services: &mut [Service]) -> Result<()> {
 fn visit(
     state: &Path,
     ports: &Ports,
+    kafka: bool,
     chromium: &Path,
     services: &mut [Service],
     stop: &AtomicBool,
@@ -239,6 +270,7 @@ fn visit(
         "shop": format!("http://127.0.0.1:{}/", ports.shop),
         "central": format!("http://127.0.0.1:{}", ports.central),
         "edge": format!("http://127.0.0.1:{}", ports.edge),
+        "kafka": kafka,
         "centralPidFile": central.pid_file(),
         "chromium": chromium,
         "profile": state.join("profile"),

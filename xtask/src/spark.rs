@@ -50,6 +50,21 @@ pub(crate) fn with_spark(test: Step) -> Result<Step> {
     Ok(test.env("NEARFIELD_SPARK_PYTHON", python).env("NEARFIELD_SPARK_JARS", jars::SPARK.folder()))
 }
 
+/// Returns the package's own tests, which start no Spark.
+///
+/// # Errors
+/// When Python is missing.
+pub(crate) fn tests() -> Result<Step> {
+    let tests = Step::new("pytest of nearfield-spark", python()?).args([
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]);
+    Ok(tests.args([package().join("tests")]))
+}
+
 /// Puts guest and schemas into the package.
 fn carry() -> Result<()> {
     let inside = package().join("src/nearfield_spark");

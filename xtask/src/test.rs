@@ -186,7 +186,9 @@ fn run_suite(suite: Suite, options: &Options, tally: &mut Tally) -> Result<()> {
             Step::cargo("programs").args(["build", "--bins"]).args(SELECTION).run()?;
             let tests = Step::cargo("cargo test of Spark").args(["test"]).args(SELECTION);
             let tests = tests.args(["--test", "spark", "--", "--include-ignored", "--nocapture"]);
-            tally.runner(spark::with_spark(with_servers(tests)?)?, cargo_line)
+            let tests = spark::with_spark(with_servers(tests)?)?;
+            tally.runner(spark::tests()?, pytest_line)?;
+            tally.runner(tests, cargo_line)
         }
         Suite::Rust => {
             // Binaries and tests in one go: the fleet's tests start the binaries.
@@ -273,6 +275,15 @@ fn cargo_line(line: &str) -> Option<(u64, u64)> {
     Some((count("passed")?, count("failed")?))
 }
 
+/// Reads `2 failed, 27 passed in 3.01s` of pytest.
+fn pytest_line(line: &str) -> Option<(u64, u64)> {
+    let counts = line.trim().trim_matches('=').trim().rsplit_once(" in ")?.0;
+    let count =
+        |word: &str| counts.split(", ").find_map(|part| part.strip_suffix(word)?.trim().parse::<u64>().ok());
+    let (passed, failed) = (count("passed"), count("failed"));
+    (passed.is_some() || failed.is_some()).then(|| (passed.unwrap_or(0), failed.unwrap_or(0)))
+}
+
 /// Reads `# pass 12` or `ℹ fail 1` of Node's test runner, the two on lines of their own.
 fn node_line(line: &str) -> Option<(u64, u64)> {
     let mut words = line.split_whitespace();
@@ -290,13 +301,20 @@ fn node_line(line: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cargo_line, node_line};
+    use super::{cargo_line, node_line, pytest_line};
 
     #[test]
     fn closing_lines_of_cargo_test_are_counted() {
         let line = "test result: FAILED. 12 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s";
         assert_eq!(cargo_line(line), Some((12, 2)));
         assert_eq!(cargo_line("test engine::works ... ok"), None);
+    }
+
+    #[test]
+    fn closing_lines_of_pytest_are_counted() {
+        assert_eq!(pytest_line("2 failed, 27 passed in 3.01s"), Some((27, 2)));
+        assert_eq!(pytest_line("===== 29 passed in 2.95s ====="), Some((29, 0)));
+        assert_eq!(pytest_line("spark/tests/test_core.py ..."), None);
     }
 
     #[test]

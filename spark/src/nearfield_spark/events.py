@@ -36,6 +36,9 @@ GA4 = {
 }
 
 
+_CONTEXT_TYPES = {"utc_offset_minutes": int, "device": str, "referrer": str, "price": float, "category": str}
+
+
 class Refusal(Exception):
     """A record that is no event: ``reason`` is a word of a small set, the message names field and limit."""
 
@@ -129,9 +132,30 @@ def _json(data):
         kind = GA4.get(kind, kind)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise Refusal("malformed", f"{type(error).__name__}: {error}") from error
+    if not isinstance(kind, str):
+        raise Refusal("malformed", f"kind is {kind!r}, not a text")
     if kind not in KINDS:
         raise Refusal("unknown_kind", f"kind {kind!r} is unknown")
-    return _event(kind, fields)
+    context = fields.get("context")
+    if context is not None:
+        fields["context"] = _typed(context, _CONTEXT_TYPES)
+    texts = dict.fromkeys(("user_id", "item_id", "event_id", "session_id", "query"), str)
+    return _event(kind, _typed(fields, {**texts, "time_ms": int, "value": float}))
+
+
+def _typed(fields, types):
+    """Returns fields of JSON, which has no types of its own, with each one's type seen to."""
+    if not isinstance(fields, dict):
+        raise Refusal("malformed", f"{fields!r} is no object")
+    for name, kind in types.items():
+        value = fields.get(name)
+        if value is None:
+            continue
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            fields[name] = float(value)
+        elif not isinstance(value, kind) or isinstance(value, bool):
+            raise Refusal("malformed", f"{name} is {value!r}, not {kind.__name__}")
+    return fields
 
 
 def _event(kind, fields):

@@ -37,6 +37,9 @@ pub struct ServeOptions {
     /// Address of the edge host, as the browser reaches it.
     #[arg(long, value_name = "URL")]
     pub edge: Option<String>,
+    /// The edge takes events through Kafka: the page sends it the person's, and shows both lists.
+    #[arg(long, requires = "edge")]
+    pub streams: bool,
 }
 
 /// Why the page cannot be served.
@@ -83,6 +86,7 @@ struct Config {
     named: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     edge: Option<String>,
+    streams: bool,
 }
 
 /// The routes of the page.
@@ -116,6 +120,7 @@ pub fn app(options: &ServeOptions) -> Result<Router, ServeError> {
         site: options.site.clone(),
         named: head.named,
         edge: options.edge.as_deref().map(|edge| edge.trim_end_matches('/').to_owned()),
+        streams: options.streams,
     };
     // Only what the page is made of: neither the crate beside it nor the event log is served.
     let mut router = Router::new()

@@ -240,6 +240,7 @@ fn options(dir: &Path) -> ServeOptions {
         public_key: "ab".repeat(32),
         site: "demo".to_owned(),
         edge: None,
+        streams: false,
     }
 }
 
