@@ -27,6 +27,7 @@ export class Streams {
     this.#catalogue = catalogue;
     this.#count = count;
     at('streams').hidden = false;
+    at('device-text').prepend('But for the way through Kafka above: ');
     void this.#watchLag();
   }
 
