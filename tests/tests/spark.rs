@@ -49,6 +49,11 @@ fn variable(name: &str) -> PathBuf {
 
 /// A job of the package, as a group of processes: Python, and the Java that it starts.
 fn job(arguments: &[&str]) -> Child {
+    python(&[&["-m", "nearfield_spark"], arguments].concat())
+}
+
+/// A program on Spark, in the same way.
+fn python(arguments: &[&str]) -> Child {
     let jars = fs::read_dir(variable("NEARFIELD_SPARK_JARS")).unwrap().map(|entry| entry.unwrap().path());
     let jars = jars.filter(|path| path.extension().is_some_and(|extension| extension == "jar"));
     let jars: Vec<String> = jars.map(|path| path.display().to_string()).collect();
@@ -58,7 +63,6 @@ fn job(arguments: &[&str]) -> Child {
         jars.join(",")
     );
     Command::new(variable("NEARFIELD_SPARK_PYTHON"))
-        .args(["-m", "nearfield_spark"])
         .args(arguments)
         .env("PYSPARK_SUBMIT_ARGS", submit)
         .env("PYSPARK_PYTHON", variable("NEARFIELD_SPARK_PYTHON"))
@@ -284,6 +288,36 @@ fn features_of_spark_are_those_of_the_engine() {
     let part = part.filter(|path| path.extension().is_some_and(|extension| extension == "csv"));
     let csv = fs::read_to_string(part.into_iter().next().unwrap()).unwrap();
     assert_eq!((csv.lines().next(), csv.lines().count()), (Some("user,item,timestamp,event"), 3001));
+}
+
+#[test]
+#[ignore = "starts Spark: cargo xtask test --only spark"]
+fn factors_of_sparks_als_become_a_model() {
+    const TRAIN: &str = "
+import sys
+from pyspark.ml.recommendation import ALS
+from pyspark.sql import SparkSession, functions as f
+spark = SparkSession.builder.getOrCreate()
+events = spark.read.option('header', True).csv(sys.argv[1])
+number = lambda name: f.substring(name, 2, 9).cast('int').alias(name)
+pairs = events.select(number('user'), number('item')).groupBy('user', 'item').count()
+als = ALS(rank=8, implicitPrefs=True, userCol='user', itemCol='item', ratingCol='count', seed=1)
+factors = als.fit(pairs).itemFactors
+factors.select(f.concat(f.lit('i'), 'id').alias('item'), 'features').write.parquet(sys.argv[2])
+";
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (events, factors, model) = (place("events.csv"), place("factors"), place("model"));
+    support::write_events(Path::new(&events));
+    finish(python(&["-c", TRAIN, &events, &factors]));
+    let imported = ["import", "--factors", &factors, "--events", &events, "--out", &model];
+    let output = support::run("nearfield-trainer", &imported);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("40 factors of 8 numbers") && said.contains("as given"), "{said}");
+    let model = Model::load(&fs::read(folder.path().join("model/model.pack")).unwrap()).unwrap();
+    assert_eq!((model.dim(), model.len()), (8, 40));
+    println!("{said}");
 }
 
 /// Reads what Spark wrote, by the Python that wrote it: rows as JSON, times in milliseconds.

@@ -1,4 +1,4 @@
-//! `nearfield-trainer`: train a model, evaluate recommendations, make features, replay events.
+//! `nearfield-trainer`: train a model, evaluate recommendations, make features, replay events, take factors in.
 
 #![expect(unreachable_pub, reason = "the modules of a binary are seen by it alone")]
 
@@ -22,6 +22,8 @@ enum Command {
     Train(commands::train::Args),
     /// Measure the quality of recommendations.
     Evaluate(commands::evaluate::Args),
+    /// Make a model from item factors that were trained elsewhere.
+    Import(commands::import::Args),
     /// Write the features of events as Parquet, and how they are distributed.
     Features(commands::features::Args),
     /// Send recorded events to a stream.
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => commands::train::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
+        Command::Import(args) => commands::import::run(&args),
         Command::Features(args) => commands::features::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
     };

@@ -164,3 +164,51 @@ fn a_training_prints_loss_and_held_out_figure_of_each_sweep() {
     }
     assert!(sweeps.len() as u64 >= report["sweeps"].as_u64().unwrap(), "{report}");
 }
+
+/// Writes factors of the cycle's items, two for each of the slowest waves around it; the last item has none.
+fn circle(file: &Path, items: u32) {
+    let mut text = String::from("item,a,b,c,d\n");
+    for item in 0..items {
+        let angle = f64::from(item) / 24.0 * std::f64::consts::TAU;
+        text += &format!(
+            "i{item},{},{},{},{}\n",
+            angle.cos(),
+            angle.sin(),
+            (2.0 * angle).cos(),
+            (2.0 * angle).sin()
+        );
+    }
+    std::fs::write(file, text).unwrap();
+}
+
+#[test]
+fn factors_from_elsewhere_become_a_model_that_says_how_good_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (events, factors, out) = (place("events.csv"), place("factors.csv"), place("model"));
+    cycle(Path::new(&events));
+    circle(Path::new(&factors), 23);
+    let arguments = ["import", "--factors", &factors, "--events", &events, "--out", &out];
+    let output = trainer(&arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let figure = |line: &str| -> f64 {
+        let found =
+            said.lines().find(|said| said.trim().starts_with(line)).unwrap_or_else(|| panic!("{said}"));
+        found.split_whitespace().last().unwrap().parse().unwrap()
+    };
+    // Neighbours on the circle follow one another, so both know what comes next, by far better than by chance.
+    assert!(figure("as given") > 0.3 && figure("as published") > 0.3, "{said}");
+    assert!(figure("our own") > 0.0, "{said}");
+    let model =
+        nearfield_engine::Model::load(&std::fs::read(dir.path().join("model/model.pack")).unwrap()).unwrap();
+    assert_eq!((model.dim(), model.len()), (4, 24), "the item without a factor has a row, too");
+
+    std::fs::write(&factors, "item,a\nx,1\n").unwrap();
+    let output = trainer(&arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("no item of the events has a factor"), "{said}");
+    std::fs::write(&factors, "item,a,b\ni0,1,2\ni1,1,x\n").unwrap();
+    let said = String::from_utf8_lossy(&trainer(&arguments).stderr).into_owned();
+    assert!(said.contains("line 3"), "{said}");
+}

@@ -3,5 +3,6 @@
 pub mod evaluate;
 pub mod features;
 mod gate;
+pub mod import;
 pub mod replay;
 pub mod train;

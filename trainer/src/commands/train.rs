@@ -16,6 +16,15 @@ pub struct Args {
     /// Events: .csv or .csv.gz with user,item,timestamp[,event].
     #[arg(long)]
     events: PathBuf,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    training: Training,
+}
+
+/// What is trained on, and where the result goes.
+#[derive(clap::Args, Debug)]
+pub struct Output {
     /// Folder for model.pack (public), statistics.bin (private) and train-report.json.
     #[arg(long)]
     out: PathBuf,
@@ -26,8 +35,44 @@ pub struct Args {
     /// so a training that replaces another needs a name of its own.
     #[arg(long, value_parser = lineage)]
     lineage: Option<Lineage>,
-    #[command(flatten)]
-    training: Training,
+}
+
+impl Output {
+    /// Returns how many events are trained on.
+    pub fn until(&self, log: &EventLog) -> usize {
+        ((log.events.len() as f64) * self.until_fraction).round() as usize
+    }
+
+    /// Returns options with the name of the lineage.
+    ///
+    /// # Errors
+    /// Where it is to be random, and the system gives no random numbers.
+    pub fn options(&self) -> anyhow::Result<Options> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).context("the system gives no random numbers")?;
+        let lineage = self.lineage.unwrap_or(Lineage(u64::from_le_bytes(random)));
+        Ok(Options { lineage: Some(lineage), ..Options::default() })
+    }
+
+    /// Writes the files of a training.
+    ///
+    /// # Errors
+    /// The folder's or file's name.
+    pub fn write(&self, trained: &Trained) -> anyhow::Result<()> {
+        fs::create_dir_all(&self.out)
+            .with_context(|| format!("cannot make the folder {}", self.out.display()))?;
+        let files = [
+            ("model.pack", trained.model.to_pack()),
+            ("statistics.bin", trained.statistics.to_bytes()),
+            ("train-report.json", serde_json::to_vec_pretty(&trained.report)?),
+        ];
+        for (name, bytes) in files {
+            let path = self.out.join(name);
+            fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+            eprintln!("{:>12} bytes  {}", bytes.len(), path.display());
+        }
+        Ok(())
+    }
 }
 
 /// What a caller may decide of a training.
@@ -56,24 +101,10 @@ impl Training {
 /// What is wrong with the file or the folder.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let log = read_events(&args.events)?;
-    let until = ((log.events.len() as f64) * args.until_fraction).round() as usize;
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).context("the system gives no random numbers")?;
-    let lineage = args.lineage.unwrap_or(Lineage(u64::from_le_bytes(random)));
-    let options = Options { lineage: Some(lineage), ..args.training.options() };
-    let trained = train_log(&log, until, options, true)?;
-    fs::create_dir_all(&args.out)
-        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    let files = [
-        ("model.pack", trained.model.to_pack()),
-        ("statistics.bin", trained.statistics.to_bytes()),
-        ("train-report.json", serde_json::to_vec_pretty(&trained.report)?),
-    ];
-    for (name, bytes) in files {
-        let path = args.out.join(name);
-        fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("{:>12} bytes  {}", bytes.len(), path.display());
-    }
+    let until = args.output.until(&log);
+    let Options { lineage, .. } = args.output.options()?;
+    let trained = train_log(&log, until, Options { lineage, ..args.training.options() }, true)?;
+    args.output.write(&trained)?;
     let chosen = &trained.report.chosen;
     eprintln!(
         "trained on {until} events, {} people, {} items: {} factors, {} sweeps, alpha {}, lambda {}, recency {} × {}",

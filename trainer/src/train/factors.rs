@@ -19,7 +19,7 @@
 use super::dense::inner;
 use super::descent::descend;
 use super::solve::Side;
-use super::{Options, Shape, Sweep, Trial, ials};
+use super::{Given, Options, Shape, Sweep, Trial, ials};
 use crate::evaluate::figures::rank;
 use crate::event_log::EventLog;
 use crate::progress::Progress;
@@ -91,13 +91,28 @@ pub(super) fn choose(
         people(log, fit_until, until, &data, hyper)
     };
     let dims = dims(log, &data, options);
-    let mut search = Search { data: &data, judges: &judges, timed: log.timed, progress, trials };
+    let mut search = Search {
+        log,
+        given: options.given.as_ref(),
+        data: &data,
+        judges: &judges,
+        timed: log.timed,
+        progress,
+        trials,
+    };
 
     progress.stage("alpha and lambda", 20);
     let starts = [(-16, -12), (-4, -16), (-8, -16), (-24, -12)];
     let mut best = search.descent(hyper, dims[0], &starts, 4, None);
     best = search.descent(hyper, dims[0], &[], 2, Some(best));
     search.recency(hyper, &mut best);
+    if options.given.is_some() {
+        best = search.descent(hyper, dims[0], &[], 1, Some(best));
+        search.recency(hyper, &mut best);
+        search.half_a_sweep_later(hyper, &best);
+        let factors = best.factors;
+        return Found { shape: Shape { dim: dims[0], sweeps: 0 }, sweeps: Vec::new(), data, factors };
+    }
 
     progress.stage("dim", ((dims.len() - 1) * LAMBDA_RISES.len()) as u64);
     for dim in dims.into_iter().skip(1) {
@@ -129,7 +144,7 @@ pub(super) fn choose(
 
 /// Returns the numbers of factors to try, rising; the first one serves α0 and λ.
 fn dims(log: &EventLog, data: &ials::Data, options: &Options) -> Vec<usize> {
-    if let Some(dim) = options.dim {
+    if let Some(dim) = options.given.as_ref().map(Given::dim).or(options.dim) {
         return vec![dim];
     }
     let id_bytes: usize = data.items.iter().map(|item| log.items[*item as usize].len() + 1).sum();
@@ -148,6 +163,8 @@ struct Candidate {
 }
 
 struct Search<'a> {
+    log: &'a EventLog,
+    given: Option<&'a Given>,
     data: &'a ials::Data,
     judges: &'a [Judge],
     timed: bool,
@@ -212,10 +229,14 @@ impl Search<'_> {
         point: (i32, i32),
     ) -> Candidate {
         let (alpha, lambda) = (power(point.0), power(point.1));
-        let mut factors = ials::Factors::new(self.data, dim);
-        for _ in 0..SEARCH_SWEEPS {
-            factors.sweep(self.data, alpha, lambda);
-        }
+        let factors = match self.given {
+            Some(given) => given.factors(self.log, self.data, alpha, lambda),
+            None => {
+                let mut factors = ials::Factors::new(self.data, dim);
+                (0..SEARCH_SWEEPS).for_each(|_| factors.sweep(self.data, alpha, lambda));
+                factors
+            }
+        };
         let name = format!("d {dim}, alpha {alpha:.1e}, lambda {lambda:.1e}");
         self.judged(stage, name, &Hyperparameters { alpha, lambda, ..hyper.clone() }, factors, point)
     }
@@ -265,6 +286,14 @@ impl Search<'_> {
             }
         }
         (chosen, seen)
+    }
+
+    /// Judges given factors as they will be published: the items solved against the people.
+    fn half_a_sweep_later(&mut self, hyper: &Hyperparameters, best: &Candidate) {
+        let mut factors = best.factors.clone();
+        factors.sweep(self.data, hyper.alpha, hyper.lambda);
+        let name = format!("d {}, as published", factors.dim);
+        self.judged("given", name, hyper, factors, best.point);
     }
 
     /// Chooses ρ and κ for the best factors.
@@ -509,7 +538,7 @@ mod tests {
     #[test]
     fn a_number_of_factors_and_of_sweeps_that_was_asked_for_is_taken() {
         let log = log(60, 20, |person, item| person % 2 == item % 2 && drawn(person, item, 0.7));
-        let options = Options { dim: Some(5), sweeps: Some(3), lineage: None };
+        let options = Options { dim: Some(5), sweeps: Some(3), ..Options::default() };
         let Trained { model, report, .. } = train(&log, log.events.len(), &options, &Silent).unwrap();
         assert_eq!((model.dim(), report.dim, report.sweeps), (5, 5, 3));
         assert_eq!(report.held_out_sweeps.len(), 3);

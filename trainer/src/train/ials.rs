@@ -97,6 +97,18 @@ impl Factors {
         solve_side(&data.by_user, &self.items, &mut self.users, self.dim, alpha, lambda);
     }
 
+    /// Solves some items against the people as they are.
+    pub(crate) fn solve_items(&mut self, data: &Data, rows: &[usize], alpha: f32, lambda: f32) {
+        let (dim, all) = (self.dim, alpha * data.by_user.len() as f32);
+        let people = Side::new(&self.users, dim);
+        for row in rows {
+            let observations = &data.by_item[*row];
+            let weight: f32 = observations.iter().map(|(_, weight, _)| weight).sum();
+            let own = &mut self.items[row * dim..][..dim];
+            people.improve(alpha, lambda * (weight + all), observations, own);
+        }
+    }
+
     /// Returns what the sweeps make smaller, by pair of a person and an item:
     ///
     /// ```text

@@ -19,6 +19,7 @@ mod counts;
 mod dense;
 mod descent;
 mod factors;
+mod given;
 mod held_out;
 mod ials;
 mod order;
@@ -29,13 +30,14 @@ use crate::event_log::EventLog;
 use crate::progress::Progress;
 use crate::replay::{Flow, Replay};
 use assemble::assemble;
+pub use given::Given;
 use nearfield_engine::limits::DIM_MAX;
 use nearfield_engine::{Hyperparameters, Lineage, Model, Statistics};
 use serde::Serialize;
 use std::fmt;
 
 /// What a caller may decide; everything else is chosen from the events.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     /// d, the number of factors, 1 to 512 (default: chosen on held-out events, up to what the
     /// pack's byte budget allows). Larger follows finer tastes, and costs bytes and time.
@@ -45,10 +47,13 @@ pub struct Options {
     /// Name of the new lineage; without one it is derived from the events, so that training on
     /// the same events again gives the same name. A service that publishes wants a random one.
     pub lineage: Option<Lineage>,
+    /// Item factors that were trained elsewhere, in the place of sweeps; `dim` and `sweeps` are theirs then. The
+    /// published rows are those half a sweep later: solved against the people, who are solved against what was given.
+    pub given: Option<Given>,
 }
 
 /// Why a training was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrainError {
     /// Too little to hold anything out of.
     TooFewEvents {
@@ -62,6 +67,18 @@ pub enum TrainError {
         /// Factors asked for.
         found: usize,
     },
+    /// A factor that was given cannot be used.
+    Given {
+        /// Its item.
+        item: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// No item of the events is among those whose factors were given.
+    Strangers {
+        /// An item of the events.
+        item: String,
+    },
 }
 
 impl fmt::Display for TrainError {
@@ -69,6 +86,10 @@ impl fmt::Display for TrainError {
         match self {
             Self::TooFewEvents { found, needed } => {
                 write!(f, "training has {found} events, at least {needed} are needed")
+            }
+            Self::Given { item, what } => write!(f, "the factor of {item:?} {what}"),
+            Self::Strangers { item } => {
+                write!(f, "no item of the events has a factor; one of them is {item:?}")
             }
             Self::Dim { found } => write!(f, "dim is {found}, the range is 1 to 512"),
         }
@@ -151,9 +172,16 @@ pub fn train(
     if let Some(found) = options.dim.filter(|dim| !(1..=DIM_MAX).contains(dim)) {
         return Err(TrainError::Dim { found });
     }
+    if let Some(given) = &options.given {
+        let mut items = log.events[..until].iter().map(|event| &log.items[event.item as usize]);
+        if !items.any(|item| given.has(item)) {
+            let item = log.items[log.events[0].item as usize].clone();
+            return Err(TrainError::Strangers { item });
+        }
+    }
     let mut trials = Vec::new();
     let (chosen, shape, held_out_sweeps) = choose(log, until, options, progress, &mut trials);
-    let (model, statistics) = fit(log, until, shape, options.lineage, &chosen, progress);
+    let (model, statistics) = fit(log, until, shape, options, &chosen, progress);
     let users =
         log.events[..until].iter().map(|event| event.user).collect::<std::collections::HashSet<_>>().len();
     let report = TrainReport {
@@ -236,11 +264,16 @@ pub(crate) fn fit(
     log: &EventLog,
     until: usize,
     shape: Shape,
-    lineage: Option<Lineage>,
+    options: &Options,
     hyper: &Hyperparameters,
     progress: &dyn Progress,
 ) -> (Model, Statistics) {
     let data = ials::Data::new(log, until, hyper);
+    if let Some(given) = &options.given {
+        let mut factors = given.factors(log, &data, hyper.alpha, hyper.lambda);
+        factors.solve_users(&data, hyper.alpha, hyper.lambda);
+        return assemble(log, until, &data, &factors, hyper, options.lineage);
+    }
     progress.stage("factors", shape.sweeps as u64);
     let mut factors = ials::Factors::new(&data, shape.dim);
     for sweep in 1..=shape.sweeps {
@@ -249,7 +282,7 @@ pub(crate) fn fit(
         let loss = factors.loss(&data, hyper.alpha, hyper.lambda);
         progress.note(&format!("all events, sweep {sweep} of {}: loss {loss:.5}", shape.sweeps));
     }
-    assemble(log, until, &data, &factors, hyper, lineage)
+    assemble(log, until, &data, &factors, hyper, options.lineage)
 }
 
 /// Two rounds of a multiplicative hash (the finaliser of SplitMix64, Steele, Lea, Flood 2014, doi
