@@ -225,6 +225,21 @@ async fn factors_and_lists_of_spark_are_those_of_the_edge_to_the_bit() {
         assert_eq!(items(told).len(), COUNT.min(items(&list).len()));
         ranked += 1;
     }
+    let kept = redis_lists(&format!("redis://{}/1", redis.endpoint()));
+    assert_eq!(kept.len(), USERS);
+    for (user, told) in &lists {
+        let factor =
+            |list: &Value| list["factor"].as_array().unwrap().iter().map(number).collect::<Vec<f32>>();
+        assert_eq!(factor(&kept[user]), factor(told), "{user}");
+        let ids = |list: &Value, id: &dyn Fn(&Value) -> Value| {
+            list["items"].as_array().unwrap().iter().map(id).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            ids(&kept[user], &|item| item[0].clone()),
+            ids(told, &|item| item["item_id"].clone()),
+            "{user}"
+        );
+    }
     let refused = records(&kafka, "refused");
     assert!(!refused.is_empty() && refused.iter().all(|(key, _)| key == "nobody"), "{refused:?}");
     println!(
@@ -318,6 +333,21 @@ factors.select(f.concat(f.lit('i'), 'id').alias('item'), 'features').write.parqu
     let model = Model::load(&fs::read(folder.path().join("model/model.pack")).unwrap()).unwrap();
     assert_eq!((model.dim(), model.len()), (8, 40));
     println!("{said}");
+}
+
+/// Reads the lists that a job left in Redis: user → list.
+fn redis_lists(address: &str) -> BTreeMap<String, Value> {
+    const READ: &str = "
+import sys, redis
+client, prefix = redis.Redis.from_url(sys.argv[1]), 'nearfield:list:'
+for key in client.scan_iter(prefix + '*', count=1000):
+    print(key.decode().removeprefix(prefix), client.get(key).decode())
+";
+    let out = Command::new(variable("NEARFIELD_SPARK_PYTHON")).args(["-c", READ, address]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let lines = String::from_utf8(out.stdout).unwrap();
+    let lists = lines.lines().map(|line| line.split_once(' ').unwrap());
+    lists.map(|(user, list)| (user.to_owned(), serde_json::from_str(list).unwrap())).collect()
 }
 
 /// Reads what Spark wrote, by the Python that wrote it: rows as JSON, times in milliseconds.

@@ -86,6 +86,7 @@ struct Config {
     named: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     edge: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     streams: bool,
 }
 
