@@ -627,7 +627,7 @@ impl Edge {
                 positions: before.map(|record| record.positions.clone()).unwrap_or_default(),
                 profile: match (&ask.streamed, &stepped.profile) {
                     (Some(streamed), Some(profile)) => {
-                        Some(streamed.profiled(profile.clone(), before, &stepped.features))
+                        Some(streamed.profiled(profile.clone(), &stepped.features))
                     }
                     _ => before.and_then(|record| record.profile.clone()),
                 },

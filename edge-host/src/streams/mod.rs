@@ -163,15 +163,40 @@ impl Streamed {
         passed_over.iter().map(kept).chain(new).collect()
     }
 
-    /// Returns what a record keeps for features after a step that told those of the events.
-    pub(crate) fn profiled(
-        &self,
-        profile: Vec<u8>,
-        before: Option<&Record>,
-        features: &[Option<Features>],
-    ) -> Profiled {
-        let new = self.offsets.iter().zip(features).skip(self.passed_over(before));
-        let last = new.filter_map(|(offset, features)| Some((*offset, features.clone()?))).collect();
+    /// Returns what a record keeps for features after a step that told those of the events: those that are told again,
+    /// too, since the topic of features may not have them yet.
+    pub(crate) fn profiled(&self, profile: Vec<u8>, features: &[Option<Features>]) -> Profiled {
+        let told = self.offsets.iter().zip(features);
+        let last = told.filter_map(|(offset, features)| Some((*offset, features.clone()?))).collect();
         Profiled { profile, topic: self.topic, partition: self.partition, last }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::users::Position;
+    use nearfield_engine::Kind;
+
+    /// Two events of a user were stored, and the host ended before the topic of features had them.
+    #[test]
+    fn features_that_are_told_again_stay_in_the_record_beside_the_new_ones() {
+        let of = |count: u32| Some(Features { history_events: count, ..Features::default() });
+        let streamed = Streamed {
+            topic: 1,
+            partition: 2,
+            offsets: vec![10, 11, 14],
+            events: vec![Event::new(Kind::View, "a", 1); 3],
+            contexts: Some(vec![Context::default(); 3]),
+        };
+        let mut before = Record::default();
+        before.move_to(Position { topic: 1, partition: 2, next: 12 });
+        before.profile = Some(streamed.profiled(vec![1], &[of(0), of(1)]));
+        assert_eq!(streamed.passed_over(Some(&before)), 2);
+
+        let features = streamed.features(Some(&before), vec![of(2)]);
+        assert_eq!(features, [of(0), of(1), of(2)]);
+        let after = streamed.profiled(vec![2], &features);
+        assert_eq!(after.last.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [10, 11, 14]);
     }
 }
