@@ -7,12 +7,17 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{self, AdminClient, AdminOptions, TopicReplication};
 use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Longest wait for an answer about topics.
 pub const METADATA_WITHIN: Duration = Duration::from_secs(10);
+
+/// Time for which a sender waits before it asks for room again.
+const ROOM_WITHIN: Duration = Duration::from_millis(100);
 
 /// Brokers, and how they are spoken with.
 #[derive(Clone)]
@@ -181,6 +186,75 @@ impl Kafka {
             Ok(_) => Ok(()),
             Err((_, code)) => Err(self.failed()(KafkaError::AdminOp(code))),
         })
+    }
+}
+
+/// Sends many records one after another: waits where the client has no more room, and counts what did not arrive.
+/// Its calls block.
+pub struct Sender {
+    producer: ThreadedProducer<Deliveries>,
+    lost: Arc<AtomicU64>,
+    kafka: Kafka,
+}
+
+impl Sender {
+    /// Returns a sender to a cluster, with settings such as those of [`Kafka::producer`].
+    ///
+    /// # Errors
+    /// [`ClusterError::Client`].
+    pub fn open(kafka: &Kafka, config: &ClientConfig) -> Result<Self, ClusterError> {
+        let lost = Arc::new(AtomicU64::new(0));
+        let producer = config.create_with_context(Deliveries(Arc::clone(&lost))).map_err(kafka.failed())?;
+        Ok(Self { producer, lost, kafka: kafka.clone() })
+    }
+
+    /// Returns the client.
+    pub fn client(&self) -> &Client<impl ClientContext + use<>> {
+        self.producer.client()
+    }
+
+    /// Hands a record over, as soon as there is room.
+    ///
+    /// # Errors
+    /// [`ClusterError::Client`].
+    pub fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), ClusterError> {
+        while let Err((error, again)) = self.producer.send(record) {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err(self.kafka.failed()(error));
+            }
+            self.producer.poll(ROOM_WITHIN);
+            record = again;
+        }
+        Ok(())
+    }
+
+    /// Returns how many records the brokers have not taken, as far as that is known.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Waits until the brokers have answered for every record; returns how many they have not taken.
+    ///
+    /// # Errors
+    /// [`ClusterError::Client`].
+    pub fn flush(&self, within: Duration) -> Result<u64, ClusterError> {
+        self.producer.flush(within).map_err(self.kafka.failed())?;
+        Ok(self.lost())
+    }
+}
+
+/// Counts what did not arrive.
+struct Deliveries(Arc<AtomicU64>);
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if result.is_err() {
+            self.0.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 

@@ -2,14 +2,12 @@
 
 use super::dead_letters::{MESSAGE, OFFSET, PARTITION, REASON, SCHEMA, TOPIC};
 use super::{Kafka, StreamError};
+use nearfield_events::kafka::Sender;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Headers};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
+use rdkafka::producer::BaseRecord;
+use rdkafka::{Message, Offset, TopicPartitionList};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The group whose offsets say how far the letters of a reason have been sent back, without the reason.
@@ -74,10 +72,7 @@ pub fn list(kafka: &Kafka, topic: &str, mut visit: impl FnMut(Letter)) -> Result
 /// # Errors
 /// [`StreamError`]. The next call then sends all of them, so an event without an id may count twice.
 pub fn replay(kafka: &Kafka, topic: &str, reason: &str) -> Result<u64, StreamError> {
-    let lost = Arc::new(AtomicU64::new(0));
-    let config = kafka.producer();
-    let producer: ThreadedProducer<Deliveries> =
-        config.create_with_context(Deliveries(Arc::clone(&lost))).map_err(kafka.failed())?;
+    let sender = Sender::open(kafka, &kafka.producer())?;
     let mut sent = HashSet::new();
     let (consumer, ends) = read(kafka, topic, Some(reason), |letter| {
         if letter.reason != reason || !sent.insert(letter.origin.clone()) {
@@ -86,37 +81,14 @@ pub fn replay(kafka: &Kafka, topic: &str, reason: &str) -> Result<u64, StreamErr
         let mut record = BaseRecord::<[u8], [u8]>::to(&letter.origin.0);
         record.key = letter.key.as_deref();
         record.payload = letter.value.as_deref();
-        while let Err((error, again)) = producer.send(record) {
-            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                return Err(kafka.failed()(error).into());
-            }
-            producer.poll(Duration::from_millis(100));
-            record = again;
-        }
-        Ok(())
+        Ok(sender.send(record)?)
     })?;
-    producer.flush(WITHIN).map_err(kafka.failed())?;
-    let lost = lost.load(Ordering::Acquire);
+    let lost = sender.flush(WITHIN)?;
     if lost > 0 {
         return Err(StreamError::Lost { records: lost });
     }
     consumer.commit(&ends, CommitMode::Sync).map_err(kafka.failed())?;
     Ok(sent.len() as u64)
-}
-
-/// Counts what did not arrive.
-struct Deliveries(Arc<AtomicU64>);
-
-impl ClientContext for Deliveries {}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if result.is_err() {
-            self.0.fetch_add(1, Ordering::AcqRel);
-        }
-    }
 }
 
 /// Reads a topic up to what is its end now, from where the replays of a reason stopped, or from its beginning; returns

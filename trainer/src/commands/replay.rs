@@ -3,17 +3,13 @@
 use super::train;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use nearfield_events::kafka::{Kafka, Topic};
+use nearfield_events::kafka::{Kafka, Sender, Topic};
 use nearfield_events::registry::Schema;
-use nearfield_events::{Encoder, Framing, StreamEvent};
+use nearfield_events::{Encoder, Framing};
 use nearfield_trainer::progress::{Bar, Progress};
 use nearfield_trainer::recorded::Recorded;
-use rdkafka::ClientContext;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::producer::BaseRecord;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Sends recorded events to a stream, each with its recorded time.
@@ -89,8 +85,6 @@ fn speed(text: &str) -> Result<f64, String> {
 const QUEUED_MAX: &str = "20000";
 /// Longest wait for the brokers after the last event.
 const FLUSH_WITHIN: Duration = Duration::from_secs(60);
-/// Longest wait between two looks at the brokers while nothing is due.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 ///
@@ -104,12 +98,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let kafka = args.kafka.open()?;
     let encoder = encoder(&kafka, args)?;
-    let lost = Arc::new(AtomicU64::new(0));
     let mut config = kafka.producer();
     config.set("queue.buffering.max.messages", QUEUED_MAX);
-    let producer: ThreadedProducer<Deliveries> =
-        config.create_with_context(Deliveries(Arc::clone(&lost))).map_err(kafka.failed())?;
-    kafka.partitions(producer.client(), &args.kafka_topic.name)?;
+    let sender = Sender::open(&kafka, &config)?;
+    kafka.partitions(sender.client(), &args.kafka_topic.name)?;
 
     let bar = Bar::new();
     bar.stage("events sent", args.limit.unwrap_or(0));
@@ -121,16 +113,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             let after_ms = event.event.time_ms.saturating_sub(first_ms) as f64 / speed;
             wait_until(started + Duration::from_secs_f64(after_ms / 1000.0));
         }
-        send(&producer, &args.kafka_topic.name, encoder, &event).map_err(kafka.failed())?;
+        let value = encoder.encode(&event);
+        sender.send(BaseRecord::to(&args.kafka_topic.name).key(event.user_id.as_bytes()).payload(&value))?;
         sent += 1;
         bar.advance(1);
-        if lost.load(Ordering::Acquire) > 0 {
+        if sender.lost() > 0 {
             break;
         }
     }
-    producer.flush(FLUSH_WITHIN).map_err(kafka.failed())?;
+    let lost = sender.flush(FLUSH_WITHIN)?;
     bar.finish();
-    let lost = lost.load(Ordering::Acquire);
     if lost > 0 {
         bail!("the brokers did not take {lost} of {sent} events");
     }
@@ -150,40 +142,6 @@ fn encoder(kafka: &Kafka, args: &Args) -> anyhow::Result<Encoder> {
     })
 }
 
-/// Hands an event to the producer, as soon as it has room.
-fn send(
-    producer: &ThreadedProducer<Deliveries>,
-    topic: &str,
-    encoder: Encoder,
-    event: &StreamEvent,
-) -> Result<(), rdkafka::error::KafkaError> {
-    let value = encoder.encode(event);
-    let mut record = BaseRecord::to(topic).key(&event.user_id).payload(&value);
-    while let Err((error, again)) = producer.send(record) {
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-            return Err(error);
-        }
-        producer.poll(PAUSE);
-        record = again;
-    }
-    Ok(())
-}
-
 fn wait_until(when: Instant) {
     std::thread::sleep(when.saturating_duration_since(Instant::now()));
-}
-
-/// Counts what did not arrive.
-struct Deliveries(Arc<AtomicU64>);
-
-impl ClientContext for Deliveries {}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if result.is_err() {
-            self.0.fetch_add(1, Ordering::AcqRel);
-        }
-    }
 }
