@@ -85,6 +85,11 @@ def test_what_is_no_event_is_refused_with_its_reason(key, value, reason):
         (as_json(time_ms="now"), "malformed"),
         (as_json(user_id=7), "malformed"),
         (as_json(context={"price": "cheap"}), "malformed"),
+        (as_json(user_id="\ud800"), "malformed"),
+        (b"[" * 16_000, "malformed"),
+        (b'{"user_id": "ann", "kind": "view", "item_id": "a", "time_ms": 1, "value": NaN}', "malformed"),
+        (as_json(value=1e300), "field"),
+        (as_json(time_ms=10**30), "future"),
     ],
 )
 def test_json_of_other_types_is_refused(value, reason):

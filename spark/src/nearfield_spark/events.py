@@ -3,7 +3,6 @@ format, JSON without a schema. What is no event is refused with the same reasons
 
 import io
 import json
-import math
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -24,6 +23,8 @@ REFERRER_BYTES_MAX = 2048
 CATEGORY_BYTES_MAX = 128
 UTC_OFFSET_MINUTES_MAX = 18 * 60
 PRICE_MAX = 1e9
+#: The largest finite number of 32 bits.
+F32_MAX = (2 - 2**-23) * 2.0**127
 FUTURE_MS_MAX = 24 * 60 * 60 * 1000
 
 KINDS = ("view", "click", "cart", "uncart", "purchase", "impression", "dismiss", "search")
@@ -127,10 +128,10 @@ def _avro_reader(text):
 
 def _json(data):
     try:
-        fields = json.loads(data)
+        fields = json.loads(data, parse_constant=_no_json)
         kind = fields.pop("kind")
         kind = GA4.get(kind, kind)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise Refusal("malformed", f"{type(error).__name__}: {error}") from error
     if not isinstance(kind, str):
         raise Refusal("malformed", f"kind is {kind!r}, not a text")
@@ -141,6 +142,11 @@ def _json(data):
         fields["context"] = _typed(context, _CONTEXT_TYPES)
     texts = dict.fromkeys(("user_id", "item_id", "event_id", "session_id", "query"), str)
     return _event(kind, _typed(fields, {**texts, "time_ms": int, "value": float}))
+
+
+def _no_json(word):
+    """Python reads NaN and Infinity, which JSON does not have."""
+    raise ValueError(f"{word} is no JSON")
 
 
 def _typed(fields, types):
@@ -249,7 +255,7 @@ def _check(stream_event, now_ms):
     for name, text, most in texts:
         if text is not None:
             _text(name, text, most)
-    if event.value is not None and not math.isfinite(event.value):
+    if event.value is not None and not abs(event.value) <= F32_MAX:
         raise Refusal("field", "value is not a finite number")
     if event.time_ms < 0:
         raise Refusal("field", f"time_ms is {event.time_ms}, the limit is 0")
@@ -263,6 +269,10 @@ def _check(stream_event, now_ms):
 
 
 def _text(name, text, most, least=0):
-    length = len(text.encode())
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError as error:
+        # JSON can escape half of a pair of surrogates, which is no character.
+        raise Refusal("malformed", f"{name}: {error}") from error
     if not least <= length <= most:
         raise Refusal("field", f"{name} has {length} bytes, the limit is {least} to {most}")
