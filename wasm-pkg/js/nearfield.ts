@@ -293,11 +293,13 @@ export class Nearfield {
   /** @internal What `track` and `clicked` do, told by a page whose core is in this worker. */
   observe(name: string, payload?: TrackPayload, { at, id, recommendationId }: Told = {}): Tracked {
     const tracked = { applied: 0, duplicate: 0, context: 0, ignored: 0 };
-    if (this.#closed) return tracked;
     const device = this.#device;
+    const now = this.#now();
+    // A page told it before the person was forgotten in another tab; a clock that was set back says nothing.
+    const isForgotten = (at as number) < device.generation && device.generation <= now;
+    if (this.#closed || isForgotten) return tracked;
     const list = recommendationId !== undefined && this.#lists.take(recommendationId);
     if (list && !device.lost) device.replica.shownAgain(device.model, list);
-    const now = this.#now();
     const { events, ignored } = read(name, payload, at ?? now, id);
     for (const event of events) {
       try {

@@ -67,7 +67,9 @@ export function sharedModel({ endpoint, publicKey, site, everyMs = 60_000, onErr
     lookedAt = now;
     try {
       await init();
-      held = await look(held);
+      const looked = await look(held);
+      // Whoever looked at the same time may have been first: then all go on with that one's model.
+      if (!held || looked.model.version > held.model.version || looked.model === held.model) held = looked;
     } catch (thrown) {
       if (!held) throw thrown;
       onError?.(thrown as NearfieldError);

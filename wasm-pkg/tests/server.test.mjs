@@ -70,6 +70,9 @@ describe('the shared model', () => {
     const newest = sharedModel(site);
     const models = await Promise.all([newest(), newest(), newest()]);
     assert.deepEqual(models.map(({ version }) => version), [2, 2, 2]);
+    // From then on there is one of them.
+    assert.equal(await newest(), await newest());
+    assert.equal(models.filter((model) => model === models[0]).length, 3);
   });
 });
 
@@ -105,11 +108,15 @@ describe('people', () => {
     const people = new People({ ...site, storage: storages(), consent, max: 1 });
     let go;
     const going = new Promise((resolve) => (go = resolve));
+    let run;
+    const running = new Promise((resolve) => (run = resolve));
     const long = people.with('ann', async (nf) => {
+      run();
       await going;
       nf.track('click', 'tent-1');
       return nf;
     });
+    await running;
     const short = await people.with('ann', (nf) => nf);
     await people.with('bob', () => undefined);
     go();

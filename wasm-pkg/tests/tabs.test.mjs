@@ -163,6 +163,23 @@ for (const means of ['Web Locks', 'a lease in IndexedDB']) {
       }
     });
 
+    test('what a page told its worker before the forgetting teaches nothing after it', async () => {
+      const [one, two] = [await tab(), await tab()];
+      two.track('click', 'tent-1');
+      await two.flush();
+      // A message of the page to the worker that has its core, on its way while another tab forgets.
+      const at = Date.now() - 1;
+      await one.forget();
+      await eventually(() => history(two).length === 0, 'the forgetting');
+      assert.equal(two.observe('click', 'tent-2', { at, id: 'before' }).applied, 0);
+      assert.equal(two.observe('click', 'tent-3', { at: Date.now(), id: 'after' }).applied, 1);
+      await Promise.all([one.flush(), two.flush()]);
+      for (const nf of [one, two]) assert.deepEqual(history(nf), ['tent-3']);
+      // A clock that was set back since says nothing about what was before.
+      const back = await tab({ now: () => at - 3_600_000 });
+      assert.equal(back.observe('click', 'tent-4', { at: at - 3_600_000, id: 'back' }).applied, 1);
+    });
+
     test('a follower syncs through the writer', async () => {
       const [writer, follower] = [await tab(), await tab()];
       follower.track('click', 'tent-1');

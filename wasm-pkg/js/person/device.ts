@@ -146,7 +146,7 @@ export class Device {
     return this.#freed;
   }
 
-  /** Which person it is, among those that were forgotten. */
+  /** Which person it is, among those that were forgotten: since when it is this one, in Unix milliseconds. */
   get generation(): number {
     return this.#fence.generation;
   }

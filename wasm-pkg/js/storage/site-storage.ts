@@ -11,7 +11,7 @@ export type KeptPerson = Partial<Record<PersonKey, Uint8Array>>;
  */
 export interface Fence {
   readonly writer: string;
-  /** Rises when the person is forgotten or replaced. */
+  /** Rises when the person is forgotten or replaced: the time of that, in Unix milliseconds. */
   readonly generation: number;
 }
 

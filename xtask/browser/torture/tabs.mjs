@@ -12,14 +12,14 @@ export const workers = rounds((given) => oneRound(given, 'worker.js'));
 
 async function oneRound({ site, context, verdict, round }, entry) {
   const events = distinctEvents();
-  /** When each event was tracked, and when the person was being forgotten. */
+  /** From when to when each event was being tracked, and the person was being forgotten. */
   const tracked = new Map();
   const forgot = { from: Infinity, to: Infinity };
   const confirmed = site.newPerson({ verdict, losesAnswers: true });
   Object.assign(site.post, {
     '/next': () => events.splice(0, 1 + Math.floor(Math.random() * 2)),
-    '/tracked': ({ some, at }) => {
-      for (const event of some) tracked.set(event, at);
+    '/tracked': ({ some, from, to }) => {
+      for (const event of some) tracked.set(event, { from, to });
     },
   });
   const pages = await Promise.all(Array.from({ length: TABS }, () => openPage(site, context, entry)));
@@ -55,9 +55,9 @@ async function oneRound({ site, context, verdict, round }, entry) {
   await kept.close();
   const fresh = await openPage(site, context, entry);
   const history = await fresh.evaluate(() => history_(nf));
-  verdict.compare(new Set([...confirmed].filter((event) => tracked.get(event) > forgot.to)), history, `round ${round}`);
+  verdict.compare(new Set([...confirmed].filter((event) => tracked.get(event)?.from > forgot.to)), history, `round ${round}`);
   verdict.compareTold(site, history, `round ${round}`);
-  const returned = history.filter((event) => tracked.get(event) < forgot.from);
+  const returned = history.filter((event) => tracked.get(event)?.to < forgot.from);
   verdict.note('returned', returned.length, `round ${round}: ${returned.slice(0, 3)}`);
 }
 
@@ -70,8 +70,9 @@ async function openPage(site, context, entry) {
 
 async function learn() {
   const events = await next();
-  navigator.sendBeacon('/tracked', JSON.stringify({ some: events, at: Date.now() }));
+  const from = Date.now();
   track(nf, events);
+  navigator.sendBeacon('/tracked', JSON.stringify({ some: events, from, to: Date.now() }));
   if (random(3) === 0) await nf.recommend();
   await nf.flush();
   await post('/confirmed', events);
