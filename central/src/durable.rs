@@ -30,6 +30,21 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write(path, bytes, true, 0o600)
 }
 
+/// Takes a file's permissions away from everyone but its owner.
+///
+/// # Errors
+/// The I/O error, with the path in its text.
+pub fn make_secret(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let only_owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(path, only_owner).map_err(|error| named(path, &error))?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
 /// Reads a file.
 ///
 /// # Errors

@@ -27,6 +27,11 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
+    /// The data directory has another key than the one that it is to get.
+    Differs {
+        /// The file.
+        path: PathBuf,
+    },
     /// A secret that others than its owner may read.
     ReadableByOthers {
         /// The file.
@@ -50,6 +55,12 @@ impl fmt::Display for KeyError {
                 f,
                 "{} is missing, but there is a store that was served with it: restore it from a backup; a new key \
                  would cut off every client",
+                path.display()
+            ),
+            Self::Differs { path } => write!(
+                f,
+                "{} is another key than the one that was given: clients know the one that is there; to serve with \
+                 another, start with an empty data directory",
                 path.display()
             ),
             Self::ReadableByOthers { path, mode } => {
@@ -109,6 +120,11 @@ impl Keys {
     pub fn public_hex(&self) -> String {
         hex(self.online.verifying_key().as_bytes())
     }
+}
+
+/// Returns where the secrets of a data directory lie.
+pub fn secret_files(data: &Path) -> [PathBuf; 3] {
+    [data.join("keys/online.key"), data.join("keys/device.key"), data.join("admin-token")]
 }
 
 /// Returns random bytes from the operating system.

@@ -25,6 +25,7 @@ pub mod log;
 pub mod merge;
 pub mod metrics;
 pub mod publish;
+pub mod seed;
 pub mod service;
 
 pub use config::Config;

@@ -5,7 +5,7 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
-use commands::{catalogue, keys, serve};
+use commands::{catalogue, keys, seed, serve};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -28,6 +28,8 @@ enum Command {
     /// Make or show the keys of a data directory.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Fill a data directory from mounted volumes and secrets, before its first start.
+    Seed(seed::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Serve(config) => serve::run(*config),
         Command::Catalog(command) => catalogue::run(command),
         Command::Keys(command) => keys::run(command),
+        Command::Seed(arguments) => seed::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ mod browser;
 mod changed;
 mod ci;
 mod demo;
+mod deploy;
 mod doctor;
 mod floors;
 mod jars;
@@ -57,8 +58,14 @@ enum Command {
         #[command(subcommand)]
         what: services::What,
     },
+    /// Check what is deployed: chart, rules, images
+    Deploy(deploy::Options),
     /// Build the npm package and the guest module of the edge host
-    Wasm,
+    Wasm {
+        /// Only the guest module
+        #[arg(long)]
+        guest: bool,
+    },
     /// Build the wheel of the Python package nearfield-spark
     Spark,
     /// Time the engine on every host, or with --edge an edge host under load, beside peers; write docs/benchmarks.md
@@ -80,7 +87,11 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Torture(options) => torture::run(&options),
         Command::Services { what } => services::run(&what),
-        Command::Wasm => wasm::build().and_then(|built| built.check_size()).map(|()| ExitCode::SUCCESS),
+        Command::Deploy(options) => deploy::run(&options),
+        Command::Wasm { guest: true } => wasm::build_guest().map(|_| ExitCode::SUCCESS),
+        Command::Wasm { guest: false } => {
+            wasm::build().and_then(|built| built.check_size()).map(|()| ExitCode::SUCCESS)
+        }
         Command::Spark => spark::wheel().map(|()| ExitCode::SUCCESS),
         Command::Bench(options) => bench::run(&options),
         Command::Ci => ci::run(),

@@ -71,13 +71,8 @@ pub(crate) fn build() -> Result<Built> {
     tools::need_node()?;
     let toolchain = wasm_std::toolchain()?;
     let package_module = compile(&toolchain, "nearfield-wasm", PAGE, &[])?;
-    let guest_module = compile(&toolchain, "nearfield-guest", EDGE, &[])?;
-
-    tools::npm_ci(&paths::browser())?;
+    let guest = build_guest()?;
     let parts = bind(&package_module, &paths::package().join("pkg"))?;
-    let guest = paths::guest();
-    std::fs::create_dir_all(guest.parent().context("the guest has no folder")?)?;
-    optimise(&guest_module, &guest)?;
 
     let package = paths::package();
     tools::npm_ci(&package)?;
@@ -87,6 +82,20 @@ pub(crate) fn build() -> Result<Built> {
         return Err(anyhow!("the build of the npm package left no {}", paths::short(&shipped)));
     }
     Ok(Built { package: shipped, guest, parts })
+}
+
+/// Builds the guest module alone.
+///
+/// # Errors
+/// When a tool is missing and cannot be installed, or a step fails.
+pub(crate) fn build_guest() -> Result<PathBuf> {
+    tools::need_node()?;
+    let compiled = compile(&wasm_std::toolchain()?, "nearfield-guest", EDGE, &[])?;
+    tools::npm_ci(&paths::browser())?;
+    let guest = paths::guest();
+    std::fs::create_dir_all(guest.parent().context("the guest has no folder")?)?;
+    optimise(&compiled, &guest)?;
+    Ok(guest)
 }
 
 /// Builds the package's module with the golden digest in it, and returns the folder of it and its binding.

@@ -2,4 +2,5 @@
 
 pub mod catalogue;
 pub mod keys;
+pub mod seed;
 pub mod serve;

@@ -237,7 +237,7 @@ fn from_files(
 }
 
 /// Returns where the trainer's pack and statistics lie.
-fn trained_files(data: &Path) -> [PathBuf; 2] {
+pub(crate) fn trained_files(data: &Path) -> [PathBuf; 2] {
     [data.join("model.pack"), data.join("statistics.bin")]
 }
 

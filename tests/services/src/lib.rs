@@ -4,6 +4,7 @@
 //! A [`Server`] ends with the value that started it. [`Server::leave`] lets it live on.
 
 mod apicurio;
+mod etcd;
 mod java;
 mod kafka;
 mod memcached;
@@ -28,9 +29,10 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 pub const PROGRAMS: [(&str, &str); 3] =
     [("redis-server", "redis-server"), ("redis-sentinel", "redis-sentinel"), ("memcached", "memcached")];
 
-/// The programs that only some servers need: Java for Kafka and Apicurio, and Prometheus.
-pub const MORE_PROGRAMS: [(&str, &str); 2] =
-    [("java", "openjdk-17-jre-headless"), ("prometheus", "prometheus")];
+/// The programs that only some servers need: Java for Kafka and Apicurio, Prometheus, and what a kube-apiserver
+/// keeps its objects in.
+pub const MORE_PROGRAMS: [(&str, &str); 3] =
+    [("java", "openjdk-17-jre-headless"), ("prometheus", "prometheus"), ("etcd", "etcd-server")];
 
 /// Why a server did not start.
 #[derive(Debug)]
@@ -102,7 +104,10 @@ struct Probe {
 }
 
 /// Returns a port that nobody listens at.
-fn free_port() -> std::io::Result<u16> {
+///
+/// # Errors
+/// The system's, where it has none.
+pub fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

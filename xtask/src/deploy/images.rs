@@ -1,0 +1,133 @@
+//! The images: the build steps of `deploy/images/Containerfile`, run in an empty directory where no engine is needed,
+//! and what they leave, run on an empty file system by somebody without rights.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    paths,
+    step::{Step, first_line},
+};
+
+/// The stage whose steps are run; those before it install what is here already.
+const BUILD: &str = "build";
+
+/// Runs the steps, and the programs.
+///
+/// # Errors
+/// The first step that fails, or a program that needs what its image does not have.
+pub(super) fn check() -> Result<()> {
+    let file = paths::root().join("deploy/images/Containerfile");
+    let steps = steps_of(&std::fs::read_to_string(&file)?, BUILD)?;
+    let folder = paths::target().join("deploy/image");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    let source = folder.join("source");
+    for step in steps {
+        match step {
+            BuildStep::Copy => copy_context(&source)?,
+            BuildStep::Run(command) => {
+                Step::new(format!("image: {}", short(&command)), "sh")
+                    .args(["-e", "-c", &command])
+                    .directory(&source)
+                    // Beside the other artefacts, so that crates are compiled once.
+                    .env("CARGO_TARGET_DIR", paths::target().join("images"))
+                    .run()?;
+            }
+        }
+    }
+    for (image, arguments) in [("central", ["serve", "--help"]), ("edge", ["--help", "--help"])] {
+        run_in_image(&source.join("image").join(image), image, &arguments)?;
+    }
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+enum BuildStep {
+    /// `COPY . .`
+    Copy,
+    Run(String),
+}
+
+/// Returns the steps of a stage.
+fn steps_of(containerfile: &str, stage: &str) -> Result<Vec<BuildStep>> {
+    let joined = containerfile.replace("\\\n", " ");
+    let mut lines = joined.lines().filter(|line| !line.trim_start().starts_with('#'));
+    lines
+        .find(|line| line.starts_with("FROM ") && line.ends_with(&format!(" AS {stage}")))
+        .with_context(|| format!("there is no stage {stage}"))?;
+    let mut steps = Vec::new();
+    for line in lines.take_while(|line| !line.starts_with("FROM ")) {
+        match line.split_once(' ') {
+            Some(("RUN", command)) => steps.push(BuildStep::Run(command.trim().to_owned())),
+            Some(("COPY", ". .")) => steps.push(BuildStep::Copy),
+            Some(("WORKDIR", _)) | None => {}
+            Some((other, _)) => bail!("{other} is not known in stage {stage}"),
+        }
+    }
+    Ok(steps)
+}
+
+/// Copies what the image's build is sent: what is checked in or new, but nothing that is ignored.
+fn copy_context(to: &Path) -> Result<()> {
+    let done = Step::new("image: files of the context", "git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .run()?;
+    for name in done.stdout {
+        let (from, to) = (paths::root().join(&name), to.join(&name));
+        // One that was deleted and not yet committed.
+        if !from.is_file() {
+            continue;
+        }
+        std::fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+        std::fs::copy(&from, &to).with_context(|| name.clone())?;
+    }
+    Ok(())
+}
+
+/// Runs a program on the image's file system alone, as the image's user.
+fn run_in_image(root: &Path, image: &str, arguments: &[&str]) -> Result<()> {
+    let program = format!("nearfield-{image}");
+    if first_line("id", &["-u"]).as_deref() != Some("0") {
+        eprintln!("- {program} was not run on its image's file system, which only root can do");
+        return Ok(());
+    }
+    let output = Command::new("chroot")
+        .args(["--userspec=65532:65532"])
+        .arg(root)
+        .arg(format!("/{program}"))
+        .args(arguments)
+        .output()
+        .context("chroot cannot be run")?;
+    ensure!(
+        output.status.success(),
+        "{program} does not run on its image's file system: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let bytes = std::fs::metadata(root.join(&program))?.len();
+    println!("image {image}: {program} {:.1} MB, runs on an empty file system", bytes as f64 / 1e6);
+    Ok(())
+}
+
+fn short(command: &str) -> String {
+    let first: Vec<&str> = command.split_whitespace().take(5).collect();
+    first.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_of_a_stage_are_read() {
+        let file = "FROM a AS tools\nRUN x\nFROM tools AS build\nWORKDIR /s\nCOPY . .\n# why\nRUN a \\\n && b\nFROM scratch\nRUN c\n";
+        let steps = steps_of(file, "build").unwrap();
+        let [BuildStep::Copy, BuildStep::Run(command)] = &steps[..] else { panic!("{} steps", steps.len()) };
+        assert_eq!(command.split_whitespace().collect::<Vec<_>>(), ["a", "&&", "b"]);
+        assert!(steps_of(file, "none").is_err());
+        assert!(steps_of("FROM a AS build\nADD x y\n", "build").is_err());
+    }
+}

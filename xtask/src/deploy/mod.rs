@@ -1,0 +1,44 @@
+//! `cargo xtask deploy --check`: what stands in `deploy/`, tried by the tools that would take it.
+
+mod apiserver;
+mod chart;
+mod images;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+/// What is checked.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Check the chart on every file of values, and run the images' build steps
+    #[arg(long)]
+    check: bool,
+    /// Let a real kube-apiserver take every rendering too
+    #[arg(long, requires = "check")]
+    apiserver: bool,
+    /// Leave out the images, whose release build takes long
+    #[arg(long, requires = "check")]
+    no_images: bool,
+}
+
+/// Runs the checks.
+///
+/// # Errors
+/// The first that finds something.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if !options.check {
+        bail!("nothing to do: `cargo xtask deploy --check` checks what stands in deploy/");
+    }
+    chart::check()?;
+    if options.apiserver {
+        apiserver::check()?;
+    }
+    if !options.no_images {
+        images::check()?;
+    }
+    println!("deploy/ is as it should be");
+    Ok(ExitCode::SUCCESS)
+}
