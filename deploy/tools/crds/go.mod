@@ -1,6 +1,6 @@
 module nearfield/tools/crds
 
-go 1.25.0
+go 1.26.0
 
 require (
 	github.com/kedacore/keda/v2 v2.20.2

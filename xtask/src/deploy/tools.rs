@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The least Go that the pinned versions are built by.
-const GO_MIN: (u32, u32) = (1, 25);
+const GO_MIN: (u32, u32) = (1, 26);
 
 /// A program in Go.
 #[derive(Clone, Copy)]
