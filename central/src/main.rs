@@ -28,6 +28,8 @@ enum Command {
     /// Make or show the keys of a data directory.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Print every metric: its name, its kind and what it means.
+    Metrics,
     /// Fill a data directory from mounted volumes and secrets, before its first start.
     Seed(seed::Arguments),
 }
@@ -41,6 +43,11 @@ fn main() -> ExitCode {
         Command::Serve(config) => serve::run(*config),
         Command::Catalog(command) => catalogue::run(command),
         Command::Keys(command) => keys::run(command),
+        Command::Metrics => {
+            print!("{}", nearfield_process::table(&nearfield_central::metrics::METRICS));
+            print!("{}", nearfield_process::table(&nearfield_process::METRICS));
+            Ok(())
+        }
         Command::Seed(arguments) => seed::run(arguments),
     };
     match result {

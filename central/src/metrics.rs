@@ -3,14 +3,17 @@
 //! Each application has a recorder of its own, so that two of them in one process, as in tests, do
 //! not count into one another.
 
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+use crate::publish::files::Served;
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use nearfield_engine::merge::drift::{Drift, DriftMonitor, mean_gain};
+use nearfield_engine::merge::drift::{Cause, DIRECTIONS, Drift, DriftMonitor, mean_gain};
 use nearfield_engine::sync::delta::RANK_BINS;
 use nearfield_engine::{ModelVersion, RankBins, VersionMetrics};
+use nearfield_process::{Metric, Process};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 const METADATA: Metadata<'static> = Metadata::new("nearfield_central", Level::INFO, Some(module_path!()));
@@ -21,11 +24,69 @@ const SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0
 /// How often samples are folded where nobody asks for the metrics.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// Written by hand, since its versions come and go.
+const CHOSEN_RANK: Metric = Metric::counter(
+    "nearfield_chosen_rank_total",
+    "choices by the rank that the item had in the list just before, and by the version that made it",
+);
+
+/// What central tells of itself, beside [`nearfield_process::METRICS`].
+pub const METRICS: [Metric; 26] = [
+    CHOSEN_RANK,
+    Metric::counter("nearfield_deltas_acknowledged_total", "deltas made durable and acknowledged"),
+    Metric::counter("nearfield_deltas_duplicate_total", "deltas that were known already"),
+    Metric::counter("nearfield_deltas_refused_total", "well-formed deltas refused, by reason"),
+    Metric::counter(
+        "nearfield_requests_rejected_total",
+        "requests not taken, and device tokens refused, by code of the error",
+    ),
+    Metric::counter(
+        "nearfield_dropped_rows_total",
+        "rows whose contributions did not reach k devices: they waited too long, or too much waited",
+    ),
+    Metric::counter("nearfield_publishes_total", "model versions published"),
+    Metric::counter(
+        "nearfield_publish_holds_total",
+        "versions held, since they would have moved too many rows too far",
+    ),
+    Metric::counter(
+        "nearfield_drift_total",
+        "changes of the quality that people see, by cause and direction",
+    ),
+    Metric::counter("nearfield_publish_errors_total", "model files or snapshots that could not be written"),
+    Metric::gauge("nearfield_merge_lag_seconds", "age of the oldest delta in no published version"),
+    Metric::gauge("nearfield_waiting_deltas", "deltas in no published version"),
+    Metric::gauge("nearfield_publish_held", "1 while a version is held until the operator asks for it"),
+    Metric::gauge("nearfield_waiting_rows", "rows that wait for more devices"),
+    Metric::gauge("nearfield_model_version", "version served"),
+    Metric::gauge("nearfield_model_rows", "rows of the model served"),
+    Metric::gauge(
+        "nearfield_published_timestamp_seconds",
+        "when the version served was published, in Unix time",
+    ),
+    Metric::gauge(
+        "nearfield_manifest_expires_timestamp_seconds",
+        "until when the manifest holds, in Unix time",
+    ),
+    Metric::gauge("nearfield_log_length", "log entries since the last snapshot"),
+    Metric::gauge("nearfield_quality_gain", "mean gain of the choices since the last change, 0 to 1"),
+    Metric::gauge(
+        "nearfield_quality_window",
+        "deltas with choices since the last change, as far as the detector's window reaches",
+    ),
+    Metric::gauge("nearfield_store_healthy", "0 once the store has failed and writes have stopped"),
+    Metric::histogram("nearfield_publish_seconds", "time that a publish took"),
+    Metric::histogram("nearfield_commit_seconds", "time that a group commit took"),
+    Metric::histogram("nearfield_commit_deltas", "deltas in one group commit"),
+    Metric::histogram("nearfield_request_seconds", "time that a request took, by route and status"),
+];
+
 /// The metrics of one application.
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     upkept: Mutex<Instant>,
+    process: OnceLock<Process>,
     quality: Mutex<BTreeMap<ModelVersion, [u64; RANK_BINS]>>,
     monitor: Mutex<DriftMonitor>,
     quality_gain: Gauge,
@@ -58,10 +119,10 @@ pub struct Metrics {
     pub dropped_by_age: Counter,
     /// Rows whose contributions were dropped because too much waited.
     pub dropped_by_bytes: Counter,
-    /// The version served.
-    pub model_version: Gauge,
-    /// Rows of the model served.
-    pub model_rows: Gauge,
+    model_version: Gauge,
+    model_rows: Gauge,
+    published: Gauge,
+    manifest_expires: Gauge,
     /// Log entries since the last snapshot.
     pub log_length: Gauge,
     /// 0 once the store has failed and writes have stopped.
@@ -80,7 +141,7 @@ impl Metrics {
             .expect("the lists of bounds are not empty")
             .build_recorder();
         let handle = recorder.handle();
-        describe(&recorder);
+        metrics::with_local_recorder(&recorder, || nearfield_process::describe(&METRICS));
         let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
         let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
         let histogram =
@@ -105,10 +166,13 @@ impl Metrics {
             dropped_by_bytes: dropped("bytes"),
             model_version: gauge("nearfield_model_version"),
             model_rows: gauge("nearfield_model_rows"),
+            published: gauge("nearfield_published_timestamp_seconds"),
+            manifest_expires: gauge("nearfield_manifest_expires_timestamp_seconds"),
             log_length: gauge("nearfield_log_length"),
             store_healthy: gauge("nearfield_store_healthy"),
             publish_errors: counter("nearfield_publish_errors_total"),
             upkept: Mutex::new(Instant::now()),
+            process: OnceLock::new(),
             quality: Mutex::default(),
             monitor: Mutex::default(),
             quality_gain: gauge("nearfield_quality_gain"),
@@ -117,7 +181,27 @@ impl Metrics {
             recorder,
         };
         metrics.store_healthy.set(1.0);
+        // At zero first: what begins with its first case has not risen.
+        for cause in Cause::ALL {
+            for direction in DIRECTIONS {
+                metrics.drifted(cause.as_str(), direction).increment(0);
+            }
+        }
         metrics
+    }
+
+    /// Notes what is served from now on.
+    pub(crate) fn served(&self, served: &Served) {
+        self.model_version.set(served.version.0 as f64);
+        self.model_rows.set(served.rows as f64);
+        self.published.set(served.published_ms as f64 / 1000.0);
+        self.manifest_expires.set(served.not_after_ms as f64 / 1000.0);
+    }
+
+    /// Watches this process, whose data lie in `data`, from now on.
+    pub(crate) fn watch_process(&self, data: &Path) {
+        let watch = || Process::watch("central", env!("CARGO_PKG_VERSION"), data);
+        self.process.get_or_init(|| metrics::with_local_recorder(&self.recorder, watch));
     }
 
     fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
@@ -162,10 +246,14 @@ impl Metrics {
         let Some(drift) = drift else { return };
         let Drift { cause, before, after, since, version } = drift;
         let (cause, direction) = (cause.as_str(), drift.direction());
+        self.drifted(cause, direction).increment(1);
+        tracing::warn!(cause, direction, before, after, since, %version, "the quality that people see has changed");
+    }
+
+    fn drifted(&self, cause: &'static str, direction: &'static str) -> Counter {
         let labels =
             vec![Label::from_static_parts("cause", cause), Label::from_static_parts("direction", direction)];
-        self.counter("nearfield_drift_total", labels).increment(1);
-        tracing::warn!(cause, direction, before, after, since, %version, "the quality that people see has changed");
+        self.counter("nearfield_drift_total", labels)
     }
 
     /// Returns the choices counted by rank bin, for each version kept.
@@ -192,12 +280,12 @@ impl Metrics {
 
     /// Returns everything as Prometheus text.
     pub fn render(&self) -> String {
+        if let Some(process) = self.process.get() {
+            metrics::with_local_recorder(&self.recorder, || process.collect());
+        }
         self.handle.run_upkeep();
         let mut text = self.handle.render();
-        text.push_str(
-            "# HELP nearfield_chosen_rank_total choices by the rank that the item had in the list just before\n\
-             # TYPE nearfield_chosen_rank_total counter\n",
-        );
+        text.push_str(&CHOSEN_RANK.head());
         for (version, sums) in self.quality_by_version() {
             for (bin, sum) in RankBins::NAMES.into_iter().zip(sums) {
                 text.push_str(&format!(
@@ -212,61 +300,6 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-fn describe(recorder: &PrometheusRecorder) {
-    let counters = [
-        ("nearfield_deltas_acknowledged_total", "deltas made durable and acknowledged"),
-        ("nearfield_deltas_duplicate_total", "deltas that were known already"),
-        ("nearfield_deltas_refused_total", "well-formed deltas refused, by reason"),
-        (
-            "nearfield_requests_rejected_total",
-            "requests not taken, and device tokens refused, by code of the error",
-        ),
-        (
-            "nearfield_dropped_rows_total",
-            "rows whose contributions did not reach k devices: they waited too long, or too much waited",
-        ),
-        ("nearfield_publishes_total", "model versions published"),
-        ("nearfield_publish_holds_total", "versions held, since they would have moved too many rows too far"),
-        ("nearfield_drift_total", "changes of the quality that people see, by cause and direction"),
-        ("nearfield_publish_errors_total", "model files or snapshots that could not be written"),
-    ];
-    for (name, text) in counters {
-        recorder.describe_counter(KeyName::from_const_str(name), None, text.into());
-    }
-    let gauges = [
-        (
-            "nearfield_merge_lag_seconds",
-            Some(Unit::Seconds),
-            "age of the oldest delta in no published version",
-        ),
-        ("nearfield_waiting_deltas", None, "deltas in no published version"),
-        ("nearfield_publish_held", None, "1 while a version is held until the operator asks for it"),
-        ("nearfield_waiting_rows", None, "rows that wait for more devices"),
-        ("nearfield_model_version", None, "version served"),
-        ("nearfield_model_rows", None, "rows of the model served"),
-        ("nearfield_log_length", None, "log entries since the last snapshot"),
-        ("nearfield_quality_gain", None, "mean gain of the choices since the last change, 0 to 1"),
-        (
-            "nearfield_quality_window",
-            None,
-            "deltas with choices since the last change, as far as the detector's window reaches",
-        ),
-        ("nearfield_store_healthy", None, "0 once the store has failed and writes have stopped"),
-    ];
-    for (name, unit, text) in gauges {
-        recorder.describe_gauge(KeyName::from_const_str(name), unit, text.into());
-    }
-    let histograms = [
-        ("nearfield_publish_seconds", Some(Unit::Seconds), "time that a publish took"),
-        ("nearfield_commit_seconds", Some(Unit::Seconds), "time that a group commit took"),
-        ("nearfield_commit_deltas", None, "deltas in one group commit"),
-        ("nearfield_request_seconds", Some(Unit::Seconds), "time that a request took, by route and status"),
-    ];
-    for (name, unit, text) in histograms {
-        recorder.describe_histogram(KeyName::from_const_str(name), unit, text.into());
     }
 }
 
@@ -310,7 +343,8 @@ mod tests {
             let text = metrics.render();
             let alarm = text.contains("nearfield_drift_total{cause=\"version\",direction=\"worse\"} 1");
             assert_eq!(alarm, alarms, "{text}");
-            assert_eq!(text.contains("nearfield_drift_total{"), alarms, "{text}");
+            let counted = |line: &&str| line.starts_with("nearfield_drift_total{") && !line.ends_with(" 0");
+            assert_eq!(text.lines().filter(counted).count(), usize::from(alarms), "{text}");
             assert!(text.contains("nearfield_quality_gain "), "{text}");
         }
     }

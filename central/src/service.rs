@@ -76,8 +76,8 @@ impl Service {
         let publisher =
             Publisher::start(&config, key, &*log, model, merger.row_versions(), &model.to_pack(), now_ms)?;
         let registry = publisher.registry();
-        metrics.model_version.set(model.version().0 as f64);
-        metrics.model_rows.set(model.len() as f64);
+        metrics.served(&registry.served());
+        metrics.watch_process(&config.data);
 
         let condition = Arc::new(Condition::good());
         let unfinished = Arc::new(AtomicUsize::new(0));

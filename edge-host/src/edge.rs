@@ -211,6 +211,7 @@ impl Edge {
         let instances = 2 * options.workers as u32 + 2;
         options.limits.instances_max = options.limits.instances_max.max(instances);
         let metrics = Arc::new(Metrics::default());
+        metrics.watch_process(&options.data);
         let artefacts = options.data.join(CORE_FOLDER);
         let sandbox =
             Sandbox::compile(guest_wasm, options.limits, Some(&artefacts)).map_err(StartError::Guest)?;
@@ -718,6 +719,9 @@ impl Edge {
             |since: &AtomicU64| Duration::from_millis(now_ms.saturating_sub(since.load(Ordering::Relaxed)));
         if self.pool.model().is_some() {
             self.metrics.ages(age(&self.model_since_ms), age(&self.issued_ms));
+        }
+        if let Some(tls) = &self.options.tls {
+            self.metrics.certificate_expires(tls.expires());
         }
         self.metrics.render()
     }

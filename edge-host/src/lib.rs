@@ -45,6 +45,6 @@ pub mod watched;
 
 pub use edge::{CORE_FOLDER, Edge, MANIFEST_FILE, MODEL_FILE, StartError, USERS_FILE};
 pub use http::app;
-pub use metrics::Metrics;
+pub use metrics::{METRICS, Metrics};
 pub use options::{Options, UsersIn, system_now_ms};
 pub use sync::{Round, SyncError};

@@ -35,7 +35,14 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 const ENDING: Duration = Duration::from_secs(5);
 
 /// A certificate and its key, read again when their files change.
-pub struct Tls(Watched<ServerConfig>);
+pub struct Tls(Watched<Served>);
+
+/// What connections are served with.
+struct Served {
+    config: Arc<ServerConfig>,
+    /// Until when the certificate holds, in Unix seconds.
+    expires: i64,
+}
 
 /// Why a certificate cannot be used.
 #[derive(Debug)]
@@ -67,9 +74,14 @@ impl Tls {
     pub fn refresh(&self) {
         self.0.refresh();
     }
+
+    /// Returns until when the certificate holds, in Unix seconds.
+    pub fn expires(&self) -> i64 {
+        self.0.get().expires
+    }
 }
 
-fn config(certificates: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+fn config(certificates: &Path, key: &Path) -> Result<Served, TlsError> {
     let refused = |path: &Path, message: String| TlsError { path: path.to_owned(), message };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificates)
         .and_then(Iterator::collect)
@@ -77,6 +89,9 @@ fn config(certificates: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     if chain.is_empty() {
         return Err(refused(certificates, "it has no certificate".to_owned()));
     }
+    let (_, leaf) = x509_parser::parse_x509_certificate(&chain[0])
+        .map_err(|error| refused(certificates, format!("its first certificate cannot be read: {error}")))?;
+    let expires = leaf.validity().not_after.timestamp();
     let private = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| refused(key, format!("no private key in PEM: {error}")))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -85,7 +100,7 @@ fn config(certificates: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
         .map_err(|error| refused(certificates, format!("certificate and key cannot be used: {error}")))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(Served { config: Arc::new(config), expires })
 }
 
 /// Serves until `stop` is true, then lets the connections end in order and returns. Those beyond
@@ -118,7 +133,7 @@ pub async fn serve(
             match tls {
                 None => connection(stream, app, stop).await,
                 Some(tls) => {
-                    let acceptor = TlsAcceptor::from(tls.0.get());
+                    let acceptor = TlsAcceptor::from(Arc::clone(&tls.0.get().config));
                     match tokio::time::timeout(HEAD_WITHIN, acceptor.accept(stream)).await {
                         Ok(Ok(stream)) => connection(stream, app, stop).await,
                         Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),

@@ -39,6 +39,8 @@ enum Command {
     /// Records of streams that could not be read or were refused.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Print every metric: its name, its kind and what it means.
+    Metrics,
     /// Make the topics that an edge needs, those that are not there yet.
     CreateTopics(CreateTopics),
 }
@@ -330,6 +332,11 @@ async fn main() -> Result<()> {
         // The client's calls block.
         Some(Command::DeadLetters(letters)) => {
             return tokio::task::spawn_blocking(move || letters.run()).await?;
+        }
+        Some(Command::Metrics) => {
+            print!("{}", nearfield_process::table(&nearfield_edge::METRICS));
+            print!("{}", nearfield_process::table(&nearfield_process::METRICS));
+            return Ok(());
         }
         Some(Command::CreateTopics(topics)) => return topics.run().await,
         None => {}

@@ -2,15 +2,15 @@
 //! process, so that two edges in one test do not count for one another.
 
 use crate::service::fallback::Rung;
-use metrics::{
-    counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder,
-};
+use metrics::{counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use nearfield_engine::sync::delta::RANK_BINS;
 use nearfield_engine::{ModelVersion, RankBins};
+use nearfield_process::{Metric, Process};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::Mutex;
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// Upper bounds of the time buckets, in seconds (choice: from a tenth of a call to a slow disk).
@@ -19,11 +19,102 @@ const SECONDS: [f64; 9] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.
 /// Newest versions whose lists and choices are counted one by one (choice: each is six series).
 const VERSIONS_MAX: usize = 8;
 
+// Written by hand, since their versions come and go.
+const LISTS_BY_VERSION: Metric = Metric::counter(
+    "nearfield_edge_lists_by_version_total",
+    "live lists, by the version that ranked them, for the newest versions",
+);
+const CHOSEN_RANK: Metric = Metric::counter(
+    "nearfield_edge_chosen_rank_total",
+    "choices, by the version that made the list shown just before and the item's rank in it",
+);
+
+/// What an edge tells of itself, beside [`nearfield_process::METRICS`].
+pub const METRICS: [Metric; 31] = [
+    LISTS_BY_VERSION,
+    CHOSEN_RANK,
+    Metric::counter("nearfield_edge_events_total", "events, by what became of them"),
+    Metric::counter(
+        "nearfield_edge_refused_total",
+        "requests that were not served, by the code of their error",
+    ),
+    Metric::counter("nearfield_edge_deltas_total", "deltas, by what central answered"),
+    Metric::counter("nearfield_edge_sync_failures_total", "failures of sync, by reason"),
+    Metric::counter("nearfield_edge_model_updates_total", "models put into service, by how they came"),
+    Metric::counter("nearfield_edge_lists_total", "lists, by rung, and by the reason of a lower one"),
+    Metric::counter(
+        "nearfield_edge_conflicts_total",
+        "writes of a user that met another host's and were done again",
+    ),
+    Metric::counter("nearfield_edge_guests_replaced_total", "guest instances given up after a trap"),
+    Metric::counter("nearfield_edge_dead_letters_total", "records of streams that were put aside, by reason"),
+    Metric::counter(
+        "nearfield_edge_stream_waits_total",
+        "waits of streams before a new try, by what did not answer",
+    ),
+    Metric::counter(
+        "nearfield_edge_stream_rebalances_total",
+        "changes of the partitions that this host owns",
+    ),
+    Metric::counter("nearfield_edge_feature_rows_total", "rows of features that were published"),
+    Metric::counter(
+        "nearfield_edge_feature_failures_total",
+        "features that are not as in training: values out of its range, windows with too many missing or drifted",
+    ),
+    Metric::gauge(
+        "nearfield_edge_central_up",
+        "1 while the last round with central reached it, by what it was for",
+    ),
+    Metric::gauge("nearfield_edge_sync_lag_seconds", "how long the delta that is due longest has been due"),
+    Metric::gauge("nearfield_edge_model_version", "version of the model in service"),
+    Metric::gauge(
+        "nearfield_edge_model_age_seconds",
+        "age of the manifest that brought the model in service",
+    ),
+    Metric::gauge("nearfield_edge_manifest_age_seconds", "age of the manifest that was accepted last"),
+    Metric::gauge(
+        "nearfield_edge_manifest_expires_timestamp_seconds",
+        "until when the manifest that was accepted last holds, in Unix time",
+    ),
+    Metric::gauge(
+        "nearfield_edge_certificate_expires_timestamp_seconds",
+        "until when the certificate that is served with holds, in Unix time",
+    ),
+    Metric::gauge(
+        "nearfield_edge_stream_lag_events",
+        "records of a partition that this host owns and has not committed yet",
+    ),
+    Metric::gauge(
+        "nearfield_edge_stream_lag_seconds",
+        "time since the oldest record of a partition that is under way was produced",
+    ),
+    Metric::gauge(
+        "nearfield_edge_feature_psi",
+        "population stability index of a feature beside training, of the last window",
+    ),
+    Metric::gauge(
+        "nearfield_edge_feature_missing_share",
+        "share of the events of the last window without a feature",
+    ),
+    Metric::gauge("nearfield_edge_users_quarantined", "users whose states made the guest trap twice"),
+    Metric::histogram("nearfield_edge_call_seconds", "time of a served call, by verb"),
+    Metric::histogram(
+        "nearfield_edge_event_to_list_seconds",
+        "time from an event's arrival to the list after it, by way",
+    ),
+    Metric::histogram(
+        "nearfield_edge_produced_to_list_seconds",
+        "time from an event's production to the list that follows from it",
+    ),
+    Metric::histogram("nearfield_edge_queue_seconds", "time that a call waited for its worker"),
+];
+
 /// The edge's metrics.
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     by_version: Mutex<BTreeMap<ModelVersion, Shown>>,
+    process: OnceLock<Process>,
 }
 
 /// What became of the lists of one version.
@@ -41,28 +132,32 @@ impl Default for Metrics {
             .expect("there is a bucket")
             .build_recorder();
         let handle = recorder.handle();
-        with_local_recorder(&recorder, describe);
-        Self { recorder, handle, by_version: Mutex::default() }
+        with_local_recorder(&recorder, || {
+            nearfield_process::describe(&METRICS);
+            // At zero first: what begins with its first case has not risen.
+            for name in ["nearfield_edge_conflicts_total", "nearfield_edge_guests_replaced_total"] {
+                counter!(name).increment(0);
+            }
+            gauge!("nearfield_edge_users_quarantined").set(0.0);
+        });
+        Self { recorder, handle, by_version: Mutex::default(), process: OnceLock::new() }
     }
 }
 
 impl Metrics {
     /// Returns everything in Prometheus text.
     pub fn render(&self) -> String {
+        if let Some(process) = self.process.get() {
+            self.record(|| process.collect());
+        }
         self.handle.run_upkeep();
         let mut text = self.handle.render();
         let versions = self.by_version.lock().expect("no holder panics");
-        text.push_str(
-            "# HELP nearfield_edge_lists_by_version_total live lists, by the version that ranked them, for the newest versions\n\
-             # TYPE nearfield_edge_lists_by_version_total counter\n",
-        );
+        text.push_str(&LISTS_BY_VERSION.head());
         for (version, Shown { lists, .. }) in versions.iter() {
             let _ = writeln!(text, "nearfield_edge_lists_by_version_total{{version=\"{version}\"}} {lists}");
         }
-        text.push_str(
-            "# HELP nearfield_edge_chosen_rank_total choices, by the version that made the list shown just before and the item's rank in it\n\
-             # TYPE nearfield_edge_chosen_rank_total counter\n",
-        );
+        text.push_str(&CHOSEN_RANK.head());
         for (version, Shown { choices, .. }) in versions.iter() {
             for (rank, count) in RankBins::NAMES.into_iter().zip(choices) {
                 let _ = writeln!(
@@ -147,6 +242,24 @@ impl Metrics {
                 *count += 1;
             }
         });
+    }
+
+    /// Watches this process, whose data lie in `data`, from now on.
+    pub(crate) fn watch_process(&self, data: &Path) {
+        let watch = || Process::watch("edge", env!("CARGO_PKG_VERSION"), data);
+        self.process.get_or_init(|| with_local_recorder(&self.recorder, watch));
+    }
+
+    /// Notes until when the manifest that was accepted last holds, in Unix milliseconds.
+    pub(crate) fn manifest_expires(&self, at_ms: u64) {
+        self.record(|| {
+            gauge!("nearfield_edge_manifest_expires_timestamp_seconds").set(at_ms as f64 / 1000.0);
+        });
+    }
+
+    /// Notes until when the certificate that is served with holds, in Unix seconds.
+    pub(crate) fn certificate_expires(&self, at: i64) {
+        self.record(|| gauge!("nearfield_edge_certificate_expires_timestamp_seconds").set(at as f64));
     }
 
     /// Notes how old the model in service and central's last word on it are.
@@ -238,62 +351,5 @@ impl Metrics {
     /// Counts an instance that was given up.
     pub(crate) fn guest_replaced(&self) {
         self.record(|| counter!("nearfield_edge_guests_replaced_total").increment(1));
-    }
-}
-
-fn describe() {
-    for (name, help) in [
-        ("nearfield_edge_events_total", "events, by what became of them"),
-        ("nearfield_edge_refused_total", "requests that were not served, by the code of their error"),
-        ("nearfield_edge_deltas_total", "deltas, by what central answered"),
-        ("nearfield_edge_sync_failures_total", "failures of sync, by reason"),
-        ("nearfield_edge_model_updates_total", "models put into service, by how they came"),
-        ("nearfield_edge_lists_total", "lists, by rung, and by the reason of a lower one"),
-        ("nearfield_edge_conflicts_total", "writes of a user that met another host's and were done again"),
-        ("nearfield_edge_guests_replaced_total", "guest instances given up after a trap"),
-        ("nearfield_edge_dead_letters_total", "records of streams that were put aside, by reason"),
-        ("nearfield_edge_stream_waits_total", "waits of streams before a new try, by what did not answer"),
-        ("nearfield_edge_stream_rebalances_total", "changes of the partitions that this host owns"),
-        ("nearfield_edge_feature_rows_total", "rows of features that were published"),
-        (
-            "nearfield_edge_feature_failures_total",
-            "features that are not as in training: values out of its range, windows with too many missing or drifted",
-        ),
-    ] {
-        describe_counter!(name, help);
-    }
-    for (name, help) in [
-        ("nearfield_edge_central_up", "1 while the last round with central reached it, by what it was for"),
-        ("nearfield_edge_sync_lag_seconds", "how long the delta that is due longest has been due"),
-        ("nearfield_edge_model_version", "version of the model in service"),
-        ("nearfield_edge_model_age_seconds", "age of the manifest that brought the model in service"),
-        ("nearfield_edge_manifest_age_seconds", "age of the manifest that was accepted last"),
-        (
-            "nearfield_edge_stream_lag_events",
-            "records of a partition that this host owns and has not committed yet",
-        ),
-        (
-            "nearfield_edge_stream_lag_seconds",
-            "time since the oldest record of a partition that is under way was produced",
-        ),
-        (
-            "nearfield_edge_feature_psi",
-            "population stability index of a feature beside training, of the last window",
-        ),
-        ("nearfield_edge_feature_missing_share", "share of the events of the last window without a feature"),
-        ("nearfield_edge_users_quarantined", "users whose states made the guest trap twice"),
-    ] {
-        describe_gauge!(name, help);
-    }
-    for (name, help) in [
-        ("nearfield_edge_call_seconds", "time of a served call, by verb"),
-        ("nearfield_edge_event_to_list_seconds", "time from an event's arrival to the list after it, by way"),
-        (
-            "nearfield_edge_produced_to_list_seconds",
-            "time from an event's production to the list that follows from it",
-        ),
-        ("nearfield_edge_queue_seconds", "time that a call waited for its worker"),
-    ] {
-        describe_histogram!(name, help);
     }
 }

@@ -65,6 +65,10 @@ pub struct Served {
     pub rows: usize,
     /// The signed manifest.
     pub manifest: Arc<[u8]>,
+    /// When the version was published, in Unix milliseconds.
+    pub published_ms: u64,
+    /// Until when the manifest holds, in Unix milliseconds.
+    pub not_after_ms: u64,
     /// Files that may be asked for.
     pub files: BTreeMap<FileName, FileRef>,
 }

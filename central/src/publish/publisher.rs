@@ -77,6 +77,8 @@ impl Publisher {
             version: model.version(),
             rows: model.len(),
             manifest: Arc::from([]),
+            published_ms: now_ms,
+            not_after_ms: now_ms,
             files: kept,
         };
         let mut publisher = Self {
@@ -131,6 +133,8 @@ impl Publisher {
             version: newest,
             rows: model.len(),
             manifest: self.sign(model.lineage(), now_ms),
+            published_ms: now_ms,
+            not_after_ms: now_ms + self.manifest_ms,
             files,
         });
         for name in gone {
@@ -146,7 +150,8 @@ impl Publisher {
     pub fn renew(&self, now_ms: u64) {
         let served = self.registry.served();
         let manifest = self.sign(served.lineage, now_ms);
-        self.registry.set(Served { manifest, ..(*served).clone() });
+        let not_after_ms = now_ms + self.manifest_ms;
+        self.registry.set(Served { manifest, not_after_ms, ..(*served).clone() });
     }
 
     fn sign(&self, lineage: Lineage, now_ms: u64) -> Arc<[u8]> {
@@ -202,6 +207,7 @@ impl PublisherThread {
             // Also where versions come all the time: one whose files cannot be written signs nothing.
             if Instant::now() >= renew_at {
                 self.publisher.renew((self.clock)());
+                self.metrics.served(&self.publisher.registry.served());
                 renew_at = Instant::now() + self.renew_every;
             }
         }
@@ -211,8 +217,7 @@ impl PublisherThread {
         let Handover { model, rows, pack, snapshot } = handover;
         match self.publisher.publish(&model, &rows, &pack, (self.clock)()) {
             Ok(()) => {
-                self.metrics.model_version.set(model.version().0 as f64);
-                self.metrics.model_rows.set(model.len() as f64);
+                self.metrics.served(&self.publisher.registry.served());
             }
             Err(error) => {
                 self.metrics.publish_errors.increment(1);

@@ -27,6 +27,7 @@ impl Edge {
         let signature_holds = signed_by(&self.options.public_key);
         let update = Update::read(&bytes, &self.options.site, held, self.now_ms(), signature_holds)?;
         self.accepted(bytes, update.manifest().issued_ms).await?;
+        self.metrics.manifest_expires(update.manifest().not_after_ms);
         let update = Arc::new(update);
         let step = held.map_or(Step::Pack, |held| update.step(held.lineage, held.version));
         let by_patch = match (step, &installed) {

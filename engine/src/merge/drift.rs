@@ -213,6 +213,9 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 3] = [Self::Version, Self::World, Self::Unknown];
+
     /// Returns the name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -222,6 +225,9 @@ impl Cause {
         }
     }
 }
+
+/// The names of the directions of a change, in metrics.
+pub const DIRECTIONS: [&str; 2] = ["worse", "better"];
 
 /// An alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -241,7 +247,7 @@ pub struct Drift {
 impl Drift {
     /// Returns `worse` or `better`, as metrics name it.
     pub fn direction(&self) -> &'static str {
-        if self.after < self.before { "worse" } else { "better" }
+        DIRECTIONS[usize::from(self.after >= self.before)]
     }
 }
 

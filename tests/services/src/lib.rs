@@ -3,6 +3,7 @@
 //!
 //! A [`Server`] ends with the value that started it. [`Server::leave`] lets it live on.
 
+mod alertmanager;
 mod apicurio;
 mod etcd;
 mod java;
@@ -31,8 +32,12 @@ pub const PROGRAMS: [(&str, &str); 3] =
 
 /// The programs that only some servers need: Java for Kafka and Apicurio, Prometheus, and what a kube-apiserver
 /// keeps its objects in.
-pub const MORE_PROGRAMS: [(&str, &str); 3] =
-    [("java", "openjdk-17-jre-headless"), ("prometheus", "prometheus"), ("etcd", "etcd-server")];
+pub const MORE_PROGRAMS: [(&str, &str); 4] = [
+    ("java", "openjdk-17-jre-headless"),
+    ("prometheus", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("etcd", "etcd-server"),
+];
 
 /// Why a server did not start.
 #[derive(Debug)]

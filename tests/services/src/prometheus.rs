@@ -20,8 +20,16 @@ impl Server {
     /// # Errors
     /// [`StartError`] names what is missing.
     pub fn prometheus_in(folder: &Path) -> Result<Self, StartError> {
+        Self::prometheus_with(folder, SETTINGS)
+    }
+
+    /// Starts a Prometheus with settings of the caller's, which may name files in the folder.
+    ///
+    /// # Errors
+    /// As [`Server::prometheus_in`].
+    pub fn prometheus_with(folder: &Path, settings: &str) -> Result<Self, StartError> {
         std::fs::create_dir_all(folder)?;
-        std::fs::write(folder.join("prometheus.yml"), SETTINGS)?;
+        std::fs::write(folder.join("prometheus.yml"), settings)?;
         let targets = folder.join("targets.json");
         if !targets.exists() {
             std::fs::write(targets, "[]\n")?;

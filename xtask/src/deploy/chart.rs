@@ -98,7 +98,6 @@ fn judge(rendering: &Path) -> Result<()> {
 
 /// Every option that the chart passes is one of the programs' own.
 fn options() -> Result<()> {
-    Step::cargo("programs").args(["build", "--bins", "--workspace", "--exclude", "xtask"]).run()?;
     let mut known = BTreeSet::new();
     for (program, command) in
         [("nearfield-central", Some("serve")), ("nearfield-central", Some("seed")), ("nearfield-edge", None)]

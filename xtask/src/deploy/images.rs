@@ -1,7 +1,11 @@
 //! The images: the build steps of `deploy/images/Containerfile`, run in an empty directory where no engine is needed,
 //! and what they leave, run on an empty file system by somebody without rights.
 
-use std::{path::Path, process::Command};
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -12,6 +16,9 @@ use crate::{
 
 /// The stage whose steps are run; those before it install what is here already.
 const BUILD: &str = "build";
+
+/// Who runs the programs.
+const USER: u32 = 65532;
 
 /// Runs the steps, and the programs.
 ///
@@ -39,9 +46,7 @@ pub(super) fn check() -> Result<()> {
             }
         }
     }
-    for (image, arguments) in [("central", ["serve", "--help"]), ("edge", ["--help", "--help"])] {
-        run_in_image(&source.join("image").join(image), image, &arguments)?;
-    }
+    run_in_images(&source.join("image"))?;
     std::fs::remove_dir_all(&folder)?;
     Ok(())
 }
@@ -88,28 +93,69 @@ fn copy_context(to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program on the image's file system alone, as the image's user.
-fn run_in_image(root: &Path, image: &str, arguments: &[&str]) -> Result<()> {
-    let program = format!("nearfield-{image}");
+/// Runs both programs on their images' file systems, as the images' user: central makes keys, and the edge serves,
+/// looks central up by its name, and does without it.
+fn run_in_images(images: &Path) -> Result<()> {
     if first_line("id", &["-u"]).as_deref() != Some("0") {
-        eprintln!("- {program} was not run on its image's file system, which only root can do");
+        eprintln!("- the programs were not run on their images' file systems, which only root can do");
         return Ok(());
     }
-    let output = Command::new("chroot")
-        .args(["--userspec=65532:65532"])
-        .arg(root)
-        .arg(format!("/{program}"))
-        .args(arguments)
-        .output()
-        .context("chroot cannot be run")?;
+    for image in ["central", "edge"] {
+        let root = images.join(image);
+        let certificates = root.join("etc/ssl/certs");
+        std::fs::create_dir_all(&certificates)?;
+        std::fs::copy(
+            images.join("certificates/ca-certificates.crt"),
+            certificates.join("ca-certificates.crt"),
+        )?;
+        // What a container gets from its engine.
+        std::fs::write(root.join("etc/hosts"), "127.0.0.1 central.test\n")?;
+        std::os::unix::fs::chown(root.join("data"), Some(USER), Some(USER))?;
+        let bytes = std::fs::metadata(root.join(format!("nearfield-{image}")))?.len();
+        println!("image {image}: {:.1} MB", bytes as f64 / 1e6);
+    }
+    let made = in_image(&images.join("central"), "nearfield-central", &["keys", "init", "--data=/data"])?
+        .output()?;
+    let key = String::from_utf8_lossy(&made.stdout).trim().to_owned();
     ensure!(
-        output.status.success(),
-        "{program} does not run on its image's file system: {}",
-        String::from_utf8_lossy(&output.stderr)
+        made.status.success() && key.len() == 64,
+        "central makes no keys: {}",
+        String::from_utf8_lossy(&made.stderr)
     );
-    let bytes = std::fs::metadata(root.join(&program))?.len();
-    println!("image {image}: {program} {:.1} MB, runs on an empty file system", bytes as f64 / 1e6);
+
+    let mut edge = in_image(
+        &images.join("edge"),
+        "nearfield-edge",
+        &[
+            "--insecure",
+            "--data=/data",
+            "--site=check",
+            &format!("--public-key={key}"),
+            "--central=http://central.test:9",
+            "--wait-for-model",
+            // Beside the program, which asks /proc where it is; an engine brings that.
+            "--guest=/nearfield_guest.wasm",
+            &format!("--listen=127.0.0.1:{}", nearfield_services::free_port()?),
+        ],
+    )?
+    .stdout(Stdio::piped())
+    .spawn()?;
+    let mut line = String::new();
+    if let Some(output) = edge.stdout.take() {
+        BufReader::new(output).read_line(&mut line)?;
+    }
+    edge.kill()?;
+    edge.wait()?;
+    ensure!(line.starts_with("listening http://"), "the edge does not serve from its image: {line:?}");
     Ok(())
+}
+
+fn in_image(root: &Path, program: &str, arguments: &[&str]) -> Result<Command> {
+    ensure!(root.join(program).is_file(), "{} has no {program}", root.display());
+    let mut command = Command::new("chroot");
+    command.arg(format!("--userspec={USER}:{USER}")).arg(root).arg(format!("/{program}")).args(arguments);
+    command.stdin(Stdio::null());
+    Ok(command)
 }
 
 fn short(command: &str) -> String {

@@ -2,7 +2,9 @@
 
 mod apiserver;
 mod chart;
+mod dashboards;
 mod images;
+mod rules;
 mod tools;
 
 use std::process::ExitCode;
@@ -10,12 +12,17 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::step::Step;
+
 /// What is checked.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Check the chart on every file of values, and run the images' build steps
     #[arg(long)]
     check: bool,
+    /// Write the dashboards of deploy/grafana/ anew
+    #[arg(long, conflicts_with = "check")]
+    dashboards: bool,
     /// Let a real kube-apiserver take every rendering too
     #[arg(long, requires = "check")]
     apiserver: bool,
@@ -29,9 +36,17 @@ pub(crate) struct Options {
 /// # Errors
 /// The first that finds something.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if options.dashboards {
+        programs()?;
+        dashboards::write()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if !options.check {
         bail!("nothing to do: `cargo xtask deploy --check` checks what stands in deploy/");
     }
+    programs()?;
+    dashboards::check()?;
+    rules::check()?;
     chart::check()?;
     if options.apiserver {
         apiserver::check()?;
@@ -41,4 +56,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     println!("deploy/ is as it should be");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the programs, which say what their options and their metrics are.
+fn programs() -> Result<()> {
+    Step::cargo("programs").args(["build", "--bins", "--workspace", "--exclude", "xtask"]).run()?;
+    Ok(())
 }
