@@ -31,8 +31,12 @@ const CHOSEN_RANK: Metric = Metric::counter(
 );
 
 /// What central tells of itself, beside [`nearfield_process::METRICS`].
-pub const METRICS: [Metric; 26] = [
+pub const METRICS: [Metric; 27] = [
     CHOSEN_RANK,
+    Metric::counter(
+        "nearfield_choices_total",
+        "choices by the rank that the item had in the list just before, of all versions",
+    ),
     Metric::counter("nearfield_deltas_acknowledged_total", "deltas made durable and acknowledged"),
     Metric::counter("nearfield_deltas_duplicate_total", "deltas that were known already"),
     Metric::counter("nearfield_deltas_refused_total", "well-formed deltas refused, by reason"),
@@ -182,6 +186,9 @@ impl Metrics {
         };
         metrics.store_healthy.set(1.0);
         // At zero first: what begins with its first case has not risen.
+        for rank in RankBins::NAMES {
+            metrics.choices(rank).increment(0);
+        }
         for cause in Cause::ALL {
             for direction in DIRECTIONS {
                 metrics.drifted(cause.as_str(), direction).increment(0);
@@ -233,6 +240,9 @@ impl Metrics {
         }
         *versions = versions.split_off(kept.start());
         drop(versions);
+        for (rank, count) in RankBins::NAMES.into_iter().zip(quality.bins) {
+            self.choices(rank).increment(count.into());
+        }
         self.watch(quality);
     }
 
@@ -248,6 +258,10 @@ impl Metrics {
         let (cause, direction) = (cause.as_str(), drift.direction());
         self.drifted(cause, direction).increment(1);
         tracing::warn!(cause, direction, before, after, since, %version, "the quality that people see has changed");
+    }
+
+    fn choices(&self, rank: &'static str) -> Counter {
+        self.counter("nearfield_choices_total", vec![Label::from_static_parts("rank", rank)])
     }
 
     fn drifted(&self, cause: &'static str, direction: &'static str) -> Counter {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use axum::http::HeaderValue;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use nearfield_edge::auth::{Access, Grants, UserKeys};
 use nearfield_edge::host::sandbox::Limits;
 use nearfield_edge::listener::{self, Tls};
@@ -32,6 +32,22 @@ struct Program {
     command: Option<Command>,
     #[command(flatten)]
     serve: Option<Arguments>,
+}
+
+/// The commands alone: beside one of them, what the environment says about serving is no argument.
+#[derive(Parser)]
+#[command(version)]
+struct Tools {
+    #[command(subcommand)]
+    command: Command,
+}
+
+impl Program {
+    fn read() -> Self {
+        let first = std::env::args().nth(1);
+        let is_command = first.is_some_and(|first| Self::command().find_subcommand(first).is_some());
+        if is_command { Self { command: Some(Tools::parse().command), serve: None } } else { Self::parse() }
+    }
 }
 
 #[derive(Subcommand)]
@@ -327,7 +343,7 @@ fn parse_share(text: &str) -> Result<f64, String> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Program { command, serve } = Program::parse();
+    let Program { command, serve } = Program::read();
     match command {
         // The client's calls block.
         Some(Command::DeadLetters(letters)) => {

@@ -30,9 +30,13 @@ const CHOSEN_RANK: Metric = Metric::counter(
 );
 
 /// What an edge tells of itself, beside [`nearfield_process::METRICS`].
-pub const METRICS: [Metric; 31] = [
+pub const METRICS: [Metric; 32] = [
     LISTS_BY_VERSION,
     CHOSEN_RANK,
+    Metric::counter(
+        "nearfield_edge_choices_total",
+        "choices by the rank of the item in the list shown just before, of all versions",
+    ),
     Metric::counter("nearfield_edge_events_total", "events, by what became of them"),
     Metric::counter(
         "nearfield_edge_refused_total",
@@ -138,6 +142,9 @@ impl Default for Metrics {
             for name in ["nearfield_edge_conflicts_total", "nearfield_edge_guests_replaced_total"] {
                 counter!(name).increment(0);
             }
+            for rank in RankBins::NAMES {
+                counter!("nearfield_edge_choices_total", "rank" => rank).increment(0);
+            }
             gauge!("nearfield_edge_users_quarantined").set(0.0);
         });
         Self { recorder, handle, by_version: Mutex::default(), process: OnceLock::new() }
@@ -242,6 +249,9 @@ impl Metrics {
                 *count += 1;
             }
         });
+        if let Some(&rank) = RankBins::NAMES.get(usize::from(bin)) {
+            self.record(|| counter!("nearfield_edge_choices_total", "rank" => rank).increment(1));
+        }
     }
 
     /// Watches this process, whose data lie in `data`, from now on.

@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     browser::{self, Runtime},
-    changed, demo, floors, jars, package, paths, site, spark,
+    changed, demo, deploy, floors, jars, package, paths, site, spark,
     step::Step,
     tools,
     torture::{self, Torture},
@@ -55,13 +55,15 @@ enum Suite {
     Package,
     /// The golden digest in Node and Chromium
     Golden,
+    /// What stands in deploy/, but for the images and without a kube-apiserver
+    Deploy,
     /// A headless browser's visit of the demo, and a tenth of the browser's torture
     Browser,
 }
 
 impl Suite {
     /// All that a whole run is of, those first that fail soonest.
-    const ALL: [Self; 5] = [Self::Rust, Self::Npm, Self::Package, Self::Golden, Self::Browser];
+    const ALL: [Self; 6] = [Self::Rust, Self::Deploy, Self::Npm, Self::Package, Self::Golden, Self::Browser];
 
     fn name(self) -> &'static str {
         match self {
@@ -72,6 +74,7 @@ impl Suite {
             Self::Npm => "npm",
             Self::Package => "package",
             Self::Golden => "golden",
+            Self::Deploy => "deploy",
             Self::Browser => "browser",
         }
     }
@@ -197,6 +200,16 @@ fn run_suite(suite: Suite, options: &Options, tally: &mut Tally) -> Result<()> {
             tally.runner(with_servers(tests)?, cargo_line)?;
             tally.runner(Step::cargo("cargo test of xtask").args(["test", "--package", "xtask"]), cargo_line)
         }
+        Suite::Deploy => {
+            if let Err(missing) = deploy::need() {
+                eprintln!("SKIPPED: the checks of deploy/. {missing}");
+                return Ok(());
+            }
+            for check in deploy::checks() {
+                tally.check(check());
+            }
+            Ok(())
+        }
         Suite::Npm => tally.runner(
             Step::new("npm test in wasm-pkg", "npm").args(["test"]).directory(&paths::package()),
             node_line,
@@ -228,11 +241,21 @@ fn run_suite(suite: Suite, options: &Options, tally: &mut Tally) -> Result<()> {
 fn with_servers(tests: Step) -> Result<Step> {
     tools::need_servers()?;
     let streams_off = jars::for_tests()?;
-    let tests = tests.env("NEARFIELD_GUEST", paths::guest());
-    Ok(match streams_off {
-        Some((name, value)) => tests.env(name, value),
-        None => tests,
-    })
+    let off = streams_off.into_iter().chain(operations_off()?);
+    Ok(off.fold(tests.env("NEARFIELD_GUEST", paths::guest()), |tests, (name, value)| tests.env(name, value)))
+}
+
+/// Gets what the tests of operations need; where that cannot be had, says so and returns what leaves them out.
+fn operations_off() -> Result<Option<(&'static str, &'static str)>> {
+    for (program, package) in
+        [("prometheus", "prometheus"), ("prometheus-alertmanager", "prometheus-alertmanager")]
+    {
+        if tools::find_or_install(|| tools::find(program), &[package])?.is_none() {
+            eprintln!("SKIPPED: the tests of operations. {program} is missing: `apt-get install {package}`");
+            return Ok(Some((nearfield_services::OPERATIONS_OFF, "1")));
+        }
+    }
+    Ok(None)
 }
 
 /// The inner loop: what finds most mistakes within two minutes of a warm build.

@@ -39,6 +39,9 @@ pub const MORE_PROGRAMS: [(&str, &str); 4] = [
     ("etcd", "etcd-server"),
 ];
 
+/// The variable that leaves out the tests of operations, where Prometheus or Alertmanager cannot be had.
+pub const OPERATIONS_OFF: &str = "NEARFIELD_NO_OPERATIONS";
+
 /// Why a server did not start.
 #[derive(Debug)]
 pub enum StartError {

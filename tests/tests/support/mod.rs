@@ -33,7 +33,7 @@ impl Running {
         let mut line = String::new();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         output.read_line(&mut line).unwrap();
-        assert!(line.starts_with("listening http://"), "{program} said {line:?}");
+        assert!(line.starts_with("listening http"), "{program} said {line:?}");
         Self(child)
     }
 }
@@ -111,15 +111,19 @@ impl Fleet {
         self.edge_with(name, &[])
     }
 
-    /// Starts an edge with further arguments.
+    /// Starts an edge with further arguments, which everyone may call.
     pub(crate) fn edge_with(&self, name: &str, more: &[&str]) -> (Running, String) {
+        self.guarded_edge(name, &[&["--insecure"], more].concat())
+    }
+
+    /// Starts an edge whose further arguments say who may call it.
+    pub(crate) fn guarded_edge(&self, name: &str, more: &[&str]) -> (Running, String) {
         let key = fs::read_to_string(self.folder.path().join("central/keys/online.pub")).unwrap();
         let address = format!("127.0.0.1:{}", free_port());
         let data = self.folder.path().join(name);
         let guest = guest();
         let central = format!("http://{}", self.central);
         let arguments = [
-            "--insecure",
             "--central",
             &central,
             "--public-key",
@@ -138,7 +142,8 @@ impl Fleet {
             "1",
         ];
         let running = Running::start("nearfield-edge", &[&arguments[..], more].concat());
-        (running, format!("http://{address}"))
+        let scheme = if more.contains(&"--tls-key") { "https" } else { "http" };
+        (running, format!("{scheme}://{address}"))
     }
 
     pub(crate) async fn send(&self, edge: &str, user: &str, items: impl Iterator<Item = String>) {

@@ -98,7 +98,7 @@ const DASHBOARDS: [Dashboard; 5] = [
                 "percentunit",
                 &[(
                     "{{version}}",
-                    "sum by (version) (increase(nearfield_chosen_rank_total{S,rank=~\"1|2-5|6-10\"}[1h])) / sum by (version) (increase(nearfield_chosen_rank_total{S}[1h]) > 0)",
+                    "sum by (version) (nearfield_chosen_rank_total{S,rank=~\"1|2-5|6-10\"}) / (sum by (version) (nearfield_chosen_rank_total{S}) > 0)",
                 )],
             ),
             panel(
@@ -106,7 +106,7 @@ const DASHBOARDS: [Dashboard; 5] = [
                 "percentunit",
                 &[(
                     "{{version}}",
-                    "sum by (version) (increase(nearfield_edge_chosen_rank_total{S,rank!=\"beyond\"}[1h])) / sum by (version) (increase(nearfield_edge_lists_by_version_total{S}[1h]) > 0)",
+                    "sum by (version) (nearfield_edge_chosen_rank_total{S,rank!=\"beyond\"}) / (sum by (version) (nearfield_edge_lists_by_version_total{S}) > 0)",
                 )],
             ),
             panel("Processor", "short", &[("{{instance}}", "rate(process_cpu_seconds_total{S}[I])")]),
@@ -199,7 +199,7 @@ const DASHBOARDS: [Dashboard; 5] = [
             panel(
                 "Choices by rank",
                 "cps",
-                &[("{{rank}}", "sum by (rank) (rate(nearfield_edge_chosen_rank_total{S}[I]))")],
+                &[("{{rank}}", "sum by (rank) (rate(nearfield_edge_choices_total{S}[I]))")],
             ),
             panel("Resident memory", "bytes", &[("{{instance}}", "process_resident_memory_bytes{S}")]),
             panel("Data on disk", "bytes", &[("{{instance}}", "nearfield_process_data_bytes{S}")]),

@@ -44,10 +44,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if !options.check {
         bail!("nothing to do: `cargo xtask deploy --check` checks what stands in deploy/");
     }
-    programs()?;
-    dashboards::check()?;
-    rules::check()?;
-    chart::check()?;
+    for check in checks() {
+        check()?;
+    }
     if options.apiserver {
         apiserver::check()?;
     }
@@ -56,6 +55,19 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     println!("deploy/ is as it should be");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the tools can be had here.
+///
+/// # Errors
+/// The message names what to install.
+pub(crate) fn need() -> Result<()> {
+    tools::need_go().map(|_| ())
+}
+
+/// What is checked wherever the tools are; each is a test of its own.
+pub(crate) fn checks() -> [fn() -> Result<()>; 4] {
+    [programs, dashboards::check, rules::check, chart::check]
 }
 
 /// Builds the programs, which say what their options and their metrics are.
