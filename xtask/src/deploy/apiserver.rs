@@ -27,7 +27,7 @@ const DEFINED_BY_KEDA: [&str; 1] = ["keda.sh_scaledobjects.yaml"];
 const DEFINED_BY_OPERATOR: [&str; 2] =
     ["monitoring.coreos.com_servicemonitors.yaml", "monitoring.coreos.com_prometheusrules.yaml"];
 
-/// Lets it take every rendering.
+/// Lets it take every rendering, in a namespace of the level `restricted`.
 ///
 /// # Errors
 /// When it refuses one, or takes one that is wrong on purpose.
@@ -47,6 +47,11 @@ pub(super) fn check() -> Result<()> {
         .args(["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])
         .run()?;
     server.kubectl("namespace shop")?.args(["create", "namespace", "shop"]).run()?;
+    // Its strictest level: whatever a pod would violate is a warning, and a warning is an error.
+    server
+        .kubectl("the level restricted")?
+        .args(["label", "namespace", "shop", "pod-security.kubernetes.io/warn=restricted"])
+        .run()?;
     let renderings = chart::renderings()?;
     for rendering in &renderings {
         let name = rendering.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -68,11 +73,18 @@ pub(super) fn check() -> Result<()> {
 }
 
 fn apply(file: &Path) -> Vec<String> {
-    ["apply", "--namespace=shop", "--dry-run=server", "--validate=strict", "--filename"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain([file.display().to_string()])
-        .collect()
+    [
+        "apply",
+        "--namespace=shop",
+        "--dry-run=server",
+        "--validate=strict",
+        "--warnings-as-errors",
+        "--filename",
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain([file.display().to_string()])
+    .collect()
 }
 
 /// A kube-apiserver that ends with this value.

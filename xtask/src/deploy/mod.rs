@@ -3,6 +3,7 @@
 mod apiserver;
 mod chart;
 mod dashboards;
+mod docs;
 mod images;
 mod rules;
 mod tools;
@@ -66,8 +67,8 @@ pub(crate) fn need() -> Result<()> {
 }
 
 /// What is checked wherever the tools are; each is a test of its own.
-pub(crate) fn checks() -> [fn() -> Result<()>; 4] {
-    [programs, dashboards::check, rules::check, chart::check]
+pub(crate) fn checks() -> [fn() -> Result<()>; 6] {
+    [programs, dashboards::check, rules::check, chart::check, docs::book, docs::start_page]
 }
 
 /// Builds the programs, which say what their options and their metrics are.
