@@ -43,8 +43,8 @@ pub(super) fn check() -> Result<()> {
         let rendering = render(&values)?;
         validate(&rendering)?;
         judge(&rendering)?;
+        check_options(&rendering, &std::fs::read_to_string(&rendering)?)?;
     }
-    options()?;
     controls()
 }
 
@@ -96,8 +96,11 @@ fn judge(rendering: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Every option that the chart passes is one of the programs' own.
-fn options() -> Result<()> {
+/// Every option that a file passes in a list of arguments is one of the programs' own.
+///
+/// # Errors
+/// Names the option.
+pub(super) fn check_options(file: &Path, text: &str) -> Result<()> {
     let mut known = BTreeSet::new();
     for (program, command) in
         [("nearfield-central", Some("serve")), ("nearfield-central", Some("seed")), ("nearfield-edge", None)]
@@ -107,15 +110,12 @@ fn options() -> Result<()> {
         let words = text.split(|character: char| !(character.is_alphanumeric() || character == '-'));
         known.extend(words.filter(|word| word.starts_with("--")).map(str::to_owned));
     }
-    for rendering in renderings()? {
-        let text = std::fs::read_to_string(&rendering)?;
-        let passed = text.lines().filter_map(|line| {
-            let argument = line.trim().strip_prefix("- ")?.trim_matches('"');
-            argument.starts_with("--").then(|| argument.split('=').next().unwrap_or(argument))
-        });
-        for option in passed {
-            ensure!(known.contains(option), "{}: no program has the option {option}", name(&rendering));
-        }
+    let passed = text.lines().filter_map(|line| {
+        let argument = line.trim().strip_prefix("- ")?.trim_matches('"');
+        argument.starts_with("--").then(|| argument.split('=').next().unwrap_or(argument))
+    });
+    for option in passed {
+        ensure!(known.contains(option), "{}: no program has the option {option}", paths::short(file));
     }
     Ok(())
 }

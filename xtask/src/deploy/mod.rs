@@ -2,6 +2,7 @@
 
 mod apiserver;
 mod chart;
+mod compose;
 mod dashboards;
 mod docs;
 mod images;
@@ -67,8 +68,8 @@ pub(crate) fn need() -> Result<()> {
 }
 
 /// What is checked wherever the tools are; each is a test of its own.
-pub(crate) fn checks() -> [fn() -> Result<()>; 6] {
-    [programs, dashboards::check, rules::check, chart::check, docs::book, docs::start_page]
+pub(crate) fn checks() -> [fn() -> Result<()>; 7] {
+    [programs, dashboards::check, rules::check, chart::check, compose::check, docs::book, docs::start_page]
 }
 
 /// Builds the programs, which say what their options and their metrics are.
