@@ -477,7 +477,7 @@ async fn health_and_reflection_stand_beside_the_service() {
     use tonic_reflection::pb::v1::{
         ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     };
-    let mut reflection = ServerReflectionClient::new(channel);
+    let mut reflection = ServerReflectionClient::new(channel.clone());
     let ask = ServerReflectionRequest {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..Default::default()
@@ -487,6 +487,21 @@ async fn health_and_reflection_stand_beside_the_service() {
     let answer = answers.message().await.unwrap().unwrap().message_response;
     let Some(MessageResponse::ListServicesResponse(services)) = answer else { panic!("{answer:?}") };
     assert!(services.service.iter().any(|found| found.name == service), "{services:?}");
+
+    // Older tools ask as it was before it was v1.
+    use tonic_reflection::pb::v1alpha;
+    let ask = v1alpha::ServerReflectionRequest {
+        message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
+            service,
+        )),
+        ..Default::default()
+    };
+    let mut older = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let stream = futures_util::stream::iter([ask]);
+    let mut answers = older.server_reflection_info(stream).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response;
+    use v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse;
+    assert!(matches!(answer, Some(FileDescriptorResponse(_))), "{answer:?}");
 }
 
 #[tokio::test]

@@ -45,12 +45,17 @@ pub(crate) fn router(service: EdgeService) -> Router {
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(tell_health(reporter, Arc::downgrade(service.edge())));
     let edge = proto::edge_server::EdgeServer::new(Face(service));
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILES)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the files were compiled with this program");
-    Routes::new(edge).add_service(health).add_service(reflection).into_axum_router().reset_fallback()
+    let files = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILES)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    const COMPILED: &str = "the files were compiled with this program";
+    let reflection = files().build_v1().expect(COMPILED);
+    // What older tools ask.
+    let before = files().build_v1alpha().expect(COMPILED);
+    let routes = Routes::new(edge).add_service(health).add_service(reflection).add_service(before);
+    routes.into_axum_router().reset_fallback()
 }
 
 /// Tells the health service what `/readyz` says, for the server as a whole and for its one service, as long as the edge

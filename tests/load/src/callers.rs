@@ -70,10 +70,44 @@ impl Verb {
     }
 }
 
+/// Connections of HTTP/1.1 to one server: those that are free, and how many are.
+#[derive(Clone)]
+pub(crate) struct Connections {
+    address: SocketAddr,
+    free: Rc<RefCell<Vec<http1::SendRequest<Full<Bytes>>>>>,
+    count: Rc<Semaphore>,
+}
+
+impl Connections {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
+        let mut free = Vec::with_capacity(CONNECTIONS);
+        for _ in 0..CONNECTIONS {
+            free.push(connect_http1(address).await?);
+        }
+        let count = Rc::new(Semaphore::new(CONNECTIONS));
+        Ok(Self { address, free: Rc::new(RefCell::new(free)), count })
+    }
+
+    /// Sends a request on a free connection, and returns the answer; one that is no success is an error.
+    pub(crate) async fn send(self, request: Request<Full<Bytes>>) -> Result<Bytes> {
+        let _one = self.count.acquire().await?;
+        let mut sender = self.free.borrow_mut().pop().context("a free connection is there")?;
+        let asked = async {
+            // A server closes what lay idle for long.
+            if sender.ready().await.is_err() {
+                sender = connect_http1(self.address).await?;
+            }
+            success(sender.send_request(request).await?).await
+        };
+        let asked = asked.await;
+        self.free.borrow_mut().push(sender);
+        asked
+    }
+}
+
 /// Connections to one server.
 pub(crate) enum Caller {
-    /// Those that are free, and how many are.
-    Http1(SocketAddr, Rc<RefCell<Vec<http1::SendRequest<Full<Bytes>>>>>, Rc<Semaphore>),
+    Http1(Connections),
     /// Calls go around.
     Http2(SocketAddr, Vec<Rc<RefCell<http2::SendRequest<Full<Bytes>>>>>),
     /// Calls go around.
@@ -84,13 +118,7 @@ impl Caller {
     /// Connects.
     pub(crate) async fn connect(face: Face, address: SocketAddr) -> Result<Self> {
         Ok(match face {
-            Face::Http1 => {
-                let mut free = Vec::with_capacity(CONNECTIONS);
-                for _ in 0..CONNECTIONS {
-                    free.push(connect_http1(address).await?);
-                }
-                Self::Http1(address, Rc::new(RefCell::new(free)), Rc::new(Semaphore::new(CONNECTIONS)))
-            }
+            Face::Http1 => Self::Http1(Connections::open(address).await?),
             Face::Http2 => {
                 let mut all = Vec::with_capacity(SHARED_CONNECTIONS);
                 for _ in 0..SHARED_CONNECTIONS {
@@ -113,24 +141,9 @@ impl Caller {
     pub(crate) fn call(&self, index: usize, verb: Verb, user: String, item: &str) -> Answering {
         let item = item.to_owned();
         match self {
-            Self::Http1(address, free, count) => {
-                let address = *address;
-                let (free, count) = (Rc::clone(free), Rc::clone(count));
-                Box::pin(async move {
-                    let _one = count.acquire().await?;
-                    let mut sender = free.borrow_mut().pop().context("a free connection is there")?;
-                    let asked = async {
-                        // A server closes what lay idle for long.
-                        if sender.ready().await.is_err() {
-                            sender = connect_http1(address).await?;
-                        }
-                        let response = sender.send_request(request(verb, &user, &item)?).await?;
-                        read(verb, response).await
-                    };
-                    let asked = asked.await;
-                    free.borrow_mut().push(sender);
-                    asked
-                })
+            Self::Http1(connections) => {
+                let connections = connections.clone();
+                Box::pin(async move { check(verb, &connections.send(request(verb, &user, &item)?).await?) })
             }
             Self::Http2(address, all) => {
                 let (address, shared) = (*address, Rc::clone(&all[index % all.len()]));
@@ -142,7 +155,7 @@ impl Caller {
                     }
                     let mut sender = shared.borrow().clone();
                     let response = sender.send_request(request(verb, &user, &item)?).await?;
-                    read(verb, response).await
+                    check(verb, &success(response).await?)
                 })
             }
             Self::Grpc(all) => {
@@ -174,7 +187,7 @@ async fn connect_http2(address: SocketAddr) -> Result<http2::SendRequest<Full<By
 /// A call that is on its way.
 pub(crate) type Answering = std::pin::Pin<Box<dyn Future<Output = Result<()>>>>;
 
-fn request(verb: Verb, user: &str, item: &str) -> Result<Request<Full<Bytes>>> {
+pub(crate) fn request(verb: Verb, user: &str, item: &str) -> Result<Request<Full<Bytes>>> {
     const HOST: &str = "http://edge.example";
     let event = || format!(r#"{{"kind":"view_item","item_id":"{item}"}}"#);
     let (method, path, body) = match verb {
@@ -198,12 +211,17 @@ fn request(verb: Verb, user: &str, item: &str) -> Result<Request<Full<Bytes>>> {
     Ok(request.body(Full::new(Bytes::from(body)))?)
 }
 
-/// Reads an answer and sees that it is what was asked for.
-async fn read(verb: Verb, response: Response<hyper::body::Incoming>) -> Result<()> {
+/// Reads an answer that is a success.
+async fn success(response: Response<hyper::body::Incoming>) -> Result<Bytes> {
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
-    let text = std::str::from_utf8(&body).context("the answer is no text")?;
-    ensure!(status.is_success(), "{status}: {text}");
+    ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
+    Ok(body)
+}
+
+/// Sees that an answer is what was asked for.
+pub(crate) fn check(verb: Verb, body: &[u8]) -> Result<()> {
+    let text = std::str::from_utf8(body).context("the answer is no text")?;
     let as_asked = match verb {
         Verb::Events => text.contains(r#""applied":1"#),
         Verb::Recommendations => text.contains(r#""rung":"live""#),

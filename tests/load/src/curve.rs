@@ -167,7 +167,7 @@ async fn target(
 }
 
 /// Teaches an edge everyone's past.
-async fn warm(server: &Server, shop: &Shop) -> Result<()> {
+pub(crate) async fn warm(server: &Server, shop: &Shop) -> Result<()> {
     let endpoint = Endpoint::from_shared(format!("http://{}", server.address))?;
     let mut client = EdgeClient::new(endpoint.connect().await?);
     for first in (0..PEOPLE).step_by(TAUGHT_AT_ONCE) {

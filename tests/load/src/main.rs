@@ -15,6 +15,7 @@ mod callers;
 mod core;
 mod curve;
 mod isolation;
+mod knee;
 mod million;
 mod open_loop;
 mod report;
@@ -46,6 +47,9 @@ struct Args {
     /// Send events through a Kafka into edges, instead of the rest.
     #[arg(long, conflicts_with = "users")]
     streams: bool,
+    /// Find the knees of edge and central, for so many seconds each, instead of the rest.
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["users", "streams"], value_parser = clap::value_parser!(u32).range(5..=3600))]
+    knee: Option<u32>,
     /// Only what answers these: words of a line of the table, such as "observe HTTP/1.1 memory".
     #[arg(long, value_name = "WORDS")]
     only: Option<String>,
@@ -68,10 +72,11 @@ fn main() -> Result<()> {
     // One thread: the servers need the processors more.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let text = runtime.block_on(async {
-        match args.users {
+        match (args.users, args.knee) {
             _ if args.streams => streams::run(&args).await,
-            Some(users) => million::run(&args, users).await,
-            None => curve::run(&args).await,
+            (Some(users), _) => million::run(&args, users).await,
+            (_, Some(seconds)) => knee::run(&args, seconds).await,
+            (None, None) => curve::run(&args).await,
         }
     })?;
     println!("{text}");

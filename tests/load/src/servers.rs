@@ -147,12 +147,39 @@ impl<'a> Site<'a> {
 
     /// Starts central.
     pub(crate) fn central(&self) -> Result<Server> {
+        // It takes deltas all the time; a publish would take the processors from whatever is measured then.
+        self.central_with(&["--publish-every-ms", "86400000", "--publish-deltas", "1000000"])
+    }
+
+    /// Starts what any server of this stack could do, see `nearfield-limits`.
+    pub(crate) fn limits(&self, answer_bytes: usize) -> Result<Server> {
+        let folder = self.folder.path().join("limits");
+        fs::create_dir_all(&folder)?;
+        let address = free()?;
+        let mut command = Command::new(self.programs.join("nearfield-limits"));
+        command.args([
+            "--listen",
+            &address.to_string(),
+            "--answer-bytes",
+            &answer_bytes.to_string(),
+            "--data",
+        ]);
+        command.arg(folder.join("limits.redb"));
+        Server::start(command, folder, address, "listening ")
+    }
+
+    /// Starts central with further arguments.
+    pub(crate) fn central_with(&self, more: &[&str]) -> Result<Server> {
         let (address, metrics) = (free()?, free()?);
         let mut command = Command::new(self.programs.join("nearfield-central"));
         command.args(["serve", "--site", "shop", "--trusted", "127.0.0.0/8"]);
-        // It takes deltas all the time; a publish would take the processors from whatever is measured then.
-        command.args(["--publish-every-ms", "86400000", "--publish-deltas", "1000000"]);
-        command.args(["--listen", &address.to_string(), "--metrics", &metrics.to_string(), "--data"]);
+        command.args(more).args([
+            "--listen",
+            &address.to_string(),
+            "--metrics",
+            &metrics.to_string(),
+            "--data",
+        ]);
         command.arg(self.folder.path().join("central"));
         Server::start(command, self.folder.path().to_owned(), address, "listening ")
     }
