@@ -153,18 +153,23 @@ impl Traffic<'_> {
         if turn.is_multiple_of(10) {
             self.produce("nobody", b"no record of ours").await;
         }
-        let user = format!("caller-{}", turn % 10);
-        let base = format!("{}/v1/users/{user}", self.edge);
-        let list = self.call(self.fleet.client.get(format!("{base}/recommendations?count=10"))).await;
-        let chosen = list["items"][(turn % 3) as usize]["item_id"].as_str().unwrap_or("i1").to_owned();
-        let observed = json!({ "events": [{ "kind": "click", "item_id": chosen }], "list": { "count": 10 } });
-        self.call(self.fleet.client.post(format!("{base}/observe")).json_body(&observed)).await;
-        self.call(self.fleet.client.get(format!("{}/v1/items/i1/similar", self.edge))).await;
-        self.call(self.fleet.client.get(&base)).await;
-        if turn % 10 == 9 {
-            self.call(self.fleet.client.delete(&base)).await;
-            self.call(self.fleet.client.get(format!("{}/v1/no-such-path", self.edge))).await;
+        // Twenty events, after which a delta goes out, come together within a few turns.
+        let base = format!("{}/v1/users/caller-{}", self.edge, turn % 2);
+        let mut list = self.call(self.fleet.client.get(format!("{base}/recommendations?count=10"))).await;
+        for choice in 0..6 {
+            let chosen = list["items"][((turn + choice) % 3) as usize]["item_id"].as_str().unwrap_or("i1");
+            let event = json!({ "kind": "click", "item_id": chosen });
+            let observed = json!({ "events": [event], "list": { "count": 10, "scenario": "continue" } });
+            let answer = self.call(self.fleet.client.post(format!("{base}/observe")).json_body(&observed));
+            list = answer.await["list"].take();
         }
+        self.call(self.fleet.client.get(format!("{}/v1/items/i1/similar", self.edge))).await;
+        let leaving = format!("{}/v1/users/leaving-{turn}", self.edge);
+        let event = json!([{ "kind": "click", "item_id": "i1" }]);
+        self.call(self.fleet.client.post(format!("{leaving}/events")).json_body(&event)).await;
+        self.call(self.fleet.client.get(&leaving)).await;
+        self.call(self.fleet.client.delete(&leaving)).await;
+        self.call(self.fleet.client.get(format!("{}/v1/no-such-path", self.edge))).await;
     }
 
     async fn call(&self, request: reqwest::RequestBuilder) -> Value {
