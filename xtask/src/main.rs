@@ -1,4 +1,4 @@
-//! The commands of the README: `cargo xtask demo | test | torture | services | wasm | bench | ci | doctor`.
+//! The commands of the README: `cargo xtask demo | test | torture | services | deploy | wasm | spark | bench | ci | doctor`.
 //!
 //! Each command is a list of named steps. A step installs or builds what it needs and says so; one that
 //! cannot do its work ends in a line that names the command that would.

@@ -2,11 +2,12 @@
 //!
 //! `cargo xtask deploy --dashboards` writes `deploy/grafana/`; the check compares.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Command};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::metrics::{Meanings, series};
 use crate::paths;
 
 /// A row of panels has this many columns.
@@ -513,7 +514,7 @@ pub(super) fn check() -> Result<()> {
 }
 
 fn made() -> Result<Vec<(PathBuf, String)>> {
-    let meanings = meanings()?;
+    let meanings = Meanings::of_programs()?;
     let folder = paths::root().join("deploy/grafana");
     let file = |dashboard: &Dashboard| {
         let json = dashboard.json(&meanings).with_context(|| format!("dashboard {}", dashboard.name))?;
@@ -523,26 +524,8 @@ fn made() -> Result<Vec<(PathBuf, String)>> {
     DASHBOARDS.iter().map(file).collect()
 }
 
-/// Returns what each metric means, by its name.
-fn meanings() -> Result<BTreeMap<String, String>> {
-    let mut meanings = BTreeMap::new();
-    for program in ["nearfield-central", "nearfield-edge"] {
-        let output = Command::new(paths::binary(program))
-            .arg("metrics")
-            .output()
-            .with_context(|| format!("{program} is not built"))?;
-        for line in String::from_utf8(output.stdout)?.lines() {
-            let mut fields = line.split('\t');
-            if let (Some(name), Some(_), Some(meaning)) = (fields.next(), fields.next(), fields.next()) {
-                meanings.insert(name.to_owned(), meaning.to_owned());
-            }
-        }
-    }
-    Ok(meanings)
-}
-
 impl Dashboard {
-    fn json(&self, meanings: &BTreeMap<String, String>) -> Result<Value> {
+    fn json(&self, meanings: &Meanings) -> Result<Value> {
         let mut panels = Vec::new();
         for (panel, index) in self.panels.iter().zip(0..) {
             panels.push(panel.json(index, meanings)?);
@@ -584,7 +567,7 @@ impl Dashboard {
 }
 
 impl Panel {
-    fn json(&self, index: u64, meanings: &BTreeMap<String, String>) -> Result<Value> {
+    fn json(&self, index: u64, meanings: &Meanings) -> Result<Value> {
         let mut targets = Vec::new();
         let mut description = Vec::new();
         for ((legend, query), letter) in self.queries.iter().zip('A'..) {
@@ -598,10 +581,8 @@ impl Panel {
                 "expr": expression,
                 "legendFormat": legend,
             }));
-            for name in metrics_of(query) {
-                let base = ["_bucket", "_count", "_sum"].iter().find_map(|part| name.strip_suffix(part));
-                let found = meanings.get_key_value(name).or_else(|| meanings.get_key_value(base?));
-                let (name, meaning) = found.with_context(|| format!("no program tells {name}"))?;
+            for name in series(query) {
+                let (name, meaning) = meanings.get(name)?;
                 let line = format!("`{name}`: {meaning}.");
                 if !description.contains(&line) {
                     description.push(line);
@@ -631,19 +612,13 @@ impl Panel {
     }
 }
 
-/// Returns the metrics that a query names, in its order.
-fn metrics_of(query: &str) -> Vec<&str> {
-    let words = query.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
-    words.filter(|word| word.starts_with("nearfield_") || word.starts_with("process_")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_panel_says_what_its_metrics_mean() {
-        let meanings = BTreeMap::from([("nearfield_x_seconds".to_owned(), "time of x".to_owned())]);
+        let meanings = Meanings::of("nearfield_x_seconds", "time of x");
         let x = panel(
             "X",
             "s",

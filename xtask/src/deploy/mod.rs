@@ -6,6 +6,7 @@ mod compose;
 mod dashboards;
 mod docs;
 mod images;
+mod metrics;
 mod rules;
 mod tools;
 

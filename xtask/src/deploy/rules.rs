@@ -1,14 +1,12 @@
 //! Prometheus' rules: read and tested by promtool, each alert with a test that fires it, one that does not, and a page
 //! that says what to do.
 
-use std::{collections::BTreeSet, path::PathBuf, process::Command};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
+use super::metrics::{Meanings, series};
 use crate::{paths, step::Step, tools};
-
-/// Metrics that Prometheus makes itself.
-const OF_PROMETHEUS: [&str; 1] = ["up"];
 
 /// Checks them.
 ///
@@ -32,14 +30,9 @@ pub(super) fn check() -> Result<()> {
             ensure!(tests.contains(&format!("- name: {alert} {test}\n")), "no test says that {alert} {test}");
         }
     }
-    let known = described()?;
-    for name in names(&text) {
-        let base = ["_bucket", "_count", "_sum"].iter().find_map(|part| name.strip_suffix(part));
-        ensure!(
-            known.contains(name) || base.is_some_and(|base| known.contains(base)),
-            "{}: no program tells {name}",
-            paths::short(&rules)
-        );
+    let meanings = Meanings::of_programs()?;
+    for name in series(&text) {
+        meanings.get(name).with_context(|| paths::short(&rules))?;
     }
     Ok(())
 }
@@ -48,41 +41,4 @@ pub(super) fn check() -> Result<()> {
 pub(super) fn promtool() -> Result<PathBuf> {
     tools::find_or_install(|| tools::find("promtool"), &["prometheus"])?
         .context("promtool is missing: run `apt-get install prometheus` as root")
-}
-
-/// Returns the names of all metrics that the programs say they have.
-pub(super) fn described() -> Result<BTreeSet<String>> {
-    let mut known: BTreeSet<String> = OF_PROMETHEUS.map(str::to_owned).into();
-    for program in ["nearfield-central", "nearfield-edge"] {
-        let output = Command::new(paths::binary(program))
-            .arg("metrics")
-            .output()
-            .with_context(|| format!("{program} is not built"))?;
-        let text = String::from_utf8(output.stdout)?;
-        known.extend(text.lines().filter_map(|line| line.split('\t').next()).map(str::to_owned));
-    }
-    Ok(known)
-}
-
-/// Returns the metrics that a text names.
-fn names(text: &str) -> BTreeSet<&str> {
-    let words =
-        text.split(|character: char| !(character.is_ascii_alphanumeric() || "_:".contains(character)));
-    words
-        .filter(|word| {
-            (word.starts_with("nearfield_") || word.starts_with("process_")) && !word.contains(':')
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_metrics_of_a_text_are_found() {
-        let text =
-            "expr: 'sum by (site) (rate(nearfield_a_total[5m])) / nearfield:b:rate5m > process_c{x=\"y\"}'";
-        assert_eq!(names(text).into_iter().collect::<Vec<_>>(), ["nearfield_a_total", "process_c"]);
-    }
 }
