@@ -8,8 +8,10 @@ behind is not spared.
 
 NEARFIELD_RATE    people a second (default 20); a visit is some nine calls
 NEARFIELD_TOKEN   a bearer token with the scopes read and write, where the edge wants one
+NEARFIELD_CALLS   a file for the milliseconds of each call, and why it failed, as CSV
 """
 
+import csv
 import os
 import random
 
@@ -18,6 +20,7 @@ from locust import FastHttpUser, events, task
 
 RATE = float(os.environ.get("NEARFIELD_RATE", "20"))
 TOKEN = os.environ.get("NEARFIELD_TOKEN")
+CALLS = os.environ.get("NEARFIELD_CALLS")
 # People are as many as come within ten minutes, so that most have been there before.
 PEOPLE = max(100, int(RATE * 600))
 # Of a visit, in seconds: people look, they do not wait for a server.
@@ -80,3 +83,16 @@ def fail_on_failures(environment, **_):
     """Ends with 1 where calls have failed, for those who run it in a pipeline."""
     if environment.stats.total.num_failures > 0:
         environment.process_exit_code = 1
+
+
+if CALLS:
+    calls = []
+
+    @events.request.add_listener
+    def note(response_time, exception, **_):
+        calls.append((f"{response_time:.3f}", exception or ""))
+
+    @events.quitting.add_listener
+    def write_calls(**_):
+        with open(CALLS, "w", newline="") as file:
+            csv.writer(file).writerows([("ms", "failure"), *calls])

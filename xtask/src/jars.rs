@@ -1,4 +1,4 @@
-//! The servers in Java, and what Spark needs to speak with one: their jars, copied by Maven as `deploy/services/`
+//! What is in Java, servers and JMeter, and what Spark needs to speak with one: their jars, copied by Maven as `deploy/services/`
 //! names them.
 
 use std::path::PathBuf;
@@ -28,6 +28,8 @@ pub(crate) const KAFKA: Jars = Jars { server: "kafka", goal: "dependency:copy-de
 /// The Apicurio registry, which comes as an archive.
 pub(crate) const APICURIO: Jars = Jars { server: "apicurio", goal: "dependency:unpack-dependencies" };
 
+/// JMeter, laid out as its own archive is.
+pub(crate) const JMETER: Jars = Jars { server: "jmeter", goal: "package" };
 /// What Spark speaks with Kafka by.
 pub(crate) const SPARK: Jars = Jars { server: "spark", goal: "dependency:copy-dependencies" };
 

@@ -1,4 +1,4 @@
-//! The commands of the README: `cargo xtask demo | test | torture | services | deploy | wasm | spark | bench | ci | doctor`.
+//! The commands of the README: `cargo xtask demo | test | torture | services | deploy | wasm | spark | bench | load | ci | doctor`.
 //!
 //! Each command is a list of named steps. A step installs or builds what it needs and says so; one that
 //! cannot do its work ends in a line that names the command that would.
@@ -70,6 +70,8 @@ enum Command {
     Spark,
     /// Time the engine on every host, or with --edge an edge host under load, beside peers; write docs/benchmarks.md
     Bench(bench::Options),
+    /// Load-test edge and central in the release profile with the tools of deploy/load; write docs/load.md
+    Load(load::Options),
     /// Formatting, floors of the engine, lints, then every test
     Ci,
     /// Say what is here, what is missing, and the command that would install it
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         }
         Command::Spark => spark::wheel().map(|()| ExitCode::SUCCESS),
         Command::Bench(options) => bench::run(&options),
+        Command::Load(options) => load::run(&options),
         Command::Ci => ci::run(),
         Command::Doctor => Ok(doctor::run()),
         Command::Golden { runtime } => browser::golden(runtime).map(|()| ExitCode::SUCCESS),

@@ -1,5 +1,5 @@
-//! `nearfield-load`: an edge host under open-loop load, beside a peer and beside its own core without a sandbox.
-//! `cargo xtask bench --edge` builds what it needs and starts it.
+//! `nearfield-load`: an edge host under open-loop load, beside a peer and beside its own core without a sandbox, and
+//! where edge and central bend. `cargo xtask bench --edge` and `cargo xtask load` build what it needs and start it.
 //!
 //! Log of people who browse → trained model → central, edges and peer as processes → warm users → rising rates, each
 //! in interleaved rounds → table and picture.
@@ -13,53 +13,49 @@ mod callers;
 #[path = "../../../edge-host/guest/src/core.rs"]
 #[allow(dead_code, reason = "only its steps are timed")]
 mod core;
-mod curve;
+mod devices;
+mod faces;
 mod isolation;
 mod knee;
 mod million;
 mod open_loop;
+mod picture;
 mod report;
 mod servers;
 mod shop;
+mod size;
 mod streams;
 #[path = "../../../edge-host/guest/src/warm.rs"]
 mod warm;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
 #[derive(Parser)]
-#[command(about = "Puts an edge host under open-loop load, beside a peer")]
+#[command(about = "Puts edge hosts and central under open-loop load, beside peers")]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Args)]
 struct Args {
-    /// Folder of the programs nearfield-central, nearfield-edge and nearfield-trainer.
+    /// Folder of the programs nearfield-central, nearfield-edge, nearfield-trainer and nearfield-limits.
     #[arg(long, value_name = "DIR")]
     programs: PathBuf,
     /// The guest module.
     #[arg(long, value_name = "FILE")]
     guest: PathBuf,
-    /// The program `serving` of the crate serenade.
-    #[arg(long, value_name = "FILE")]
-    serenade: Option<PathBuf>,
-    /// Fill a store with so many users and load those, instead of the rest.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
-    users: Option<u32>,
-    /// Send events through a Kafka into edges, instead of the rest.
-    #[arg(long, conflicts_with = "users")]
-    streams: bool,
-    /// Find the knees of edge and central, for so many seconds each, instead of the rest.
-    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["users", "streams"], value_parser = clap::value_parser!(u32).range(5..=3600))]
-    knee: Option<u32>,
-    /// Only what answers these: words of a line of the table, such as "observe HTTP/1.1 memory".
-    #[arg(long, value_name = "WORDS")]
-    only: Option<String>,
     /// Folder for the trained model.
     #[arg(long, value_name = "DIR")]
     work: PathBuf,
     /// Shorter rounds, one of each rate.
     #[arg(long)]
     quick: bool,
-    /// Write the table here, as Markdown.
+    /// Write what was measured here, as Markdown.
     #[arg(long, value_name = "FILE")]
     table: PathBuf,
     /// Draw the picture here.
@@ -67,16 +63,41 @@ struct Args {
     picture: Option<PathBuf>,
 }
 
+#[derive(Subcommand)]
+enum What {
+    /// Latency over rate on each face of an edge.
+    Edge {
+        /// The program `serving` of the crate serenade, the peer.
+        #[arg(long, value_name = "FILE")]
+        serenade: Option<PathBuf>,
+        /// Only what answers these: words of a line of the table, such as "observe HTTP/1.1 memory".
+        #[arg(long, value_name = "WORDS")]
+        only: Option<String>,
+    },
+    /// Fill a store with very many users, and load those.
+    Users {
+        #[arg(value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+        count: u32,
+    },
+    /// Send events through a Kafka into edges.
+    Streams,
+    /// What a user, an item, an event and a delta take, and what follows from that for very many devices.
+    Size,
+    /// Find the knees of edge and central, by our own generator and the tools of deploy/load.
+    Knee(knee::Knee),
+}
+
 fn main() -> Result<()> {
-    let args = Args::parse();
+    let Cli { args, what } = Cli::parse();
     // One thread: the servers need the processors more.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let text = runtime.block_on(async {
-        match (args.users, args.knee) {
-            _ if args.streams => streams::run(&args).await,
-            (Some(users), _) => million::run(&args, users).await,
-            (_, Some(seconds)) => knee::run(&args, seconds).await,
-            (None, None) => curve::run(&args).await,
+        match &what {
+            What::Edge { serenade, only } => faces::run(&args, serenade.as_deref(), only.as_deref()).await,
+            What::Users { count } => million::run(&args, *count).await,
+            What::Streams => streams::run(&args).await,
+            What::Size => size::run(&args).await,
+            What::Knee(knee) => knee::run(&args, knee).await,
         }
     })?;
     println!("{text}");

@@ -3,7 +3,7 @@
 
 use crate::Args;
 use crate::callers::{Caller, Face, Verb, teach};
-use crate::curve::{KEPT_UP_MS, Step, name};
+use crate::faces::{KEPT_UP_MS, Step, name};
 use crate::open_loop;
 use crate::report::latencies;
 use crate::servers::Site;

@@ -1,10 +1,11 @@
 //! The table and the picture.
 
 use crate::callers::{Face, Verb};
-use crate::curve::{KEPT_UP_MS, PEOPLE, Step, Target};
+use crate::faces::{KEPT_UP_MS, PEOPLE, Step, Target};
 use crate::isolation::Isolation;
+use crate::picture::{self, Axis, Line, Panel};
 use anyhow::Result;
-use plotters::prelude::*;
+use plotters::style::RGBColor;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -79,45 +80,13 @@ pub(crate) fn table(items: usize, targets: &[Target], isolation: &[Isolation], m
     text
 }
 
-const WIDTH: f64 = 900.0;
-const HEIGHT: f64 = 460.0;
-const LEFT: f64 = 70.0;
-const RIGHT: f64 = 290.0;
-const TOP: f64 = 50.0;
-const BOTTOM: f64 = 50.0;
-/// Of the axes: calls a second, milliseconds.
-const RATES: (f64, f64) = (250.0, 16_000.0);
-const TIMES: (f64, f64) = (0.1, 200.0);
-
-/// Draws the 90th percentile over the rate, both axes logarithmic: what makes lists after events, and serenade.
+/// Draws the 90th percentile over the rate: what makes lists after events, and serenade.
 pub(crate) fn draw(picture: &Path, targets: &[Target]) -> Result<()> {
-    let fault = |error: &dyn std::fmt::Display| anyhow::anyhow!("cannot draw {}: {error}", picture.display());
-    let root = SVGBackend::new(picture, (WIDTH as u32, HEIGHT as u32)).into_drawing_area();
-    root.fill(&WHITE).map_err(|error| fault(&error))?;
-    let x =
-        |rate: f64| (LEFT + (WIDTH - LEFT - RIGHT) * (rate / RATES.0).ln() / (RATES.1 / RATES.0).ln()) as i32;
-    let y = |ms: f64| {
-        let ms = ms.clamp(TIMES.0, TIMES.1);
-        (HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (ms / TIMES.0).ln() / (TIMES.1 / TIMES.0).ln()) as i32
-    };
-    let put = |text: String, at: (i32, i32), size: i32| {
-        root.draw(&Text::new(text, at, ("sans-serif", size).into_font())).map_err(|error| fault(&error))
-    };
-    let line = |points: Vec<(i32, i32)>, style: ShapeStyle| {
-        root.draw(&PathElement::new(points, style)).map_err(|error| fault(&error))
-    };
-    put("Milliseconds within which 90 % are answered, over calls a second".into(), (12, 14), 16)?;
-    let grid = RGBColor(225, 225, 225).stroke_width(1);
-    for ms in [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0] {
-        line(vec![(x(RATES.0), y(ms)), (x(RATES.1), y(ms))], grid)?;
-        put(format!("{ms}"), (LEFT as i32 - 40, y(ms) - 7), 13)?;
-    }
-    for rate in [250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16_000.0] {
-        line(vec![(x(rate), y(TIMES.0)), (x(rate), y(TIMES.1))], grid)?;
-        put(format!("{rate}"), (x(rate) - 14, (HEIGHT - BOTTOM) as i32 + 8), 13)?;
-    }
-    let shown = targets.iter().filter(|target| matches!(target.verb, Verb::Observe | Verb::Serenade));
-    for (at, target) in shown.enumerate() {
+    let title = "Milliseconds within which 90 % are answered, over calls a second";
+    let rates = Axis::new(250.0, 16_000.0, &[250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16_000.0]);
+    let times = Axis::new(0.1, 200.0, &[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]);
+    let mut panel = Panel::new(title, rates, times);
+    for target in targets.iter().filter(|target| matches!(target.verb, Verb::Observe | Verb::Serenade)) {
         let colour = match (target.server, target.store, target.face) {
             ("serenade", _, _) => RGBColor(120, 120, 120),
             (_, "memory", _) => RGBColor(0, 130, 90),
@@ -125,17 +94,10 @@ pub(crate) fn draw(picture: &Path, targets: &[Target]) -> Result<()> {
             (_, _, Face::Http2) => RGBColor(210, 110, 0),
             (_, _, Face::Grpc) => RGBColor(150, 60, 150),
         };
-        let points: Vec<(i32, i32)> =
-            target.steps.iter().map(|step| (x(step.rate), y(step.trial.percentile(0.9)))).collect();
-        for point in &points {
-            root.draw(&Circle::new(*point, 3, colour.filled())).map_err(|error| fault(&error))?;
-        }
-        line(points, colour.stroke_width(2))?;
-        let row = TOP as i32 + 22 * at as i32;
-        let key = (WIDTH - RIGHT) as i32 + 14;
-        line(vec![(key, row + 7), (key + 22, row + 7)], colour.stroke_width(3))?;
+        let points = target.steps.iter().map(|step| (step.rate, step.trial.percentile(0.9))).collect();
         let Target { server, face, verb, store, .. } = target;
-        put(format!("{server} {}, {} ({store})", verb.name(), face.name()), (key + 28, row), 13)?;
+        let name = format!("{server} {}, {} ({store})", verb.name(), face.name());
+        panel.lines.push(Line { name, colour, points, ring: None });
     }
-    root.present().map_err(|error| fault(&error))
+    picture::draw(picture, &[panel])
 }

@@ -3,6 +3,11 @@
 use crate::Args;
 use crate::shop::{self, Shop};
 use anyhow::{Context, Result, ensure};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use nearfield_engine::{Model, Statistics};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -20,6 +25,8 @@ pub(crate) struct Server {
     child: Child,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where its metrics are.
+    pub(crate) metrics: SocketAddr,
     /// Its folder.
     pub(crate) folder: PathBuf,
 }
@@ -34,14 +41,19 @@ impl Drop for Server {
 
 impl Server {
     /// Starts a program in a folder, its output in a file there, and waits until it has said that it is `ready`.
-    fn start(mut command: Command, folder: PathBuf, address: SocketAddr, ready: &str) -> Result<Self> {
+    fn start(
+        mut command: Command,
+        folder: PathBuf,
+        [address, metrics]: [SocketAddr; 2],
+        ready: &str,
+    ) -> Result<Self> {
         let log = folder.join("log.txt");
         let output = File::create(&log)?;
         command.current_dir(&folder).env("RUST_LOG", "warn");
         command.stdout(Stdio::from(output.try_clone()?)).stderr(Stdio::from(output));
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().with_context(|| format!("{program} does not start"))?;
-        let mut server = Self { child, address, folder };
+        let mut server = Self { child, address, metrics, folder };
         let until = Instant::now() + READY_WITHIN;
         loop {
             let said = fs::read_to_string(&log)?;
@@ -62,21 +74,50 @@ impl Server {
 
     /// Memory of the process now, in MB.
     pub(crate) fn memory_mb(&self) -> Result<f64> {
-        let text = proc(self.child.id(), "status")?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
-        Ok(kib.context("a process's status has its memory")? * 1024.0 / 1e6)
+        Ok(memory_bytes(self.child.id())? / 1e6)
+    }
+
+    /// Returns the value of a metric, by its name and labels as they are exposed; 0 where it is not there yet.
+    pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+        let answer = client.get(format!("http://{}/metrics", self.metrics).parse()?).await?;
+        let text = answer.into_body().collect().await?.to_bytes();
+        let text = std::str::from_utf8(&text)?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(Ok(0.0), str::parse).context("a metric is no number")
     }
 }
 
-/// Processors' time of a process until now, in seconds.
-pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+/// Memory of a process now, in bytes.
+pub(crate) fn memory_bytes(pid: u32) -> Result<f64> {
+    let text = proc(pid, "status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+    Ok(kib.context("a process's status has its memory")? * 1024.0)
+}
+
+/// Processors' time of this process until now, in seconds.
+pub(crate) fn own_cpu_seconds() -> Result<f64> {
+    cpu_seconds(std::process::id())
+}
+
+/// Processors' time of the processes that this one has started and seen end, in seconds.
+pub(crate) fn ended_cpu_seconds() -> Result<f64> {
+    ticks(std::process::id(), [13, 14])
+}
+
+fn cpu_seconds(pid: u32) -> Result<f64> {
+    ticks(pid, [11, 12])
+}
+
+/// The sum of two cells of a process's stat that count ticks of user and system, in seconds.
+fn ticks(pid: u32, places: [usize; 2]) -> Result<f64> {
     let text = proc(pid, "stat")?;
     // The name, in parentheses, may hold blanks.
     let (_, cells) = text.rsplit_once(')').context("a process's stat has a name")?;
     let cells: Vec<&str> = cells.split_whitespace().collect();
-    let ticks = |at: usize| cells.get(at).and_then(|cell| cell.parse::<f64>().ok());
-    let (user, system) = ticks(11).zip(ticks(12)).context("a process's stat has its time")?;
+    let [user, system] = places.map(|at| cells.get(at).and_then(|cell| cell.parse::<f64>().ok()));
+    let (user, system) = user.zip(system).context("a process's stat has its time")?;
     Ok((user + system) / TICKS_A_SECOND)
 }
 
@@ -115,6 +156,16 @@ impl<'a> Site<'a> {
     pub(crate) fn open(args: &'a Args, shop: &Shop) -> Result<Self> {
         let site = Self { programs: &args.programs, guest: &args.guest, folder: tempfile::tempdir()? };
         site.train(shop, &args.work)?;
+        Ok(site)
+    }
+
+    /// Returns what serves a model.
+    pub(crate) fn of(args: &'a Args, model: &Model, statistics: &Statistics) -> Result<Self> {
+        let site = Self { programs: &args.programs, guest: &args.guest, folder: tempfile::tempdir()? };
+        let central = site.folder.path().join("central");
+        fs::create_dir_all(&central)?;
+        fs::write(central.join("model.pack"), model.to_pack())?;
+        fs::write(central.join("statistics.bin"), statistics.to_bytes())?;
         Ok(site)
     }
 
@@ -165,7 +216,13 @@ impl<'a> Site<'a> {
             "--data",
         ]);
         command.arg(folder.join("limits.redb"));
-        Server::start(command, folder, address, "listening ")
+        Server::start(command, folder, [address; 2], "listening ")
+    }
+
+    /// Returns central's public key, in hexadecimal digits.
+    pub(crate) fn public_key(&self) -> Result<String> {
+        let file = self.folder.path().join("central/keys/online.pub");
+        Ok(fs::read_to_string(file)?.trim().to_owned())
     }
 
     /// Starts central with further arguments.
@@ -181,7 +238,7 @@ impl<'a> Site<'a> {
             "--data",
         ]);
         command.arg(self.folder.path().join("central"));
-        Server::start(command, self.folder.path().to_owned(), address, "listening ")
+        Server::start(command, self.folder.path().to_owned(), [address, metrics], "listening ")
     }
 
     /// Starts an edge whose users are in `users`.
@@ -200,13 +257,13 @@ impl<'a> Site<'a> {
         let folder = self.folder.path().join(format!("edge-{name}"));
         fs::create_dir_all(&folder)?;
         let address = free()?;
-        let key = fs::read_to_string(self.folder.path().join("central/keys/online.pub"))?;
+        let key = self.public_key()?;
         let mut command = Command::new(self.programs.join("nearfield-edge"));
-        command.args(["--insecure", "--site", "shop", "--users", users, "--public-key", key.trim()]);
+        command.args(["--insecure", "--site", "shop", "--users", users, "--public-key", &key]);
         command.args(["--central", &format!("http://{}", central.address)]);
         command.args(["--listen", &address.to_string()]).args(more);
         command.arg("--guest").arg(self.guest).arg("--data").arg(&folder);
-        Server::start(command, folder, address, "listening ")
+        Server::start(command, folder, [address; 2], "listening ")
     }
 
     /// Starts serenade on the same log.
@@ -258,6 +315,6 @@ idf_weighting_range = "[0, 1]"
         fs::write(folder.join("serenade.toml"), settings)?;
         let mut command = Command::new(program);
         command.arg("serenade.toml");
-        Server::start(command, folder, address, "start httpd")
+        Server::start(command, folder, [address; 2], "start httpd")
     }
 }

@@ -2,15 +2,11 @@
 //! that decodes and does nothing else; and how soon a list follows an event at half of that.
 
 use crate::Args;
-use crate::curve::name;
+use crate::faces::name;
 use crate::open_loop;
-use crate::servers::{Server, Site};
+use crate::servers::{Server, Site, own_cpu_seconds};
 use crate::shop::Shop;
 use anyhow::{Context, Result, ensure};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use indicatif::{ProgressBar, ProgressStyle};
 use nearfield_edge::grpc::proto;
 use nearfield_edge::grpc::proto::edge_client::EdgeClient;
@@ -90,17 +86,31 @@ struct Taken {
     cpu_us: f64,
 }
 
-/// What all trials share.
-struct Bench<'a> {
+/// A broker, a Redis, and what all trials share.
+pub(crate) struct Streams<'a> {
     site: &'a Site<'a>,
     central: &'a Server,
+    broker: services::Server,
+    redis: services::Server,
     kafka: Kafka,
-    brokers: String,
-    redis: String,
-    /// Events in the topic of the first trials.
-    events: usize,
+    /// Events in the topic that is read from its beginning.
+    filled: usize,
     /// Numbers of groups and stores: each trial has its own.
     trials: usize,
+}
+
+/// What came of events at a rate.
+pub(crate) struct Paced {
+    /// From an event to the list that follows it, in microseconds; the longest there is where none came in time.
+    pub(crate) latencies: Vec<u32>,
+    /// Lists that did not come in time.
+    pub(crate) late: usize,
+    pub(crate) events: usize,
+    /// In which the events were sent.
+    pub(crate) seconds: f64,
+    /// Processors' time of the edge and of this process.
+    pub(crate) edge_seconds: f64,
+    pub(crate) producer_seconds: f64,
 }
 
 /// Measures, and returns the table.
@@ -109,15 +119,8 @@ pub(crate) async fn run(args: &Args) -> Result<String> {
     let shop = Shop::open()?;
     let site = Site::open(args, &shop)?;
     let central = site.central()?;
-    let broker = services::Server::kafka()?;
-    let redis = services::Server::redis()?;
-    let brokers = broker.endpoint();
-    let kafka = Kafka::of(&brokers, None, None)?;
-    let topic = |name, partitions| NewTopic { name, partitions, replicas: 1 };
-    kafka.create(&[topic("full", PARTITIONS), topic(DEAD_LETTERS, 1)]).await?;
-    fill(&kafka, &shop, events)?;
-    let redis = redis.endpoint();
-    let mut bench = Bench { site: &site, central: &central, kafka, brokers, redis, events, trials: 0 };
+    let mut streams = Streams::open(&site, &central).await?;
+    streams.fill(&shop, events).await?;
 
     let bar = ProgressBar::new((rounds * Taker::ALL.len() + RATES.len() + 1) as u64);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} trials, {eta} left  {msg}")?);
@@ -125,7 +128,7 @@ pub(crate) async fn run(args: &Args) -> Result<String> {
     for _ in 0..rounds {
         for (taker, trials) in &mut taken {
             bar.set_message(taker.name());
-            trials.push(bench.take_in(*taker).await?);
+            trials.push(streams.take_in(*taker).await?);
             bar.inc(1);
         }
     }
@@ -133,7 +136,7 @@ pub(crate) async fn run(args: &Args) -> Result<String> {
     let mut lists = Vec::new();
     for rate in RATES.into_iter().chain([half]) {
         bar.set_message(format!("lists at {rate:.0} events/s"));
-        let mut latencies = bench.lists(&shop, rate, seconds).await?;
+        let Paced { mut latencies, .. } = streams.lists(&shop, rate, seconds, FOLLOWED).await?;
         latencies.sort_unstable();
         lists.push((rate, latencies));
         bar.inc(1);
@@ -157,28 +160,33 @@ fn event(shop: &Shop, draw: usize) -> StreamEvent {
     StreamEvent { user_id: name(person), event, query: None, context: Known::default() }
 }
 
-/// Fills a topic before anyone reads it.
-fn fill(kafka: &Kafka, shop: &Shop, events: usize) -> Result<()> {
-    let producer: ThreadedProducer<DefaultProducerContext> = kafka.producer().create()?;
-    for index in 0..events {
-        let event = event(shop, index);
-        let value = ENCODERS[index % 2].encode(&event);
-        let mut record = BaseRecord::to("full").key(&event.user_id).payload(&value);
-        while let Err((error, again)) = producer.send(record) {
-            ensure!(error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull), "{error}");
-            std::thread::sleep(Duration::from_millis(1));
-            record = again;
-        }
+impl<'a> Streams<'a> {
+    /// Starts a broker and a Redis.
+    pub(crate) async fn open(site: &'a Site<'a>, central: &'a Server) -> Result<Self> {
+        let (broker, redis) = (services::Server::kafka()?, services::Server::redis()?);
+        let kafka = Kafka::of(&broker.endpoint(), None, None)?;
+        kafka.create(&[NewTopic { name: DEAD_LETTERS, partitions: 1, replicas: 1 }]).await?;
+        Ok(Self { site, central, broker, redis, kafka, filled: 0, trials: 0 })
     }
-    Ok(producer.flush(WITHIN)?)
-}
 
-/// Processors' time of this process until now, in seconds.
-fn own_cpu_seconds() -> Result<f64> {
-    crate::servers::cpu_seconds(std::process::id())
-}
+    /// Fills a topic before anyone reads it.
+    async fn fill(&mut self, shop: &Shop, events: usize) -> Result<()> {
+        self.kafka.create(&[NewTopic { name: "full", partitions: PARTITIONS, replicas: 1 }]).await?;
+        let producer: ThreadedProducer<DefaultProducerContext> = self.kafka.producer().create()?;
+        for index in 0..events {
+            let event = event(shop, index);
+            let value = ENCODERS[index % 2].encode(&event);
+            let mut record = BaseRecord::to("full").key(&event.user_id).payload(&value);
+            while let Err((error, again)) = producer.send(record) {
+                ensure!(error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull), "{error}");
+                std::thread::sleep(Duration::from_millis(1));
+                record = again;
+            }
+        }
+        self.filled = events;
+        Ok(producer.flush(WITHIN)?)
+    }
 
-impl Bench<'_> {
     async fn take_in(&mut self, taker: Taker) -> Result<Taken> {
         self.trials += 1;
         match taker {
@@ -197,14 +205,21 @@ impl Bench<'_> {
         }
     }
 
+    /// Processors' time an event, in microseconds, of an edge with its users in Redis that takes in so many.
+    pub(crate) async fn cost(&mut self, shop: &Shop, events: usize) -> Result<f64> {
+        self.fill(shop, events).await?;
+        Ok(self.take_in(Taker::Redis(1)).await?.cpu_us)
+    }
+
     /// Users of whom nothing is kept: a database of the Redis that no trial has had.
     fn users(&self) -> String {
-        format!("redis://{}/{}", self.redis, self.trials % 16)
+        format!("redis://{}/{}", self.redis.endpoint(), self.trials % 16)
     }
 
     fn edge(&self, users: &str, topic: &str, name: &str) -> Result<Server> {
         let group = format!("group-{}", self.trials);
-        let streams = ["--consume", "kafka", "--kafka", &self.brokers, "--kafka-topic", topic];
+        let brokers = self.broker.endpoint();
+        let streams = ["--consume", "kafka", "--kafka", &brokers, "--kafka-topic", topic];
         let streams = [&streams[..], &["--kafka-group", &group]].concat();
         self.site.edge_named(&format!("{name}-{}", self.trials), self.central, users, &streams)
     }
@@ -220,7 +235,7 @@ impl Bench<'_> {
         let decoder = Decoder::new(Framing::Confluent, Arc::clone(&self.kafka.registry));
         let [from, to] = self.middle();
         let (mut begun, mut ended) = (None, None);
-        for index in 0..self.events {
+        for index in 0..self.filled {
             let message = consumer.poll(WITHIN).context("the topic has all events")??;
             let value = message.payload().unwrap_or_default();
             decoder.decode(message.key(), value, system_now_ms()).await?;
@@ -235,7 +250,7 @@ impl Bench<'_> {
     }
 
     fn middle(&self) -> [usize; 2] {
-        [MIDDLE.0, MIDDLE.1].map(|share| (self.events as f64 * share) as usize)
+        [MIDDLE.0, MIDDLE.1].map(|share| (self.filled as f64 * share) as usize)
     }
 
     /// Watches edges until they have taken everything in.
@@ -252,25 +267,31 @@ impl Bench<'_> {
                 }
                 _ => {}
             }
-            ensure!(Instant::now() < until, "{applied} of {} events were taken in", self.events);
+            ensure!(Instant::now() < until, "{applied} of {} events were taken in", self.filled);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Produces at a rate, and returns how long after it was due an event's list came, in microseconds.
-    async fn lists(&mut self, shop: &Shop, rate: f64, seconds: f64) -> Result<Vec<u32>> {
+    /// Produces at a rate, and follows the lists of so many people.
+    pub(crate) async fn lists(
+        &mut self,
+        shop: &Shop,
+        rate: f64,
+        seconds: f64,
+        followed: usize,
+    ) -> Result<Paced> {
         self.trials += 1;
         let topic = &format!("paced-{}", self.trials);
         self.kafka.create(&[NewTopic { name: topic, partitions: PARTITIONS, replicas: 1 }]).await?;
         let edge = self.edge(&self.users(), topic, "north")?;
         // Each event is sent at once: what waits for company would be counted here.
         let producer: FutureProducer = self.kafka.producer().set("linger.ms", "0").create()?;
-        let followed: HashSet<String> = (0..FOLLOWED).map(name).collect();
+        let names: HashSet<String> = (0..followed).map(name).collect();
         // Since when each of them waits for a list.
         let waiting: Rc<RefCell<HashMap<String, Instant>>> = Rc::default();
         let latencies: Rc<RefCell<Vec<u32>>> = Rc::default();
         let local = tokio::task::LocalSet::new();
-        for person in 0..FOLLOWED {
+        for person in 0..followed {
             let endpoint = Endpoint::from_shared(format!("http://{}", edge.address))?;
             let mut client = EdgeClient::new(endpoint.connect().await?);
             let list = Some(proto::ListRequest { count: 20, ..Default::default() });
@@ -289,14 +310,15 @@ impl Bench<'_> {
                 }
             });
         }
-        let trial = local.run_until(async {
+        let paced = local.run_until(async {
+            let mut paced = None;
             // A warm-up, of which nothing is kept: the group forms, records are made.
             for (share, length, kept) in [(0.5, seconds / 4.0, false), (1.0, seconds, true)] {
                 let call = |index: usize| {
                     let event = event(shop, index + usize::from(kept) * (1 << 30));
                     let value = ENCODERS[index % 2].encode(&event);
                     let record = FutureRecord::to(topic).key(&event.user_id).payload(&value);
-                    if followed.contains(&event.user_id) {
+                    if names.contains(&event.user_id) {
                         waiting.borrow_mut().entry(event.user_id.clone()).or_insert_with(Instant::now);
                     }
                     let sent = producer.send_result(record).map_err(|(error, _)| error);
@@ -306,23 +328,24 @@ impl Bench<'_> {
                         Ok(())
                     }
                 };
+                let before = (edge.cpu_seconds()?, own_cpu_seconds()?);
                 let trial = open_loop::run(rate * share, length, u64::from(kept), call).await;
                 ensure!(trial.failed() == 0, "{}", trial.failure.unwrap_or_default());
                 let until = Instant::now() + LISTS_WITHIN;
                 while !waiting.borrow().is_empty() && Instant::now() < until {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
-                let late = waiting.take().len();
-                if !kept {
-                    latencies.borrow_mut().clear();
-                }
+                let after = (edge.cpu_seconds()?, own_cpu_seconds()?);
+                let (late, mut latencies) = (waiting.take().len(), latencies.take());
                 // Whoever has no list by now has waited for longer than all others.
-                latencies.borrow_mut().extend(std::iter::repeat_n(u32::MAX, late));
+                latencies.extend(std::iter::repeat_n(u32::MAX, late));
+                let (edge_seconds, producer_seconds) = (after.0 - before.0, after.1 - before.1);
+                let (events, seconds) = (trial.calls, trial.seconds);
+                paced = Some(Paced { latencies, late, events, seconds, edge_seconds, producer_seconds });
             }
-            Ok(())
+            paced.context("the last trial is kept")
         });
-        trial.await?;
-        Ok(latencies.take())
+        paced.await
     }
 }
 
@@ -332,17 +355,11 @@ fn taken(events: usize, time: Duration, cpu_seconds: f64) -> Taken {
 
 /// Returns how many events edges have taken in, by their metrics.
 async fn applied(edges: &[Server]) -> Result<usize> {
-    const METRIC: &str = r#"nearfield_edge_events_total{outcome="applied"} "#;
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let mut applied = 0;
+    let mut applied = 0.0;
     for edge in edges {
-        let answer = client.get(format!("http://{}/metrics", edge.address).parse()?).await?;
-        let text = answer.into_body().collect().await?.to_bytes();
-        let text = std::str::from_utf8(&text)?;
-        let line = text.lines().find_map(|line| line.strip_prefix(METRIC));
-        applied += line.map_or(Ok(0), str::parse)?;
+        applied += edge.metric(r#"nearfield_edge_events_total{outcome="applied"}"#).await?;
     }
-    Ok(applied)
+    Ok(applied as usize)
 }
 
 fn table(events: usize, taken: &[(Taker, Vec<Taken>)], lists: &[(f64, Vec<u32>)]) -> String {

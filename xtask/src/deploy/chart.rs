@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::tools::{HELM, KUBE_SCORE, python_program};
+use super::tools::{CHECKS, HELM, KUBE_SCORE};
 use crate::{
     paths,
     step::{Spinner, Step},
@@ -80,7 +80,7 @@ fn render(values: &Path) -> Result<PathBuf> {
 /// Kubernetes' own schemas, which refuse a field that they do not know.
 fn validate(rendering: &Path) -> Result<()> {
     let title = format!("kubernetes-validate, {}", name(rendering));
-    Step::new(title, python_program("kubernetes-validate")?)
+    Step::new(title, CHECKS.need("kubernetes-validate")?)
         .args(["--strict", "--kubernetes-version", KUBERNETES])
         .args([rendering])
         .run()?;
@@ -149,7 +149,7 @@ fn controls() -> Result<()> {
     score.args(["score", "--output-format", "ci"]).args(NOT_JUDGED).arg(&without);
     refused("a missing probe", score, "readinessProbe")?;
     std::fs::write(&without, rendering.replace("failureThreshold:", "failureTreshold:"))?;
-    let mut validate = Command::new(python_program("kubernetes-validate")?);
+    let mut validate = Command::new(CHECKS.need("kubernetes-validate")?);
     validate.args(["--strict", "--kubernetes-version", KUBERNETES]).arg(&without);
     refused("a misspelt field", validate, "failureTreshold")?;
     std::fs::remove_file(without)?;

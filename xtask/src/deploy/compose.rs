@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{chart, rules, tools::python_program};
+use super::{chart, rules, tools::CHECKS};
 use crate::{paths, step::Step};
 
 /// Checks it.
@@ -12,7 +12,7 @@ use crate::{paths, step::Step};
 pub(super) fn check() -> Result<()> {
     let folder = paths::root().join("deploy/compose");
     let file = folder.join("compose.yaml");
-    Step::new("compose file against its specification", python_program("check-jsonschema")?)
+    Step::new("compose file against its specification", CHECKS.need("check-jsonschema")?)
         .args(["--builtin-schema", "vendor.compose-spec"])
         .args([&file])
         .run()?;

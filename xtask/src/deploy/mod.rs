@@ -8,7 +8,7 @@ mod docs;
 mod images;
 mod metrics;
 mod rules;
-mod tools;
+pub(crate) mod tools;
 
 use std::process::ExitCode;
 

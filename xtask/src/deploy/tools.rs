@@ -30,7 +30,9 @@ pub(crate) const KUBE_SCORE: GoTool =
 /// What takes it in a cluster.
 pub(crate) const KUBE_APISERVER: GoTool =
     GoTool { module: "kubernetes", package: "k8s.io/kubernetes/cmd/kube-apiserver" };
-/// Speaks with that.
+/// Calls an edge over gRPC.
+pub(crate) const GHZ: GoTool = GoTool { module: "ghz", package: "github.com/bojand/ghz/cmd/ghz" };
+/// Speaks with the API server.
 pub(crate) const KUBECTL: GoTool = GoTool { module: "kubernetes", package: "k8s.io/kubernetes/cmd/kubectl" };
 
 impl GoTool {
@@ -107,27 +109,48 @@ pub(crate) fn need_go() -> Result<String> {
     }
 }
 
-/// Returns a program of the Python packages that `requirements.txt` pins.
-///
-/// # Errors
-/// When Python is missing, or a package does not come.
-pub(crate) fn python_program(name: &str) -> Result<PathBuf> {
-    let environment = paths::target().join("tools/python");
-    let requirements = pins().join("requirements.txt");
-    let wanted = std::fs::read(&requirements)?;
-    let mark = environment.join("requirements.txt");
-    if !std::fs::read(&mark).is_ok_and(|installed| installed == wanted) {
-        first_line("python3", &["--version"]).context(
-            "python3 is missing: install Python 3.10 or newer (Debian: `apt-get install python3-venv`)",
-        )?;
-        Step::new("a Python environment", "python3").args(["-m", "venv"]).args([&environment]).run()?;
-        Step::new("Python packages that check", environment.join("bin/python"))
+/// Packages of Python, in an environment of their own.
+#[derive(Clone, Copy)]
+pub(crate) struct PythonTools {
+    /// The file that pins them, in `deploy/`.
+    requirements: &'static str,
+    /// The folder of the environment, in `target/tools/`.
+    environment: &'static str,
+}
+
+/// What checks the chart and the compose file.
+pub(crate) const CHECKS: PythonTools =
+    PythonTools { requirements: "tools/requirements.txt", environment: "python" };
+/// locust.
+pub(crate) const LOCUST: PythonTools =
+    PythonTools { requirements: "load/requirements.txt", environment: "locust" };
+
+impl PythonTools {
+    /// Returns a program of theirs.
+    ///
+    /// # Errors
+    /// When Python is missing, or a package does not come.
+    pub(crate) fn need(self, program: &str) -> Result<PathBuf> {
+        let environment = paths::target().join("tools").join(self.environment);
+        let requirements = paths::root().join("deploy").join(self.requirements);
+        let wanted = std::fs::read(&requirements).with_context(|| paths::short(&requirements))?;
+        let mark = environment.join("requirements.txt");
+        if !std::fs::read(&mark).is_ok_and(|installed| installed == wanted) {
+            first_line("python3", &["--version"]).context(
+                "python3 is missing: install Python 3.10 or newer (Debian: `apt-get install python3-venv`)",
+            )?;
+            Step::new("a Python environment", "python3").args(["-m", "venv"]).args([&environment]).run()?;
+            Step::new(
+                format!("Python packages of deploy/{}", self.requirements),
+                environment.join("bin/python"),
+            )
             .args(["-m", "pip", "install", "--quiet", "--requirement"])
             .args([&requirements])
             .run()?;
-        std::fs::write(mark, wanted)?;
+            std::fs::write(mark, wanted)?;
+        }
+        Ok(environment.join("bin").join(program))
     }
-    Ok(environment.join("bin").join(name))
 }
 
 fn pins() -> PathBuf {

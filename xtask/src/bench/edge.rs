@@ -4,7 +4,7 @@
 //! Guest → servers and generator in the release profile → serenade from crates.io, against Debian's RocksDB →
 //! `nearfield-load`, which starts them all and measures → a section of `docs/benchmarks.md`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -31,16 +31,7 @@ pub(crate) enum What {
 /// # Errors
 /// When a tool is missing and cannot be installed, or a step fails.
 pub(crate) fn run(what: What, only: Option<&str>, quick: bool) -> Result<()> {
-    let work = paths::target().join("bench/edge");
-    std::fs::create_dir_all(&work).context("cannot make the folder of the benches")?;
-    wasm::build()?;
-    let packages = ["nearfield-edge", "nearfield-central", "nearfield-trainer", "nearfield-load"];
-    Step::cargo("servers and generator")
-        .args(["build", "--release"])
-        .args(packages.iter().flat_map(|package| ["--package", package]))
-        .run()?;
-    let programs = paths::target().join("release");
-    let generator = programs.join(format!("nearfield-load{}", std::env::consts::EXE_SUFFIX));
+    let built = build()?;
     let (section, title) = match what {
         What::Edge => ("edge", "an edge under load, beside serenade"),
         What::Users(_) => ("users", "many users in redb"),
@@ -50,21 +41,18 @@ pub(crate) fn run(what: What, only: Option<&str>, quick: bool) -> Result<()> {
         tools::need_servers()?;
         jars::KAFKA.need()?;
     }
-    let (table, picture) = (work.join(format!("{section}.md")), work.join("benchmarks-edge.svg"));
-    let mut step = Step::new(title, generator)
-        .args(["--programs".as_ref(), programs.as_os_str(), "--guest".as_ref(), paths::guest().as_os_str()])
-        .args(["--work".as_ref(), work.as_os_str(), "--table".as_ref(), table.as_os_str()])
-        .args(["--picture".as_ref(), picture.as_os_str()]);
+    let (table, picture) = (built.work.join(format!("{section}.md")), built.work.join("benchmarks-edge.svg"));
+    let mut step = generator(title, &built, &table).args(["--picture".as_ref(), picture.as_os_str()]);
+    if quick {
+        step = step.args(["--quick"]);
+    }
     step = match what {
-        What::Edge => step.args(["--serenade".as_ref(), serenade()?.as_os_str()]),
-        What::Users(users) => step.args(["--users", &users.to_string()]),
-        What::Streams => step.args(["--streams"]),
+        What::Edge => step.args(["edge", "--serenade"]).args([serenade()?]),
+        What::Users(users) => step.args(["users", &users.to_string()]),
+        What::Streams => step.args(["streams"]),
     };
     if let Some(only) = only {
         step = step.args(["--only", only]);
-    }
-    if quick {
-        step = step.args(["--quick"]);
     }
     step.passed_through().run()?;
     if !quick && only.is_none() {
@@ -74,6 +62,38 @@ pub(crate) fn run(what: What, only: Option<&str>, quick: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the generator needs.
+pub(crate) struct Built {
+    /// Folder of the programs in the release profile.
+    pub(crate) programs: PathBuf,
+    /// Folder for what is kept between runs.
+    pub(crate) work: PathBuf,
+}
+
+/// Builds the guest, and servers and generator in the release profile.
+///
+/// # Errors
+/// When a step fails.
+pub(crate) fn build() -> Result<Built> {
+    let work = paths::target().join("bench/edge");
+    std::fs::create_dir_all(&work).context("cannot make the folder of the benches")?;
+    wasm::build()?;
+    let packages = ["nearfield-edge", "nearfield-central", "nearfield-trainer", "nearfield-load"];
+    Step::cargo("servers and generator")
+        .args(["build", "--release"])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
+        .run()?;
+    Ok(Built { programs: paths::target().join("release"), work })
+}
+
+/// The generator, with what comes before the thing to measure.
+pub(crate) fn generator(title: &str, built: &Built, table: &Path) -> Step {
+    let Built { programs, work } = built;
+    Step::new(title, programs.join(format!("nearfield-load{}", std::env::consts::EXE_SUFFIX)))
+        .args(["--programs".as_ref(), programs.as_os_str(), "--guest".as_ref(), paths::guest().as_os_str()])
+        .args(["--work".as_ref(), work.as_os_str(), "--table".as_ref(), table.as_os_str()])
 }
 
 /// Builds the peer, unless it is there.

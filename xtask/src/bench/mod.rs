@@ -1,7 +1,9 @@
-//! `cargo xtask bench`: the engine on every host beside its peers; `--edge`: see [`crate::load`].
+//! `cargo xtask bench`: the engine on every host beside its peers; `--edge`: see [`edge`].
 //!
 //! Module for wasm32 → wasm-opt → packages of the peers (npm, PyPI) → `nearfield-bench`, which times,
 //! checks and writes the page.
+
+pub(crate) mod edge;
 
 use std::{
     path::{Path, PathBuf},
@@ -10,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{load, page, paths, step::Step, tools, wasm};
+use crate::{page, paths, step::Step, tools, wasm};
 
 /// What is ranked, and where the figures go.
 #[derive(clap::Args)]
@@ -56,11 +58,11 @@ const LOADED_ITEMS: u32 = 100_000;
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.edge || options.streams {
         let what = match options.users {
-            _ if options.streams => load::What::Streams,
-            Some(users) => load::What::Users(users),
-            None => load::What::Edge,
+            _ if options.streams => edge::What::Streams,
+            Some(users) => edge::What::Users(users),
+            None => edge::What::Edge,
         };
-        load::run(what, options.only.as_deref(), options.quick)?;
+        edge::run(what, options.only.as_deref(), options.quick)?;
         return Ok(ExitCode::SUCCESS);
     }
     let peers = paths::root().join("tests/bench/peers");

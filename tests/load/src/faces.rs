@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use nearfield_edge::grpc::proto::edge_client::EdgeClient;
 use nearfield_engine::golden::Random;
+use std::path::Path;
 use std::time::Duration;
 use tonic::transport::Endpoint;
 
@@ -73,14 +74,14 @@ impl Target {
 }
 
 /// Measures, and returns the table.
-pub(crate) async fn run(args: &Args) -> Result<String> {
+pub(crate) async fn run(args: &Args, serenade: Option<&Path>, only: Option<&str>) -> Result<String> {
     let (rounds, seconds) = if args.quick { (1, 1.0) } else { (3, 2.0) };
     let shop = Shop::open()?;
     let site = Site::open(args, &shop)?;
     let central = site.central()?;
     let redb = site.edge(&central, "redb")?;
     let memory = site.edge(&central, "memory")?;
-    let serenade = args.serenade.as_ref().map(|program| site.serenade(program, &shop)).transpose()?;
+    let serenade = serenade.map(|program| site.serenade(program, &shop)).transpose()?;
 
     eprintln!("the core in and out of its sandbox");
     let pack = std::fs::read(redb.folder.join("model.pack")).context("the edge keeps its model")?;
@@ -100,7 +101,7 @@ pub(crate) async fn run(args: &Args) -> Result<String> {
     if let Some(serenade) = &serenade {
         targets.push(target("serenade", serenade, Face::Http1, Verb::Serenade, "RocksDB").await?);
     }
-    if let Some(only) = &args.only {
+    if let Some(only) = only {
         targets.retain(|target| {
             let Target { server, face, verb, store, .. } = target;
             let words = [*server, face.name(), verb.name(), *store];
