@@ -219,6 +219,11 @@ impl<'a> Site<'a> {
         Server::start(command, folder, [address; 2], "listening ")
     }
 
+    /// Returns the model that was trained.
+    pub(crate) fn model(&self) -> Result<Model> {
+        Ok(Model::load(&fs::read(self.folder.path().join("central/model.pack"))?)?)
+    }
+
     /// Returns central's public key, in hexadecimal digits.
     pub(crate) fn public_key(&self) -> Result<String> {
         let file = self.folder.path().join("central/keys/online.pub");

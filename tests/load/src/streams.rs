@@ -101,7 +101,7 @@ pub(crate) struct Streams<'a> {
 
 /// What came of events at a rate.
 pub(crate) struct Paced {
-    /// From an event to the list that follows it, in microseconds; the longest there is where none came in time.
+    /// From an event to the list that follows it, in microseconds.
     pub(crate) latencies: Vec<u32>,
     /// Lists that did not come in time.
     pub(crate) late: usize,
@@ -136,7 +136,9 @@ pub(crate) async fn run(args: &Args) -> Result<String> {
     let mut lists = Vec::new();
     for rate in RATES.into_iter().chain([half]) {
         bar.set_message(format!("lists at {rate:.0} events/s"));
-        let Paced { mut latencies, .. } = streams.lists(&shop, rate, seconds, FOLLOWED).await?;
+        let Paced { mut latencies, late, .. } = streams.lists(&shop, rate, seconds, FOLLOWED).await?;
+        // Whoever has no list by now has waited for longer than all others.
+        latencies.extend(std::iter::repeat_n(u32::MAX, late));
         latencies.sort_unstable();
         lists.push((rate, latencies));
         bar.inc(1);
@@ -336,9 +338,7 @@ impl<'a> Streams<'a> {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
                 let after = (edge.cpu_seconds()?, own_cpu_seconds()?);
-                let (late, mut latencies) = (waiting.take().len(), latencies.take());
-                // Whoever has no list by now has waited for longer than all others.
-                latencies.extend(std::iter::repeat_n(u32::MAX, late));
+                let (late, latencies) = (waiting.take().len(), latencies.take());
                 let (edge_seconds, producer_seconds) = (after.0 - before.0, after.1 - before.1);
                 let (events, seconds) = (trial.calls, trial.seconds);
                 paced = Some(Paced { latencies, late, events, seconds, edge_seconds, producer_seconds });

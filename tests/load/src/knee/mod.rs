@@ -10,6 +10,7 @@ mod tools;
 use crate::Args;
 use crate::callers::{Connections, Verb, check, request};
 use crate::faces::{PEOPLE, name, warm};
+use crate::open_loop::Trial;
 use crate::servers::{Server, Site};
 use crate::shop::Shop;
 use crate::streams::Streams;
@@ -102,23 +103,18 @@ async fn producers(
         if curve.goes_on() {
             bar.set_message(format!("{what} at {rate}/s"));
             let paced = streams.lists(shop, rate, seconds * 0.8, FOLLOWED).await?;
-            let mut latencies = paced.latencies;
-            ensure!(!latencies.is_empty(), "no list followed any event");
-            latencies.sort_unstable();
-            let at = |share: f64| {
-                let place = (latencies.len() as f64 * share).ceil() as usize;
-                f64::from(latencies[place.saturating_sub(1)]) / 1e3
-            };
-            curve.steps.push(Step {
-                offered: rate,
-                answered: paced.events as f64 / paced.seconds,
-                p50_ms: at(0.5),
-                p99_ms: at(0.99),
-                failed: paced.late,
+            ensure!(!paced.latencies.is_empty(), "no list followed any event");
+            let lists = Trial {
+                calls: paced.latencies.len() + paced.late,
+                latencies_us: paced.latencies,
                 failure: (paced.late > 0).then(|| "no list followed in time".to_owned()),
-                server_us: paced.edge_seconds * 1e6 / paced.events as f64,
-                tool_cores: paced.producer_seconds / paced.seconds,
-            });
+                seconds: paced.seconds,
+            };
+            let mut step = Step::of(&lists, rate, paced.edge_seconds, paced.producer_seconds);
+            // Of most events nobody follows the list.
+            step.answered = paced.events as f64 / paced.seconds;
+            step.server_us = paced.edge_seconds * 1e6 / paced.events as f64;
+            curve.steps.push(step);
         }
     }
     Ok(curve)

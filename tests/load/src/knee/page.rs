@@ -52,10 +52,20 @@ pub(super) fn write(curves: &[Curve], items: usize, memory: &[(&str, f64)]) -> S
                     let line = failure.lines().next().unwrap_or_default();
                     format!(", {} failed: {line:.80}", step.failed)
                 });
+                let unit = match curve.load {
+                    Load::Open(unit) => format!("{unit}/s"),
+                    Load::Closed => "callers".to_owned(),
+                };
                 writeln!(
                     text,
-                    "- {}, {}: {:.0} answered a second of {:.0}, p99 {:.1} ms, tool {:.2} processors{failure}",
-                    curve.what, curve.by, step.answered, step.offered, step.p99_ms, step.tool_cores
+                    "- {}, {}, at {} {unit}: {:.0} answered a second, p50 {:.1} ms, p99 {:.1} ms, tool {:.2} processors{failure}",
+                    curve.what,
+                    curve.by,
+                    step.offered,
+                    step.answered,
+                    step.p50_ms,
+                    step.p99_ms,
+                    step.tool_cores
                 )
             }
             None => writeln!(text, "- {}, {}: no higher load was tried", curve.what, curve.by),
@@ -84,16 +94,19 @@ pub(super) fn draw(file: &Path, curves: &[Curve]) -> Result<()> {
         let rates = [10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0];
         let times = Axis::new(0.1, 1000.0, &[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]);
         let mut panel = Panel::new(&title, Axis::new(10.0, 30_000.0, &rates), times);
-        let (mut colours, mut limits) = (COLOURS.iter().cycle(), LIMITS.iter().cycle());
-        let limits_here = |what: &str| {
+        let mut colours = COLOURS.iter().cycle();
+        let mut limits = LIMITS.iter().cycle();
+        let is_limit_of = |server: &str, what: &str| {
             curves.iter().any(|curve| curve.what.starts_with(server) && curve.limit == Some(what))
         };
         for curve in curves {
-            let is_limit = limits_here(curve.what);
-            if !is_limit && !curve.what.starts_with(server) {
+            let is_limit = is_limit_of("", curve.what);
+            // A limit has its colour in both panels.
+            let colour = if is_limit { limits.next() } else { None };
+            if !curve.what.starts_with(server) && !is_limit_of(server, curve.what) {
                 continue;
             }
-            let colour = if is_limit { limits.next() } else { colours.next() };
+            let colour = if is_limit { colour } else { colours.next() };
             let name = curve.what.trim_start_matches(server).trim_start_matches(": ");
             let by = if curve.by == "our own" { String::new() } else { format!(" ({})", curve.by) };
             let points = curve.steps.iter().map(|step| (step.answered, step.p99_ms)).collect();

@@ -99,7 +99,8 @@ impl Tool<'_> {
         command.stdout(Stdio::from(output.try_clone()?)).stderr(Stdio::from(output));
         let before = (self.server.cpu_seconds()?, servers::ended_cpu_seconds()?);
         let mut child = command.spawn().with_context(|| format!("{by} does not start"))?;
-        let until = Instant::now() + Duration::from_secs_f64(seconds) + MARGIN;
+        let started = Instant::now();
+        let until = started + Duration::from_secs_f64(seconds) + MARGIN;
         // How it ends says little: some end with a code of their own when a call has failed.
         while child.try_wait()?.is_none() {
             if Instant::now() > until {
@@ -107,13 +108,14 @@ impl Tool<'_> {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+        let took = started.elapsed().as_secs_f64();
         let after = (self.server.cpu_seconds()?, servers::ended_cpu_seconds()?);
         let trial = read(&calls, &self.columns, seconds)
             .with_context(|| format!("{by} says {}", fs::read_to_string(&log).unwrap_or_default()))?;
         let mut step = Step::of(&trial, load, after.0 - before.0, after.1 - before.1);
-        // Its time went into the calls that do not count, too.
+        // Their time went into the calls that do not count, and into the tool's start, too.
         step.server_us *= 1.0 - WARMING;
-        step.tool_cores *= 1.0 - WARMING;
+        step.tool_cores = (after.1 - before.1) / took;
         Ok(step)
     }
 }
