@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{jars, step::first_line, tools, wasm_std};
+use crate::{deploy::tools::need_go, jars, step::first_line, tools, wasm_std};
 
 /// One line of the report.
 struct Finding {
@@ -91,15 +91,31 @@ pub(crate) fn run() -> ExitCode {
             }
         }
     }
-    let maven = tools::find("mvn").map(|path| path.display().to_string());
-    let streams =
-        [("Java 17 or newer", jars::java_line(), "openjdk-17-jre-headless"), ("Maven", maven, "maven")];
-    for (what, found, package) in streams {
+    let at = |program| tools::find(program).map(|path| path.display().to_string());
+    let optional = [
+        (
+            "Java 17 or newer",
+            jars::java_line(),
+            "the tests of streams are skipped",
+            "openjdk-17-jre-headless",
+        ),
+        ("Maven", at("mvn"), "the tests of streams are skipped", "maven"),
+        ("Go 1.26 or newer", need_go().ok(), "the suite `deploy` is skipped", ""),
+        ("promtool", at("promtool"), "the suite `deploy` fails", "prometheus"),
+        ("Prometheus", at("prometheus"), "the tests of dashboards and alerts are skipped", "prometheus"),
+        (
+            "Alertmanager",
+            at("prometheus-alertmanager"),
+            "the tests of dashboards and alerts are skipped",
+            "prometheus-alertmanager",
+        ),
+        ("etcd", at("etcd"), "`cargo xtask deploy --check --apiserver` does not run", "etcd-server"),
+    ];
+    for (what, found, without, package) in optional {
         match found {
-            Some(found) => println!("✓ {what}, for streams: {found}"),
-            None => println!(
-                "- {what}: missing; without it the tests of streams are skipped; run `apt-get install {package}`"
-            ),
+            Some(found) => println!("✓ {what}: {found}"),
+            None if package.is_empty() => println!("- {what}: missing; without it {without}"),
+            None => println!("- {what}: missing; without it {without}; `apt-get install {package}`"),
         }
     }
     if blocked { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -320,7 +320,7 @@ fn page(costs: &Costs) -> String {
         ("an event and its list".to_owned(), serves(observe_us)),
         ("an event from a Kafka, users in Redis".to_owned(), serves(streamed_us)),
         ("a delta at central, on disk when it is acknowledged".to_owned(), serves(delta_us)),
-        ("an item at an edge or in a page, in memory".to_owned(), holds(edge_item)),
+        ("an item at an edge, in memory".to_owned(), holds(edge_item)),
         ("an item at central, in memory".to_owned(), holds(central_item)),
         ("an item of a pack, which is downloaded once".to_owned(), holds(pack_item)),
     ];
