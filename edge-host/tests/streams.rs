@@ -369,8 +369,9 @@ async fn features_are_those_of_one_process_and_each_is_published() {
     let mut consume = broker.topic("featured").await;
     let topic = broker.topic("features").await.topics[0].name.clone();
     let subject = "features-value".to_owned();
+    // One window of all events: in which order partitions are read, and so what half of them has, is open.
     let publish =
-        PublishFeatures { topic: topic.clone(), subject, baseline: Some(baseline), window_events: 1000 };
+        PublishFeatures { topic: topic.clone(), subject, baseline: Some(baseline), window_events: 2000 };
     consume.features = Some(publish);
     let consumer = Consumer::start(Arc::clone(&edge), consume.clone()).await.unwrap();
     produce_all(&broker, "featured", &events).await;
