@@ -258,6 +258,21 @@ async fn grpc(mut client: EdgeClient<Channel>, verb: Verb, user: String, item: S
     Ok(())
 }
 
+/// Teaches an edge many users, so many of them in one call.
+pub(crate) async fn teach_all(
+    edge: SocketAddr,
+    at_once: usize,
+    people: impl Iterator<Item = (String, Vec<String>)>,
+) -> Result<()> {
+    let endpoint = Endpoint::from_shared(format!("http://{edge}"))?;
+    let mut client = EdgeClient::new(endpoint.connect().await?);
+    let mut people = people.peekable();
+    while people.peek().is_some() {
+        teach(&mut client, people.by_ref().take(at_once)).await?;
+    }
+    Ok(())
+}
+
 /// Teaches a user many events at once.
 pub(crate) async fn teach(
     client: &mut EdgeClient<Channel>,

@@ -1,5 +1,6 @@
 //! What devices send to central: deltas of a person's touches, each with an id of its own.
 
+use crate::callers::Connections;
 use anyhow::{Result, ensure};
 use http_body_util::Full;
 use hyper::Request;
@@ -18,11 +19,15 @@ pub(crate) fn post(path: &str, body: Bytes) -> Result<Request<Full<Bytes>>> {
     Ok(request.header("content-type", "application/octet-stream").body(Full::new(body))?)
 }
 
-/// Returns what makes sync bodies of one delta each, with an id for each number.
-pub(crate) fn deltas(model: &Model, token: Bytes) -> Rc<impl Fn(u64) -> Result<Bytes> + use<>> {
+/// Asks central for a token, and returns what makes sync bodies of one delta each, with an id for each number.
+pub(crate) async fn deltas(
+    central: &Connections,
+    model: &Model,
+) -> Result<Rc<impl Fn(u64) -> Result<Bytes> + use<>>> {
+    let token = central.clone().send(post("/v1/device", Bytes::new())?).await?;
     let (lineage, version): (Lineage, ModelVersion) = (model.lineage(), model.version());
     let (rows, dim) = (model.len() as u64, model.dim());
-    Rc::new(move |seed: u64| {
+    Ok(Rc::new(move |seed: u64| {
         let mut random = Random(seed);
         let mut id = [0; 16];
         id[..8].copy_from_slice(&seed.to_le_bytes());
@@ -45,7 +50,7 @@ pub(crate) fn deltas(model: &Model, token: Bytes) -> Rc<impl Fn(u64) -> Result<B
             extensions: Vec::new(),
         };
         Ok(Bytes::from(encode_request(&request)?))
-    })
+    }))
 }
 
 /// Sees that the one delta of a request was taken.

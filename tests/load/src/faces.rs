@@ -1,7 +1,7 @@
 //! Latency over rate: each way to ask an edge, and serenade, at rates that rise until it falls behind.
 
 use crate::Args;
-use crate::callers::{Caller, Face, Verb, teach};
+use crate::callers::{Caller, Face, Verb, teach_all};
 use crate::isolation;
 use crate::open_loop::{self, Trial};
 use crate::report;
@@ -9,11 +9,9 @@ use crate::servers::{Server, Site};
 use crate::shop::Shop;
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use nearfield_edge::grpc::proto::edge_client::EdgeClient;
 use nearfield_engine::golden::Random;
 use std::path::Path;
 use std::time::Duration;
-use tonic::transport::Endpoint;
 
 /// Calls a second.
 const RATES: [f64; 10] = [250.0, 500.0, 1000.0, 1500.0, 2000.0, 3000.0, 4000.0, 6000.0, 8000.0, 12_000.0];
@@ -169,13 +167,8 @@ async fn target(
 
 /// Teaches an edge everyone's past.
 pub(crate) async fn warm(server: &Server, shop: &Shop) -> Result<()> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", server.address))?;
-    let mut client = EdgeClient::new(endpoint.connect().await?);
-    for first in (0..PEOPLE).step_by(TAUGHT_AT_ONCE) {
-        let people = first..first + TAUGHT_AT_ONCE;
-        teach(&mut client, people.map(|person| (name(person), shop.people[person].clone()))).await?;
-    }
-    Ok(())
+    let past = |person: usize| (name(person), shop.people[person].clone());
+    teach_all(server.address, TAUGHT_AT_ONCE, (0..PEOPLE).map(past)).await
 }
 
 pub(crate) fn name(person: usize) -> String {

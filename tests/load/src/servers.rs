@@ -202,6 +202,13 @@ impl<'a> Site<'a> {
         self.central_with(&["--publish-every-ms", "86400000", "--publish-deltas", "1000000"])
     }
 
+    /// Starts central for devices that send as fast as they can, and says when it publishes.
+    pub(crate) fn central_for_devices(&self, every_ms: u32, deltas: usize) -> Result<Server> {
+        let (every_ms, deltas) = (every_ms.to_string(), deltas.to_string());
+        let publish = ["--publish-every-ms", &every_ms, "--publish-deltas", &deltas];
+        self.central_with(&[&publish[..], &["--syncs-per-token", "0"]].concat())
+    }
+
     /// Starts what any server of this stack could do, see `nearfield-limits`.
     pub(crate) fn limits(&self, answer_bytes: usize) -> Result<Server> {
         let folder = self.folder.path().join("limits");
@@ -231,7 +238,7 @@ impl<'a> Site<'a> {
     }
 
     /// Starts central with further arguments.
-    pub(crate) fn central_with(&self, more: &[&str]) -> Result<Server> {
+    fn central_with(&self, more: &[&str]) -> Result<Server> {
         let (address, metrics) = (free()?, free()?);
         let mut command = Command::new(self.programs.join("nearfield-central"));
         command.args(["serve", "--site", "shop", "--trusted", "127.0.0.0/8"]);

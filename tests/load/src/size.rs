@@ -2,7 +2,7 @@
 //! take.
 
 use crate::Args;
-use crate::callers::{Caller, Connections, Face, Verb, teach};
+use crate::callers::{Caller, Connections, Face, Verb, teach_all};
 use crate::devices::{acknowledged, deltas, post};
 use crate::faces::{PEOPLE, name, warm};
 use crate::open_loop;
@@ -10,9 +10,7 @@ use crate::servers::{self, Server, Site};
 use crate::shop::Shop;
 use crate::streams::Streams;
 use anyhow::{Context, Result, ensure};
-use hyper::body::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
-use nearfield_edge::grpc::proto::edge_client::EdgeClient;
 use nearfield_engine::golden::Random;
 use nearfield_engine::{
     Delta, DeltaId, Kind, Lineage, Model, ModelVersion, Statistics, Threshold, Touch, Window,
@@ -20,7 +18,6 @@ use nearfield_engine::{
 use nearfield_services as services;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
-use tonic::transport::Endpoint;
 
 /// Items of the two catalogues that are compared.
 const ITEMS: [u32; 2] = [10_000, 100_000];
@@ -36,6 +33,8 @@ const SECONDS: f64 = 8.0;
 const STREAMED: usize = 100_000;
 /// Deltas of the version whose publication is timed.
 const DELTAS: usize = 200;
+/// As good as never: central publishes when it has the deltas for it.
+const DAY_MS: u32 = 86_400_000;
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(120);
 
 /// What a catalogue takes.
@@ -67,7 +66,7 @@ struct Costs {
 
 /// Measures, and returns the section of the page.
 pub(crate) async fn run(args: &Args) -> Result<String> {
-    let bar = ProgressBar::new(8);
+    let bar = ProgressBar::new(ITEMS.len() as u64 + 5);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} parts, {elapsed}  {msg}")?);
     let part = |what: String| {
         bar.inc(1);
@@ -153,16 +152,11 @@ where
 
 /// Teaches users whom the edge has not met.
 async fn fill(edge: &Server, shop: &Shop) -> Result<()> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", edge.address))?;
-    let mut client = EdgeClient::new(endpoint.connect().await?);
-    for first in (0..USERS).step_by(TAUGHT_AT_ONCE) {
-        let past = |person: usize| {
-            let events = (0..EVENTS).map(|event| shop.item(person, event).to_owned()).collect();
-            (name(PEOPLE + person), events)
-        };
-        teach(&mut client, (first..first + TAUGHT_AT_ONCE).map(past)).await?;
-    }
-    Ok(())
+    let past = |person: usize| {
+        let events = (0..EVENTS).map(|event| shop.item(person, event).to_owned()).collect();
+        (name(PEOPLE + person), events)
+    };
+    teach_all(edge.address, TAUGHT_AT_ONCE, (0..USERS).map(past)).await
 }
 
 /// A model of so many items, each touched once or twice, with as much room for each as a trained one has, and its
@@ -214,14 +208,7 @@ async fn catalogue(args: &Args, trained: &Model, items: u32) -> Result<Catalogue
     let site = Site::of(args, &model, &statistics)?;
     let pack = model.to_pack().len() as f64;
     drop(statistics);
-    let central = site.central_with(&[
-        "--publish-every-ms",
-        "86400000",
-        "--publish-deltas",
-        &DELTAS.to_string(),
-        "--syncs-per-token",
-        "0",
-    ])?;
+    let central = site.central_for_devices(DAY_MS, DELTAS)?;
     let edge = site.edge(&central, "memory")?;
     let caller = Caller::connect(Face::Http1, edge.address).await?;
     let observe_us = cost(&edge, |index| {
@@ -241,8 +228,7 @@ async fn publish(central: &Server, model: &Model) -> Result<(f64, f64)> {
     const VERSION: &str = "nearfield_model_version";
     const SUM: &str = "nearfield_publish_seconds_sum";
     let connections = Connections::open(central.address).await?;
-    let token = connections.clone().send(post("/v1/device", Bytes::new())?).await?;
-    let sync = deltas(model, token);
+    let sync = deltas(&connections, model).await?;
     let (from, before) = (central.metric(VERSION).await?, central.metric(SUM).await?);
     for index in 0..DELTAS {
         acknowledged(&connections.clone().send(post("/v1/sync", sync(index as u64)?)?).await?)?;
@@ -268,18 +254,10 @@ async fn publish(central: &Server, model: &Model) -> Result<(f64, f64)> {
 
 /// What a delta takes at central: processors' time, and bytes of its request.
 async fn delta(site: &Site<'_>) -> Result<(f64, f64)> {
-    let central = site.central_with(&[
-        "--publish-every-ms",
-        "86400000",
-        "--publish-deltas",
-        "1000000",
-        "--syncs-per-token",
-        "0",
-    ])?;
+    let central = site.central_for_devices(DAY_MS, 1_000_000)?;
     let model = site.model()?;
     let connections = Connections::open(central.address).await?;
-    let token = connections.clone().send(post("/v1/device", Bytes::new())?).await?;
-    let sync = deltas(&model, token);
+    let sync = deltas(&connections, &model).await?;
     let bytes = sync(0)?.len() as f64;
     let call = |index: usize| {
         let (connections, request) = (connections.clone(), sync(1 << 40 | index as u64));

@@ -51,11 +51,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     tools::need_node()?;
     tools::need_servers()?;
     jars::KAFKA.need()?;
-    jars::JMETER.need()?;
-    let (locust, ghz) = (LOCUST.need("locust")?, GHZ.need()?);
     let built = edge::build()?;
     let table = built.work.join("load.md");
     if options.only != Some(Page::Sizing) {
+        jars::JMETER.need()?;
+        let (locust, ghz) = (LOCUST.need("locust")?, GHZ.need()?);
         let (seconds, picture) = (options.seconds.to_string(), built.work.join("load.svg"));
         edge::generator("the knees of edge and central", &built, &table)
             .args(["--picture".as_ref(), picture.as_os_str()])

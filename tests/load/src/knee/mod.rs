@@ -41,14 +41,7 @@ pub(crate) async fn run(args: &Args, Knee { seconds, programs }: &Knee) -> Resul
     let shop = Rc::new(Shop::open()?);
     let site = Site::open(args, &shop)?;
     // As a busy site has it: a version every half a minute.
-    let central = site.central_with(&[
-        "--publish-every-ms",
-        "30000",
-        "--publish-deltas",
-        "1000000",
-        "--syncs-per-token",
-        "0",
-    ])?;
+    let central = site.central_for_devices(30_000, 1_000_000)?;
     let edge = site.edge(&central, "redb")?;
     warm(&edge, &shop).await?;
     let pack = std::fs::read(edge.folder.join("model.pack")).context("the edge keeps its model")?;
@@ -58,8 +51,8 @@ pub(crate) async fn run(args: &Args, Knee { seconds, programs }: &Knee) -> Resul
     let call = |at| (name(at % PEOPLE), shop.item(at % PEOPLE, at / 7).to_owned());
     let tools = tools::all(programs, &edge, &central, &key, &work, call)?;
 
-    let trials = own::TRIALS + tools.iter().map(tools::Tool::steps).sum::<u64>() + EVENTS.len() as u64;
-    let bar = ProgressBar::new(trials);
+    let trials = own::TRIALS + tools.iter().map(tools::Tool::steps).sum::<usize>() + EVENTS.len();
+    let bar = ProgressBar::new(trials as u64);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {eta} left  {msg}")?);
     let mut curves = own::run(&site, &shop, [&edge, &central], &model, each, &bar).await?;
     for tool in tools {

@@ -35,7 +35,8 @@ struct Target<'a> {
 }
 
 /// How many trials [`run`] makes.
-pub(super) const TRIALS: u64 = 5 * RATES.len() as u64;
+pub(super) const TRIALS: usize = TARGETS * RATES.len();
+const TARGETS: usize = 5;
 
 /// Measures for some seconds a target.
 pub(super) async fn run(
@@ -47,8 +48,8 @@ pub(super) async fn run(
     bar: &ProgressBar,
 ) -> Result<Vec<Curve>> {
     let seconds = seconds / RATES.len() as f64;
-    let token = Connections::open(central.address).await?.send(post("/v1/device", Bytes::new())?).await?;
-    let sync = deltas(model, token);
+    let at_central = Connections::open(central.address).await?;
+    let sync = deltas(&at_central, model).await?;
     let first = Connections::open(edge.address)
         .await?
         .send(request(Verb::Observe, "somebody", shop.item(0, 0))?)
@@ -69,7 +70,7 @@ pub(super) async fn run(
     let curve =
         |what, limit| Curve { what, by: "our own", limit, load: Load::Open("calls"), steps: Vec::new() };
     let (handler, commit) = ("a plain axum handler", "a plain redb group commit");
-    let mut targets = [
+    let mut targets: [Target<'_>; TARGETS] = [
         Target {
             curve: curve("edge: a list", Some(handler)),
             server: edge,
@@ -87,7 +88,7 @@ pub(super) async fn run(
         Target {
             curve: curve("central: a delta", Some(commit)),
             server: central,
-            connections: Connections::open(central.address).await?,
+            connections: at_central,
             make: Rc::new(move |seed| post("/v1/sync", sync(seed)?)),
             check: acknowledged,
         },

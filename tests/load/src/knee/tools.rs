@@ -70,8 +70,8 @@ struct Columns {
 }
 
 impl Tool<'_> {
-    pub(super) fn steps(&self) -> u64 {
-        self.loads.len() as u64
+    pub(super) fn steps(&self) -> usize {
+        self.loads.len()
     }
 
     /// Runs the tool at rising loads until server or tool falls behind.
